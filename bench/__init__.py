@@ -1,0 +1,1 @@
+"""Figures for docs/benchmarks.md: `python -m bench NAME`. Ratios of interleaved runs, never single absolute times."""

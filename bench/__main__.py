@@ -1,0 +1,24 @@
+"""`python -m bench [startup|rebuild|overhead|speedup]`: prints rows for docs/benchmarks.md; no name runs all."""
+
+from __future__ import annotations
+
+import sys
+
+from bench import overhead, rebuild, speedup, startup
+
+NAMES = {"startup": startup.main, "rebuild": rebuild.main, "overhead": overhead.main, "speedup": speedup.main}
+
+
+def main(names: list[str]) -> int:
+    """Run the named benches, all by default."""
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        print(f"no bench is called {unknown[0]}; there are: {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    for name in names or NAMES:
+        NAMES[name]()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

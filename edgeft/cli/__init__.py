@@ -1,0 +1,100 @@
+"""The command line: argparse, one file per command, heavy imports only inside the command that runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+
+from edgeft import __version__
+from edgeft.errors import EdgeftError, Exit, RecipeError
+
+COMMANDS = {
+    "build": "Build a recipe: fine-tune, compress, run on the device, gate, bundle, report",
+    "plan": "Show what a build would do, why, and what it would cost; run nothing",
+    "init": "Write a commented recipe from your data, model and device",
+    "run": "Answer one input with a built bundle, on the real runtime",
+    "report": "Render a build's record again: HTML, Markdown, text or JSON",
+    "recipes": "List the shipped recipes, or copy one to start from",
+    "convert": "Turn a pickle checkpoint into safetensors, safely",
+    "fetch": "Gather wheels, model and data for a site without internet",
+    "gc": "Say what the store costs and make room",
+    "doctor": "Say what is installed, which hardware was found, and what each extra would add",
+    "schema": "Print the recipe's JSON Schema for editor completion",
+    "completion": "Print the shell completion script",
+}
+DESCRIPTION = "Take a model from fine-tuning to a gated, shippable artefact on an edge device."
+EPILOG = """first steps:
+  edgeft build edgeft:text/quickstart      the whole job on real text, about five minutes on two cores
+  edgeft init --data train.csv --model ./my-model --device local-cpu
+  edgeft plan recipe.yaml
+
+exit codes:
+  0 every gate passed   1 a gate failed        2 bad recipe or usage   3 a step failed
+  4 device unreachable  5 inconclusive       130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        command = arguments[0] if arguments else "--help"
+        if command not in COMMANDS:
+            return _no_command(command)
+        module = import_module(f"edgeft.cli.{command}")
+        args = command_parser(command, module).parse_args(arguments[1:])
+        return int(module.run(args))
+    except EdgeftError as error:
+        print(error.render(), file=sys.stderr)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return int(Exit.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader went away (`edgeft plan | head`): not our failure, and nothing is left to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(Exit.OK)
+
+
+def _no_command(word: str) -> int:
+    """Help, version, or what the user may have meant."""
+    if word.startswith("-"):
+        _top_parser().parse_args([word])
+        return int(Exit.USAGE)
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, COMMANDS, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else "`edgeft --help` lists the commands"
+    raise RecipeError(f"no command is called '{word}'", where="edgeft", hint=hint)
+
+
+def command_parser(command: str, module: ModuleType) -> argparse.ArgumentParser:
+    """The parser of one command, as its file configures it."""
+    parser = argparse.ArgumentParser(
+        prog=f"edgeft {command}",
+        description=module.DESCRIPTION,
+        epilog=module.EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.configure(parser)
+    return parser
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="edgeft",
+        usage="edgeft COMMAND [options]",
+        description=DESCRIPTION,
+        epilog=f"commands:\n{listing}\n\n`edgeft COMMAND --help` explains each.\n\n{EPILOG}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"edgeft {__version__}")
+    return parser

@@ -1,0 +1,143 @@
+"""`edgeft build`: the main job."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgeft.pipeline.build import Build
+    from edgeft.pipeline.progress import Mode
+    from edgeft.record import RunRecord
+
+HELP = "Build a recipe: fine-tune, compress, run on the device, gate, bundle, report"
+DESCRIPTION = """Build a recipe: data, fine-tuning, merge, export, candidates, choice, gates, bundle and report.
+
+Finished steps come from the store; a build that was stopped, killed included, goes on where it was.
+The outcome is written to OUT/NAME: report.html, record.json, targets/DEVICE/ for what passed every gate,
+rejected/DEVICE/ for what did not."""
+EPILOG = """examples:
+  edgeft build edgeft:text/quickstart
+  edgeft build recipe.yaml --set finetune.epochs=5 --set gates.0.margin=0.01
+  edgeft build recipe.yaml --to merge --export gpu-box/      train on one machine ...
+  edgeft build recipe.yaml --from gpu-box/                   ... compress and gate on another
+  edgeft build recipe.yaml --locked                          reproduce the bytes of choice.lock
+
+exit codes: 0 every gate passed, 1 a gate failed, 2 bad recipe or usage, 3 a step failed, 4 device unreachable,
+5 inconclusive, 130 interrupted
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `build`."""
+    add_recipe_options(parser)
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), metavar="DIR", help="folder for the outcome (default: out)"
+    )
+    parser.add_argument(
+        "--to", metavar="STEP", help="stop after this step; `search` stops before the gate set is opened"
+    )
+    parser.add_argument(
+        "--export", type=Path, metavar="DIR", help="with --to: write the finished steps and their lineage into DIR"
+    )
+    parser.add_argument(
+        "--from", dest="start", type=Path, metavar="DIR", help="go on from a folder that --export wrote"
+    )
+    parser.add_argument(
+        "--locked", action="store_true", help="take the candidates pinned in choice.lock and reproduce their bytes"
+    )
+    parser.add_argument(
+        "--remeasure", action="store_true", help="measure latency again although a record of this machine exists"
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument(
+        "--json", action="store_true", help="one JSON object a line on standard output; the record last"
+    )
+    output.add_argument("--quiet", action="store_true", help="print warnings and the outcome only")
+
+
+def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    """What `build` and `plan` share."""
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="a YAML file, or a shipped recipe such as edgeft:text/quickstart"
+    )
+    parser.add_argument(
+        "--set",
+        dest="sets",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a value, e.g. finetune.rank=8; may be repeated",
+    )
+    parser.add_argument("--offline", action="store_true", help="open no network connection")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build and report."""
+    from datetime import UTC, datetime
+
+    from edgeft.pipeline.build import Options, prepare_build, run_build
+    from edgeft.pipeline.noise import own_stream
+    from edgeft.pipeline.progress import open_events
+    from edgeft.pipeline.recorder import make_record
+    from edgeft.recipe.load import load_recipe
+    from edgeft.store import Store
+
+    started, began = datetime.now(UTC), time.monotonic()
+    options = Options(args.out, args.to, args.start, args.locked, args.offline, args.remeasure)
+    if args.export and not args.to:
+        from edgeft.errors import RecipeError
+
+        raise RecipeError(
+            "--export goes with --to", where="--export", hint="name the step to stop after: --to merge --export DIR"
+        )
+    signal.signal(signal.SIGTERM, _terminate)
+    events = open_events(_mode(args), own_stream(1 if args.json else 2))
+    try:
+        store = Store()
+        build = prepare_build(load_recipe(args.recipe, args.sets), store, options, events)
+        run_build(build)
+    finally:
+        events.close()
+    record = make_record(build, started, time.monotonic() - began)
+    if args.export and build.stopped:
+        store.export(_keys(build), args.export, {"recipe": record.name, "to": args.to, "edgeft": record.edgeft})
+    return _finish(args, build, record)
+
+
+def _finish(args: argparse.Namespace, build: Build, record: RunRecord) -> int:
+    from edgeft.report.html import render_html
+    from edgeft.report.model_card import render_model_card
+    from edgeft.report.summary import summary_lines
+    from edgeft.ship.output import write_outcome
+
+    record = write_outcome(build, record, render_html, render_model_card)
+    if args.json:
+        print(record.model_dump_json())
+    else:
+        print("\n".join(summary_lines(record)))
+        if build.error is not None:
+            print(build.error.render(), file=sys.stderr)
+        print(f"report: {build.folder / 'report.html'}")
+    return record.exit_code
+
+
+def _keys(build: Build) -> dict[str, str]:
+    executor = build.executor
+    return {step: executor.keys[step] for step in executor.done}
+
+
+def _mode(args: argparse.Namespace) -> Mode:
+    if args.json:
+        return "json"
+    if args.quiet:
+        return "quiet"
+    return "live"
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

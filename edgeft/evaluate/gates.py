@@ -1,0 +1,174 @@
+"""Gates in, verdicts out. Only a bound on the right side of the limit is a PASS; everything unknown fails closed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from edgeft.errors import Exit, RecipeError, worst
+from edgeft.evaluate.custom import CustomValues
+from edgeft.evaluate.needed import rows_for_width
+from edgeft.evaluate.quantities import Quantity, quantity_for
+from edgeft.evaluate.sentences import explain_data, explain_resource
+from edgeft.evaluate.statistics import Undecidable, count_unseen
+from edgeft.gate import DATA_METRICS, RESOURCE_METRICS, Gate, Status, Verdict
+from edgeft.measurement import Measurement
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgeft.task import Score
+
+__all__ = ["CustomValues", "Outcome", "decide_data_gate", "decide_resource_gate", "needed_at_best", "overall"]
+
+Outcome: TypeAlias = Literal["passed", "failed", "inconclusive"]
+
+COUNTED_METRICS = frozenset({"artifact_mb"})
+"""Sizes of files: exact without an interval, and the same under emulation."""
+
+
+def decide_data_gate(
+    gate: Gate,
+    target: str,
+    artefact: Score,
+    source: Score | None,
+    units: NDArray[Any],
+    *,
+    truth: NDArray[np.int64] | None = None,
+    custom: CustomValues | None = None,
+) -> Verdict:
+    """The verdict on a metric of the gate set.
+
+    artefact, source: scores of the same n cases in the same order. units: (n,) labels of what was sampled
+    independently. truth: (n,) label indices, needed by macro_f1. custom: needed by a user's own metric, for which
+    higher is better. ValueError if the arrays are not of the same cases; StepError if the user's function fails.
+    """
+    try:
+        quantity = quantity_for(gate, artefact, source, units, truth, custom)
+    except Undecidable as reason:
+        return _undecided(gate, target, f"{gate.metric} cannot be decided: {reason}", n=len(units))
+    status = _status(quantity)
+    needed = quantity.needed() if status == "INCONCLUSIVE" else None
+    return Verdict(
+        gate=gate.describe(),
+        metric=gate.metric,
+        target=target,
+        status=status,
+        why=explain_data(gate, quantity, status, needed),
+        severity=gate.severity,
+        value=quantity.bound.estimate,
+        interval=(quantity.bound.low, quantity.bound.high),
+        n=quantity.bound.n,
+        needed_n=needed,
+        method=quantity.method,
+        quantity=quantity.name,
+        limit=quantity.limit,
+    )
+
+
+def decide_resource_gate(gate: Gate, target: str, measurement: Measurement | None) -> Verdict:
+    """The verdict on latency, memory or size: decided on the interval, not on the value.
+
+    Missing, not finite, estimated, emulated (but for file sizes), without an interval or with one of too little
+    confidence: INCONCLUSIVE with the reason.
+    """
+    if gate.at_most is None:
+        raise ValueError(f"{gate.metric} is gated by at_most")
+    problem = _measurement_problem(gate, measurement)
+    if measurement is None or problem:
+        return _undecided(gate, target, problem, n=measurement.n if measurement else None)
+    low, high = measurement.interval or (measurement.value, measurement.value)
+    status = _compare(low, high, gate.at_most, upper=True)
+    needed = None
+    if status == "INCONCLUSIVE":
+        needed = rows_for_width(measurement.n, measurement.value, high, gate.at_most)
+    return Verdict(
+        gate=gate.describe(),
+        metric=gate.metric,
+        target=target,
+        status=status,
+        why=explain_resource(gate, measurement, status, needed),
+        severity=gate.severity,
+        value=measurement.value,
+        interval=(low, high),
+        n=measurement.n,
+        needed_n=needed,
+        method=measurement.method or "exact count",
+        quantity=gate.metric,
+        limit=gate.at_most,
+    )
+
+
+def needed_at_best(gate: Gate, units_n: int) -> int | None:
+    """None if a gate set of `units_n` units may be enough; else the smallest number that may be.
+
+    At best means: no case lost and none gained, or every case right. RecipeError for a gate that no number of cases
+    satisfies. Gates on resources and on a user's own absolute values need no number that is known beforehand.
+    """
+    if not gate.needs_gate_set or gate.at_most is not None:
+        return None
+    alpha = 1 - gate.confidence
+    if gate.no_worse_than:
+        room = gate.margin or 0.0
+        alpha = alpha / 2 if gate.metric == "accuracy" else alpha
+        never = "a margin of 0 is never shown: even without a single lost case some loss stays possible"
+        hint = "state how much worse is acceptable, for instance margin: 0.01"
+    elif gate.metric in DATA_METRICS:
+        room = 1 - (gate.at_least or 0.0)
+        never = f"no number of cases shows {gate.metric} of at least {gate.at_least:g}"
+        hint = "a limit below 1, for instance at_least: 0.95"
+    else:
+        return None
+    if room <= 0:
+        raise RecipeError(never, where=f"gate '{gate.describe()}'", hint=hint)
+    needed = 1 if room >= 1 else count_unseen(room, alpha)
+    return needed if needed > units_n else None
+
+
+def overall(verdicts: Iterable[Verdict]) -> tuple[Outcome, Exit]:
+    """The build's outcome and exit code; `warn` gates stop nothing; no verdict at all is inconclusive."""
+    known = list(verdicts)
+    codes = {"PASS": Exit.OK, "FAIL": Exit.GATE_FAILED, "INCONCLUSIVE": Exit.INCONCLUSIVE}
+    blocking = [codes[verdict.status] for verdict in known if verdict.severity != "warn"]
+    code = worst(*blocking) if known else Exit.INCONCLUSIVE
+    names: dict[Exit, Outcome] = {Exit.OK: "passed", Exit.GATE_FAILED: "failed", Exit.INCONCLUSIVE: "inconclusive"}
+    return names[code], code
+
+
+def _compare(low: float, high: float, limit: float, *, upper: bool) -> Status:
+    """upper: the value may not be above the limit; otherwise it may not be below."""
+    if not (isfinite(low) and isfinite(high)):
+        return "INCONCLUSIVE"
+    if upper:
+        return "PASS" if high <= limit else "FAIL" if low > limit else "INCONCLUSIVE"
+    return "PASS" if low >= limit else "FAIL" if high < limit else "INCONCLUSIVE"
+
+
+def _status(quantity: Quantity) -> Status:
+    return _compare(quantity.bound.low, quantity.bound.high, quantity.limit, upper=quantity.upper)
+
+
+def _measurement_problem(gate: Gate, measurement: Measurement | None) -> str:
+    """Why a measurement cannot carry a verdict; empty if it can."""
+    name = gate.metric
+    if measurement is None:
+        return f"{name} was not measured"
+    if name not in RESOURCE_METRICS or measurement.metric != name:
+        return f"{name} cannot be decided on a measurement of {measurement.metric}"
+    if not all(isfinite(x) for x in (measurement.value, *(measurement.interval or ()))):
+        return f"{name} is not a finite number"
+    if name in COUNTED_METRICS:
+        return ""
+    if measurement.how != "measured":
+        return f"{name} on {measurement.where} is {measurement.how}, not measured: it says nothing about the device"
+    if measurement.interval is None:
+        return f"{name} was measured without an interval on {measurement.n:,} runs"
+    if (1 + measurement.confidence) / 2 < gate.confidence - 1e-9:
+        return f"{name} has an interval of {measurement.confidence:.0%}, too little for {gate.confidence:.0%} one-sided"
+    return ""
+
+
+def _undecided(gate: Gate, target: str, why: str, n: int | None) -> Verdict:
+    return Verdict(gate.describe(), gate.metric, target, "INCONCLUSIVE", why, severity=gate.severity, n=n)

@@ -1,0 +1,153 @@
+"""Any torch model of a build as a module: transformers folders, code, and a base with its adapter, float or 4-bit."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgeft.artifact import Artifact
+from edgeft.errors import StepError
+from edgeft.models.adapter import adapter_about, attach_adapter, whole_modules
+from edgeft.models.code import load_code, mismatch
+from edgeft.models.layers import below_heads, body_linears, head_modules
+from edgeft.models.quiet import quiet_transformers
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgeft.stage import Context
+
+AUTO = {
+    "text-classification": "AutoModelForSequenceClassification",
+    "image-classification": "AutoModelForImageClassification",
+}
+Quantise = Literal["auto", "nf4"] | None
+
+
+def load_model(
+    model: Artifact,
+    *,
+    adapter: Artifact | None = None,
+    labels: Sequence[str],
+    task: str = "text-classification",
+    device: str = "cpu",
+    dtype: str = "float32",
+    quantise: Quantise = "auto",
+    compute_dtype: str | None = None,
+    double_quant: bool = True,
+    seed: int = 0,
+    new_head: bool = False,
+) -> torch.nn.Module:
+    """The module in eval mode, on `device`. Raises StepError when weights are missing, unexpected or misshapen.
+
+    quantise: `nf4` puts the linear layers below the head in 4 bits; `auto` does what the adapter was trained on.
+    compute_dtype: of the 4-bit products; default what the adapter was trained with, else float32.
+    new_head: let a missing or differently sized head be initialised, by `seed` alone; without it that is an error,
+    because an untrained head would answer at random.
+    """
+    import torch
+
+    about = adapter_about(adapter) if adapter else {}
+    if quantise == "auto":
+        quantise = about.get("quantised")
+    if model.facts.get("form") == "code":
+        module = load_code(model, len(labels)).to(getattr(torch, dtype))
+    else:
+        carried = whole_modules(adapter.path) if adapter else ()
+        module = _load_transformers(model, labels, task, dtype=dtype, seed=seed, new_head=new_head, carried=carried)
+    if quantise == "nf4":
+        from edgeft.models.nf4 import quantise_nf4
+
+        quantise_nf4(
+            module,
+            body_linears(module),
+            compute_dtype=getattr(torch, compute_dtype or about.get("compute_dtype") or "float32"),
+            double_quant=bool(about.get("double_quant", double_quant)),
+            device=device,
+        )
+    module = module.to(device)
+    if adapter:
+        module = attach_adapter(module, adapter.path)
+    return module.eval()
+
+
+def load_source(model: Artifact, adapter: Artifact | None, ctx: Context) -> torch.nn.Module:
+    """What a build compares with: the model as trained (unmerged, on its 4-bit base), on CPU with the context's threads."""
+    import torch
+
+    torch.set_num_threads(max(1, ctx.threads))
+    return load_model(model, adapter=adapter, labels=ctx.labels, task=ctx.task.name, seed=ctx.seed)
+
+
+def _load_transformers(
+    model: Artifact, labels: Sequence[str], task: str, *, dtype: str, seed: int, new_head: bool, carried: Sequence[str]
+) -> torch.nn.Module:
+    import torch
+    import transformers
+
+    if task not in AUTO:
+        raise StepError(f"no transformers model class is known for task '{task}'", hint=f"known: {', '.join(AUTO)}")
+    kind = getattr(transformers, AUTO[task])
+    names = {index: label for index, label in enumerate(labels)}
+    safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            module, info = kind.from_pretrained(
+                str(model.path),
+                **safe,
+                num_labels=len(labels),
+                id2label=names,
+                label2id={label: index for index, label in names.items()},
+                dtype=getattr(torch, dtype),
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
+            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise StepError(
+                f"transformers cannot load this folder: {first[:300]}", where=str(model.path),
+                hint="it needs config.json and safetensors weights of an architecture this transformers version has",
+            ) from error  # fmt: skip
+    _check_loaded(module, info, model, new_head=new_head, carried=carried, labels=len(labels))
+    module.name_or_path = ""  # a path of this machine would reach saved configurations
+    module.config._name_or_path = ""
+    return module  # type: ignore[no-any-return]
+
+
+def _check_loaded(
+    module: torch.nn.Module,
+    info: Mapping[str, Any],
+    model: Artifact,
+    *,
+    new_head: bool,
+    carried: Sequence[str],
+    labels: int,
+) -> None:
+    """Weights absent or of another shape are acceptable in the head alone, and there only if trained later or carried."""
+    absent = {_name(item) for item in info["missing_keys"]} | {_name(item) for item in info["mismatched_keys"]}
+    body = sorted(below_heads(sorted(absent), head_modules(module)))
+    if body:
+        raise StepError(
+            mismatch(body, sorted(_name(item) for item in info["unexpected_keys"])), where=str(model.path),
+            hint="the checkpoint is of another architecture, or its shape was changed by pruning",
+        )  # fmt: skip
+    left = sorted(name for name in absent if not _carries(carried, name))
+    if left and not new_head:
+        raise StepError(
+            f"this model has no trained head for {labels} labels: {', '.join(left[:4])}", where=str(model.path),
+            hint="fine-tune it first (steps: [finetune: {}]), or give data with the labels it was trained on",
+        )  # fmt: skip
+
+
+def _carries(modules: Collection[str], name: str) -> bool:
+    """True when a parameter lies in one of the modules an adapter carries whole (PEFT matches by suffix)."""
+    owner = name.rpartition(".")[0]
+    parts = owner.split(".")
+    parents = {".".join(parts[: end + 1]) for end in range(len(parts))}
+    return any(parent == module or parent.endswith("." + module) for parent in parents for module in modules)
+
+
+def _name(item: Any) -> str:
+    """A key of the loading info: a name, or (name, shape, shape) where shapes differ."""
+    return str(item[0]) if isinstance(item, tuple | list) else str(item)

@@ -1,0 +1,124 @@
+"""Feeds in, logits out, for transformers models, PEFT-wrapped ones and plain torch code alike."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from edgeft.errors import StepError
+from edgeft.models.layers import is_transformers, unwrap
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from edgeft.task import Arrays
+
+CODE_FEEDS = ("input_ids", "attention_mask")
+"""What a code model is called with when its forward names nothing (only **kwargs)."""
+
+
+def forward_logits(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """logits (batch, classes). Feeds the model's forward does not name are left out.
+
+    A code model may return the logits, a tuple or dictionary that starts with them or names them, or an object with `.logits`.
+    """
+    names = accepted_feeds(module)
+    output: Any = module(**{name: tensor for name, tensor in feeds.items() if name in names})
+    if hasattr(output, "logits"):
+        output = output.logits
+    elif isinstance(output, Mapping) and "logits" in output:
+        output = output["logits"]
+    elif isinstance(output, tuple | list) and output:
+        output = output[0]
+    if not hasattr(output, "dtype"):
+        raise StepError(
+            f"the model returned {type(output).__name__}, not logits",
+            hint="return a tensor (batch, classes), or an object with .logits",
+        )
+    return output  # type: ignore[no-any-return]
+
+
+def accepted_feeds(module: torch.nn.Module) -> frozenset[str]:
+    """Canonical feed names that the model's forward takes by name."""
+    return _forward_names(type(unwrap(module)))
+
+
+@cache
+def _forward_names(kind: type) -> frozenset[str]:
+    parameters = list(inspect.signature(kind.forward).parameters.values())[1:]  # type: ignore[attr-defined]
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    return frozenset(named or CODE_FEEDS)
+
+
+def may_trim(module: torch.nn.Module) -> bool:
+    """True where columns that are padding in every row may be cut: transformers models mask them, code may not."""
+    return is_transformers(module)
+
+
+def trim_padding(feeds: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Cut the trailing columns that no row attends to. feeds: name -> (batch, length, ...)."""
+    mask = feeds.get("attention_mask")
+    if mask is None or mask.ndim != 2 or mask.shape[0] == 0:
+        return feeds
+    used = mask.any(dim=0).nonzero()
+    end = int(used[-1]) + 1 if len(used) else 1
+    if end == mask.shape[1]:
+        return feeds
+    return {
+        name: tensor[:, :end] if tensor.ndim >= 2 and tensor.shape[1] == mask.shape[1] else tensor
+        for name, tensor in feeds.items()
+    }
+
+
+def predict_logits(
+    module: torch.nn.Module,
+    feeds: Arrays,
+    *,
+    batch_size: int = 32,
+    device: str | None = None,
+    progress: Callable[[float, float], None] | None = None,
+) -> NDArray[np.float32]:
+    """logits (n, classes) float32 of canonical feeds (n, ...), row order kept; module is left in eval mode.
+
+    Rows are batched by length and padding is cut, so a batch costs what its longest row costs. The batch split
+    changes float32 results by rounding only (below 1e-5 on logits of order 1). device: default the module's own.
+    """
+    import numpy as np
+    import torch
+
+    if not feeds:
+        raise StepError("the task gave no feeds for these rows", hint="check the task's preprocessing")
+    where = torch.device(device) if device else next(module.parameters()).device
+    module.eval()
+    n = len(next(iter(feeds.values())))
+    trim = may_trim(module)
+    order = _by_length(feeds, n)
+    parts: list[NDArray[np.float32]] = []
+    with torch.inference_mode():
+        for start in range(0, n, batch_size):
+            rows = order[start : start + batch_size]
+            batch = {name: torch.from_numpy(np.ascontiguousarray(array[rows])) for name, array in feeds.items()}
+            batch = trim_padding(batch) if trim else batch
+            logits = forward_logits(module, {name: tensor.to(where) for name, tensor in batch.items()})
+            parts.append(logits.float().cpu().numpy())
+            if progress:
+                progress(min(start + batch_size, n), n)
+    if not parts:
+        return np.zeros((0, 0), dtype=np.float32)
+    stacked = np.concatenate(parts)
+    result = np.empty_like(stacked)
+    result[order] = stacked
+    return result
+
+
+def _by_length(feeds: Arrays, n: int) -> NDArray[np.int64]:
+    import numpy as np
+
+    mask = feeds.get("attention_mask")
+    if mask is None or np.ndim(mask) != 2:
+        return np.arange(n, dtype=np.int64)
+    return np.argsort(np.asarray(mask).sum(axis=1), kind="stable").astype(np.int64)

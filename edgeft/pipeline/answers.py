@@ -1,0 +1,78 @@
+"""Rows to answers: which cases a step sees, the source model's logits, and outputs on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeft import plugins
+from edgeft.artifact import Artifact
+from edgeft.canonical import Facts
+from edgeft.errors import StepError
+from edgeft.stage import Context
+
+SOURCE_DEVICE = "local-cpu"
+"""Where a source that is an ONNX file runs: this machine's CPU, by the same worker as any candidate."""
+
+
+def logits_of(model: Artifact, adapter: Artifact | None, ctx: Context) -> Callable[[Mapping[str, Any]], Any]:
+    """Canonical feeds -> logits (n, classes) float32 of a torch model, with or without adapter, or of an ONNX file."""
+    if model.kind == "onnx":
+        from edgeft.device.profile import load_device
+        from edgeft.targets.measure import run_outputs
+
+        exporter = plugins.load("exporters", "onnx")()
+        signature, device = exporter.signature(model), load_device(SOURCE_DEVICE)
+        return lambda feeds: run_outputs(
+            device,
+            exporter.runtime,
+            model,
+            signature,
+            feeds,
+            batch=1,
+            on_progress=lambda *step: ctx.progress(*step, "case"),
+        )["logits"]
+    from edgeft.models.load import load_source
+    from edgeft.models.predict import predict_logits
+
+    module = load_source(model, adapter, ctx)
+    return lambda feeds: predict_logits(
+        module, feeds, batch_size=32, progress=lambda done, total: ctx.progress(done, total, "case")
+    )
+
+
+def source_outputs(inputs: Mapping[str, Artifact], rows: Any, ctx: Context) -> dict[str, Any]:
+    """logits (n, classes) of the unmerged fine-tuned model, or of the given float model or ONNX file."""
+    model = inputs.get("model") or inputs["base"]
+    return {"logits": logits_of(model, inputs.get("adapter"), ctx)(ctx.task.feeds(rows, prepared_of(ctx)))}
+
+
+def prepared_of(ctx: Context) -> Path:
+    """The preprocessing folder; StepError in a step that runs before it exists."""
+    if ctx.prepared is None:
+        raise StepError("the preprocessing is not there yet", where=f"step {ctx.step}")
+    return ctx.prepared
+
+
+def thin(rows: Any, cases: int | None) -> Any:
+    """At most `cases` rows, evenly spaced, the same ones every time."""
+    if cases is None or rows.num_rows <= cases:
+        return rows
+    return rows.take([index * rows.num_rows // cases for index in range(cases)])
+
+
+def read_cases(ctx: Context, split: str, cases: int | None) -> Any:
+    """Rows of a split this step declared, thinned to `cases`."""
+    from edgeft.data.build import read_split
+
+    return thin(read_split(ctx.splits[split].path), cases)
+
+
+def write_outputs(outputs: Mapping[str, Any], rows: Any, out: Path, ctx: Context) -> Facts:
+    """outputs.npz as canonical bytes, and the scores as facts."""
+    from edgeft.pipeline.arrays import save_arrays
+
+    save_arrays(out / "outputs.npz", outputs)
+    score = ctx.task.score(outputs, rows, ctx.labels)
+    return {"metrics": dict(score.metrics), "n": rows.num_rows}

@@ -1,0 +1,177 @@
+"""The flow of a build: trunk, candidates, choice, gate set, verdicts; whatever happens, a record comes back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeft import plugins
+from edgeft.errors import EdgeftError, Exit, RecipeError
+from edgeft.pipeline import lock, preflight
+from edgeft.pipeline.execute import Executor
+from edgeft.pipeline.gatekeeping import Judgement, judge
+from edgeft.pipeline.host import threads
+from edgeft.pipeline.inputs import resolve_inputs
+from edgeft.pipeline.plan import Plan, make_plan, plan_rows, step_names
+from edgeft.pipeline.progress import Events
+from edgeft.pipeline.trial import Trial, score_outputs, try_candidates
+from edgeft.recipe.load import LoadedRecipe
+from edgeft.store import Store
+from edgeft.task import Score, Task
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to build, besides the recipe. out: the folder that holds `<recipe name>/`."""
+
+    out: Path = Path("out")
+    to: str | None = None
+    start: Path | None = None
+    locked: bool = False
+    offline: bool = False
+    remeasure: bool = False
+
+
+@dataclass
+class Build:
+    """The state of a build as far as it came; `edgeft.pipeline.recorder` turns it into a RunRecord."""
+
+    loaded: LoadedRecipe
+    plan: Plan
+    executor: Executor
+    options: Options
+    source: Score | None = None
+    trials: dict[str, list[Trial]] = field(default_factory=dict)
+    chosen: dict[str, Trial] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    judgement: Judgement = field(default_factory=Judgement)
+    error: EdgeftError | None = None
+    failed_step: str = ""
+    interrupted: bool = False
+    stopped: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where the outcome goes."""
+        return self.options.out / self.loaded.recipe.name
+
+
+def prepare_build(loaded: LoadedRecipe, store: Store, options: Options, events: Events) -> Build:
+    """Everything that can be refused without running a step. Raises EdgeftError; writes nothing."""
+    if options.offline:
+        go_offline()
+    task: Task = plugins.load("tasks", loaded.recipe.model.task)()
+    devices = preflight.load_devices(loaded)
+    preflight.check_recipe(loaded, devices, task)
+    inputs = resolve_inputs(loaded, store, offline=options.offline)
+    plan = make_plan(loaded, inputs, store, devices)
+    if options.to is not None and options.to not in step_names(plan.specs):
+        raise RecipeError(
+            f"no step is called '{options.to}'", where="--to", hint=f"steps: {', '.join(step_names(plan.specs))}"
+        )
+    preflight.check_disk(plan_rows(plan, store), store, str(store.root))
+    pins: Mapping[str, str] = {}
+    if options.start is not None:
+        pins = store.import_from(options.start)[0]
+    executor = Executor(
+        store, loaded.recipe.name, loaded.recipe.seed, task, events, threads(), options.offline, options.remeasure, pins
+    )
+    return Build(loaded, plan, executor, options)
+
+
+def run_build(build: Build) -> Build:
+    """Run the steps. Errors and interrupts are kept in the Build, so that a report can say how far it came."""
+    try:
+        _flow(build)
+    except EdgeftError as error:
+        build.error = error
+        build.failed_step = next((row.id for row in build.executor.rows.values() if row.state == "failed"), "")
+    except KeyboardInterrupt:
+        build.interrupted = True
+    return build
+
+
+def _flow(build: Build) -> None:
+    plan, executor, options = build.plan, build.executor, build.options
+    recipe = plan.loaded.recipe
+    for spec in plan.trunk.specs:
+        artifact = executor.perform(spec)
+        if spec.id == "data":
+            preflight.check_gate_set(plan.loaded, artifact.facts)
+        if spec.id == options.to:
+            build.stopped = True
+            return
+    outputs = executor.perform(plan.source)
+    build.source = score_outputs(executor, outputs, "search", recipe.measure.search_cases)
+    locked = lock.read(build.folder / lock.FILE, plan) if options.locked else None
+    if locked is not None:
+        plan.candidates[:] = lock.restrict(plan.candidates, locked)
+    build.trials = try_candidates(plan, executor, build.source)
+    if locked is None:
+        _choose(build)
+    else:
+        build.chosen = lock.apply(build.trials, locked)
+        build.reasons = dict.fromkeys(build.chosen, "pinned by choice.lock")
+    if options.to == "search":
+        build.stopped = True
+        return
+    if set(build.chosen) == set(build.trials):
+        build.judgement = judge(plan, executor, build.chosen)
+
+
+def _choose(build: Build) -> None:
+    from edgeft.pipeline.gatekeeping import gates_for
+    from edgeft.targets.choose import choose
+
+    recipe = build.plan.loaded.recipe
+    for target in recipe.targets:
+        trials = build.trials[target.device]
+        device = build.plan.devices[target.device]
+        choice = choose(
+            [trial.row for trial in trials],
+            target.optimise,
+            gates_for(recipe.gates, target.device),
+            build.source.metrics if build.source else {},
+        )
+        for trial, row in zip(trials, choice.rows, strict=True):
+            trial.row = row
+        build.reasons[device.name] = choice.why
+        if choice.chosen is not None:
+            build.chosen[target.device] = next(trial for trial in trials if trial.row.name == choice.chosen)
+
+
+def go_offline() -> None:
+    """No socket leaves this process: hub clients are told, and any other attempt to connect raises."""
+    import sys
+
+    os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"})
+
+    def refuse(event: str, args: tuple[object, ...]) -> None:
+        if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname"):
+            address = args[1] if event == "socket.connect" and len(args) > 1 else args[0]
+            if not isinstance(address, (str, bytes)) or event != "socket.connect":
+                raise EdgeftError(
+                    f"a library tried to reach {address} although the build is offline",
+                    where="--offline",
+                    hint="gather what is missing where there is internet: edgeft fetch RECIPE --into DIR",
+                )
+
+    sys.addaudithook(refuse)
+
+
+def outcome(build: Build) -> tuple[str, Exit]:
+    """(status word, exit code) of a build."""
+    from edgeft.evaluate.gates import overall
+
+    if build.interrupted:
+        return "interrupted", Exit.INTERRUPTED
+    if build.error is not None:
+        return "error", build.error.exit_code
+    if build.stopped:
+        return "stopped", Exit.OK
+    if set(build.chosen) != set(build.trials):
+        return "failed", Exit.GATE_FAILED
+    status, code = overall([verdict for row in build.judgement.verdicts.values() for verdict in row])
+    return {"PASS": "passed", "FAIL": "failed", "INCONCLUSIVE": "inconclusive"}[status], code

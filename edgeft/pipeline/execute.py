@@ -1,0 +1,191 @@
+"""Perform steps through the store: cached, or run in a locked scratch folder and committed; no failure is cached."""
+
+from __future__ import annotations
+
+import errno
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeft.artifact import Artifact
+from edgeft.canonical import Facts
+from edgeft.errors import EdgeftError, StepError, StoreError
+from edgeft.exporter import Unsupported
+from edgeft.pipeline.noise import to_log
+from edgeft.pipeline.progress import Events
+from edgeft.pipeline.spec import Spec, material
+from edgeft.record import StepRow
+from edgeft.stage import Context, Split
+from edgeft.store import CorruptObject, StepResult, Store, explain_change, step_key
+from edgeft.task import Task
+
+_DISK_FULL = frozenset(code for name in ("ENOSPC", "EDQUOT") if (code := getattr(errno, name, None)) is not None)
+
+
+@dataclass
+class Executor:
+    """Runs the specs of one build. `done` holds what each id gave; `rows` is the report's step table.
+
+    pins: step id -> key of an imported result (`--from`), accepted when only tools or host differ.
+    remeasure: run measuring steps even when a record exists.
+    """
+
+    store: Store
+    recipe: str
+    seed: int
+    task: Task
+    events: Events
+    threads: int
+    offline: bool = False
+    remeasure: bool = False
+    pins: Mapping[str, str] = field(default_factory=dict)
+    done: dict[str, Artifact] = field(default_factory=dict)
+    rows: dict[str, StepRow] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    dataset: Artifact | None = None
+    prepared: Artifact | None = None
+
+    def perform(self, spec: Spec) -> Artifact:
+        """The spec's artefact, from the store or freshly made. Raises EdgeftError; nothing partial is kept."""
+        inputs = self.inputs_of(spec)
+        content = material(spec, inputs, self.dataset.facts if self.dataset else None)
+        key = step_key(content)
+        self.keys[spec.id] = key
+        found = self._find(spec, key, content)
+        if found is None:
+            with self.store.claim(key, on_wait=lambda text: self.events.note(spec.id, text)) as claim:
+                found = self._find(spec, key, content)
+                if found is None:
+                    return self._run(spec, inputs, key, content, claim.scratch)
+        self.store.remember_latest(self.recipe, spec.id, key, content)
+        self.rows[spec.id] = StepRow(
+            id=spec.id,
+            title=spec.title,
+            state="cached",
+            seconds=found.seconds,
+            key=found.key,
+            digest=found.digest,
+            bytes=found.bytes,
+            warnings=list(found.warnings),
+        )
+        self.events.cached(spec.id, spec.title)
+        return self._keep(spec, self.store.artifact(found))
+
+    def inputs_of(self, spec: Spec) -> dict[str, Artifact]:
+        """Role -> artefact; every needed step must be done already."""
+        return {**spec.given, **{role: self.done[name] for role, name in spec.needs.items()}}
+
+    def _find(self, spec: Spec, key: str, content: Mapping[str, Any]) -> StepResult | None:
+        if self.remeasure and spec.host == "measuring":
+            return None
+        try:
+            found = self.store.find(key)
+            if found is None and spec.id in self.pins:
+                found = self._pinned(self.pins[spec.id], content)
+        except CorruptObject as error:
+            self.events.warn(spec.id, f"{error.what}; it is set aside and the step runs again")
+            self.store.discard(key)
+            return None
+        return found
+
+    def _pinned(self, key: str, content: Mapping[str, Any]) -> StepResult | None:
+        """An imported result stands when it differs only in what another machine must differ in."""
+        found = self.store.find(key)
+        if found is None:
+            return None
+        free = ("tools", "host")
+        same = {k: v for k, v in found.material.items() if k not in free} == {
+            k: v for k, v in content.items() if k not in free
+        }
+        return found if same else None
+
+    def _run(
+        self, spec: Spec, inputs: Mapping[str, Artifact], key: str, content: Mapping[str, Any], scratch: Path
+    ) -> Artifact:
+        why = explain_change(self.store.latest(self.recipe, spec.id), content)
+        self.events.started(spec.id, spec.title, why)
+        warnings: list[str] = []
+        context = self._context(spec, scratch, warnings)
+        started = time.monotonic()
+        row = StepRow(id=spec.id, title=spec.title, state="failed", why=why, key=key)
+        self.rows[spec.id] = row
+        try:
+            with self.store.workspace() as out:
+                facts = self._call(spec, inputs, out, context)
+                seconds = time.monotonic() - started
+                result = self.store.commit(key, content, spec.makes, out, facts, seconds, tuple(warnings))
+        finally:
+            row.seconds, row.warnings = time.monotonic() - started, warnings
+        self.store.remember_latest(self.recipe, spec.id, key, content)
+        self.store.finish_scratch(key)
+        row.state, row.digest, row.bytes = "ran", result.digest, result.bytes
+        self.events.finished(spec.id, spec.title, row.seconds)
+        return self._keep(spec, self.store.artifact(result))
+
+    def _call(self, spec: Spec, inputs: Mapping[str, Artifact], out: Path, context: Context) -> Facts:
+        log = context.scratch / "log.txt"
+        try:
+            with to_log(log):
+                try:
+                    return spec.run(inputs, out, context)
+                except (EdgeftError, KeyboardInterrupt, Unsupported):
+                    raise
+                except BaseException:
+                    traceback.print_exc()
+                    raise
+        except (EdgeftError, KeyboardInterrupt, Unsupported):
+            raise
+        except OSError as error:
+            if error.errno in _DISK_FULL:
+                raise StoreError(
+                    f"disk full while this step wrote {error.filename or 'its files'}",
+                    where=f"step {spec.id}",
+                    hint="make room with `edgeft gc --keep 20GB`, or move the store: EDGEFT_STORE=/larger/disk",
+                ) from error
+            raise self._unexpected(spec, error, log) from error
+        except Exception as error:
+            raise self._unexpected(spec, error, log) from error
+
+    def _unexpected(self, spec: Spec, error: Exception, log: Path) -> StepError:
+        text = next((line for line in str(error).splitlines() if line.strip()), "no message")
+        return StepError(
+            f"{type(error).__name__}: {text[:300]}", where=f"step {spec.id}", hint=f"the whole story is in {log}"
+        )
+
+    def _context(self, spec: Spec, scratch: Path, warnings: list[str]) -> Context:
+        facts: Facts = self.dataset.facts if self.dataset else {}
+        splits = {}
+        if self.dataset:
+            for name in spec.reads:
+                if name in facts["splits"]:
+                    about = facts["splits"][name]
+                    splits[name] = Split(name, self.dataset.path / f"{name}.parquet", about["n"], about["digest"])
+
+        def warn(text: str) -> None:
+            warnings.append(text)
+            self.events.warn(spec.id, text)
+
+        return Context(
+            step=spec.id,
+            seed=self.seed,
+            scratch=scratch,
+            task=self.task,
+            labels=tuple(facts.get("labels", ())),
+            splits=splits,
+            prepared=self.prepared.path if self.prepared else None,
+            threads=self.threads,
+            offline=self.offline,
+            on_progress=self.events.progress,
+            on_warning=warn,
+        )
+
+    def _keep(self, spec: Spec, artifact: Artifact) -> Artifact:
+        self.done[spec.id] = artifact
+        if spec.id == "data":
+            self.dataset = artifact
+        elif spec.id == "prepare":
+            self.prepared = artifact
+        return artifact

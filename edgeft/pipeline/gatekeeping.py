@@ -1,0 +1,126 @@
+"""From the choice to the verdicts: one candidate per target meets the sealed gate set, once, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from edgeft.evaluate.flips import flips
+from edgeft.evaluate.gates import decide_data_gate, decide_resource_gate
+from edgeft.gate import Gate, Verdict
+from edgeft.pipeline.arrays import load_arrays
+from edgeft.pipeline.branches import outputs_spec
+from edgeft.pipeline.execute import Executor
+from edgeft.pipeline.plan import Plan
+from edgeft.pipeline.spec import Spec, material
+from edgeft.pipeline.trial import Trial, score_outputs, split_rows
+from edgeft.pipeline.trunk import source_spec
+from edgeft.record import GateSetRow, OpeningRow
+from edgeft.store import step_key
+from edgeft.task import Score
+
+
+@dataclass
+class Judgement:
+    """Verdicts per target, the gate-set row of each, and the opening if there was one."""
+
+    verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
+    rows: dict[str, GateSetRow] = field(default_factory=dict)
+    opening: OpeningRow | None = None
+
+
+def gates_for(gates: tuple[Gate, ...], device: str) -> list[Gate]:
+    """The gates that hold on a target."""
+    return [gate for gate in gates if gate.device in (None, device)]
+
+
+def judge(plan: Plan, executor: Executor, chosen: Mapping[str, Trial]) -> Judgement:
+    """Decide what needs no gate set first; open it only when nothing has failed already.
+
+    A blocking FAIL before the opening leaves the gate set sealed: its verdicts are INCONCLUSIVE and say so.
+    """
+    recipe = plan.loaded.recipe
+    result = Judgement()
+    for device, trial in chosen.items():
+        by_name = {measurement.metric: measurement for measurement in trial.measurements}
+        result.verdicts[device] = [
+            decide_resource_gate(gate, device, by_name.get(gate.metric))
+            for gate in gates_for(recipe.gates, device)
+            if not gate.needs_gate_set
+        ]
+    sealed = {device: [gate for gate in gates_for(recipe.gates, device) if gate.needs_gate_set] for device in chosen}
+    if not any(sealed.values()):
+        return result
+    failed = [
+        verdict
+        for row in result.verdicts.values()
+        for verdict in row
+        if verdict.status == "FAIL" and verdict.severity == "block"
+    ]
+    if failed:
+        why = f"the gate set stays sealed: {failed[0].gate} failed on {failed[0].target} without it"
+        for device, gates in sealed.items():
+            result.verdicts[device] += [
+                Verdict(gate.describe(), gate.metric, device, "INCONCLUSIVE", why, gate.severity) for gate in gates
+            ]
+        return result
+    _open(plan, executor, chosen, sealed, result)
+    return result
+
+
+def _open(
+    plan: Plan, executor: Executor, chosen: Mapping[str, Trial], sealed: Mapping[str, list[Gate]], result: Judgement
+) -> None:
+    recipe = plan.loaded.recipe
+    source_step = source_spec(plan.loaded, plan.trunk, "gate", None)
+    specs = {device: outputs_spec(trial.candidate, recipe, "gate", None) for device, trial in chosen.items()}
+    result.opening = _count_opening(plan, executor, chosen, [source_step, *specs.values()])
+    source = score_outputs(executor, executor.perform(source_step), "gate", None)
+    rows = split_rows(executor, "gate")
+    units = rows.column("unit").to_numpy(zero_copy_only=False)
+    for device, spec in specs.items():
+        outputs = executor.perform(spec)
+        score = score_outputs(executor, outputs, "gate", None)
+        result.rows[device] = GateSetRow(
+            n=rows.num_rows,
+            units=len(set(units.tolist())),
+            source=dict(source.metrics),
+            artefact=dict(score.metrics),
+            flips=dict(flips(source, score)),
+            confusion=score.confusion.tolist(),
+        )
+        for gate in sealed[device]:
+            result.verdicts[device].append(_decide(gate, device, executor, score, source, units, spec, rows))
+
+
+def _decide(
+    gate: Gate, device: str, executor: Executor, score: Score, source: Score, units: Any, spec: Spec, rows: Any
+) -> Verdict:
+    custom = None
+    if gate.metric not in executor.task.metrics:
+        from edgeft.evaluate.gates import CustomValues
+        from edgeft.tasks.custom_metric import load_metric
+
+        metric: Callable[..., Any] = load_metric(gate.metric)
+        artefact_logits = load_arrays(executor.done[spec.id].path / "outputs.npz")["logits"]
+        source_logits = load_arrays(executor.done["source/gate"].path / "outputs.npz")["logits"]
+        labels = rows.column("label").to_numpy()
+        custom = CustomValues.evaluate(metric, artefact_logits, source_logits, labels, rows)
+    return decide_data_gate(gate, device, score, source, units, custom=custom)
+
+
+def _count_opening(plan: Plan, executor: Executor, chosen: Mapping[str, Trial], specs: list[Spec]) -> OpeningRow | None:
+    """Count before looking: an opening is recorded unless every answer on the gate set is cached already."""
+    dataset = executor.dataset
+    if dataset is None:
+        raise ValueError("the data step has not run")
+    keys = [step_key(material(spec, executor.inputs_of(spec), dataset.facts)) for spec in specs]
+    if all(executor.store.find(key) is not None for key in keys):
+        return None
+    digest = dataset.facts["splits"]["gate"]["digest"]
+    targets = {device: trial.candidate.name for device, trial in chosen.items()}
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    number = executor.store.record_opening(digest, plan.loaded.recipe.name, targets, when)
+    return OpeningRow(number=number, when=when, build=plan.loaded.recipe.name, digest=digest, targets=targets)

@@ -1,0 +1,244 @@
+"""The user's model as artefacts: folders and files are used where they lie, hub ids are looked up or fetched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeft.artifact import Artifact
+from edgeft.canonical import digest_json
+from edgeft.recipe.load import LoadedRecipe
+from edgeft.store import Store
+
+MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "surgery.json")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "*.model",
+    "config.json",
+    "preprocess.json",
+)
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the build starts from. labels: the model's own label order, None when it has none of its own."""
+
+    model: Artifact
+    tokenizer: Artifact
+    adapter: Artifact | None = None
+    labels: tuple[str, ...] | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def resolve_inputs(loaded: LoadedRecipe, store: Store, *, offline: bool, download: bool = True) -> Inputs:
+    """Artefacts of the recipe's `model:`; RecipeError with its place where it cannot be used.
+
+    download False (a plan): a hub model that is not in the local hub cache raises NeedsDownload.
+    """
+    model = loaded.recipe.model
+    if model.onnx:
+        return _onnx_inputs(loaded, store)
+    if model.code:
+        return _code_inputs(loaded, store)
+    folder, about = _folder(loaded, offline=offline, download=download)
+    artifact = _transformers_artifact(loaded, store, folder)
+    config = _json(folder / "config.json")
+    tokenizer = Path(model.tokenizer) if model.tokenizer else folder
+    labels = _own_labels(config)
+    adapter = None
+    if model.adapter:
+        adapter = _adapter_artifact(loaded, store, artifact)
+        labels = tuple(adapter.facts["labels"]) or labels
+    about = {
+        **about,
+        "form": "transformers",
+        "architecture": (config.get("architectures") or ["unknown"])[0],
+        "bytes": _bytes(folder),
+    }
+    return Inputs(artifact, _tokenizer_artifact(store, tokenizer), adapter, labels, about)
+
+
+class NeedsDownload(Exception):
+    """A plan met a hub model that is not on this machine yet. what: its id."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+def _folder(loaded: LoadedRecipe, *, offline: bool, download: bool) -> tuple[Path, dict[str, Any]]:
+    model = loaded.recipe.model
+    name = model.path or ""
+    if Path(name).is_dir():
+        return Path(name), {"name": Path(name).name if Path(name).name != "model" else Path(name).parent.name}
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    patterns = sorted({*MODEL_FILES, *TOKENIZER_FILES})
+    try:
+        return Path(snapshot_download(name, revision=model.revision, allow_patterns=patterns, local_files_only=True)), {
+            "name": name,
+            "revision": model.revision or "newest on this machine",
+        }
+    except HFValidationError:
+        raise loaded.error(
+            ("model", "path"),
+            f"no folder '{name}', and it is no Hugging Face id either",
+            "give a folder, or an id such as org/name",
+        ) from None
+    except LocalEntryNotFoundError:
+        pass
+    if offline:
+        raise loaded.error(
+            ("model", "path"),
+            f"'{name}' is not on this machine and the build is offline",
+            "gather it where there is internet: edgeft fetch RECIPE --into DIR",
+        )
+    if not download:
+        raise NeedsDownload(name)
+    try:
+        return Path(snapshot_download(name, revision=model.revision, allow_patterns=patterns)), {
+            "name": name,
+            "revision": model.revision or "newest",
+        }
+    except Exception as error:
+        raise loaded.error(
+            ("model", "path"),
+            f"'{name}' could not be fetched from the hub: {str(error).splitlines()[0]}",
+            "check the id and the network, or give a local folder",
+        ) from error
+
+
+def _transformers_artifact(loaded: LoadedRecipe, store: Store, folder: Path) -> Artifact:
+    if not (folder / "config.json").is_file():
+        raise loaded.error(
+            ("model", "path"), f"{folder} has no config.json", "give the folder that save_pretrained wrote"
+        )
+    if not list(folder.glob("*.safetensors")):
+        pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+        if pickles:
+            raise loaded.error(
+                ("model", "path"),
+                f"{folder} holds its weights as a pickle ({pickles[0]}), which can run code when opened",
+                f"convert it first: edgeft convert {folder / pickles[0]} --output {folder / 'model.safetensors'}",
+            )
+        raise loaded.error(
+            ("model", "path"), f"{folder} has no safetensors weights", "the folder needs model.safetensors"
+        )
+    return Artifact("torch-model", folder, _digest(store, folder, MODEL_FILES), {"form": "transformers"})
+
+
+def _adapter_artifact(loaded: LoadedRecipe, store: Store, base: Artifact) -> Artifact:
+    folder = Path(loaded.recipe.model.adapter or "")
+    config_file = folder / "adapter_config.json"
+    if not config_file.is_file():
+        raise loaded.error(
+            ("model", "adapter"),
+            f"{folder} has no adapter_config.json",
+            "give the folder that PEFT's save_pretrained wrote",
+        )
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise loaded.error(
+            ("model", "adapter"),
+            f"{folder} has no adapter_model.safetensors",
+            f"if it has adapter_model.bin: edgeft convert {folder / 'adapter_model.bin'}",
+        )
+    own = folder / "edgeft.json"
+    stated = _json(own) if own.is_file() else {}
+    facts = {
+        "base": {"path": str(base.path), "digest": base.digest},
+        "quantised": stated.get("quantised"),
+        "compute_dtype": stated.get("compute_dtype"),
+        "method": str(_json(config_file).get("peft_type", "unknown")).lower(),
+        "labels": list(stated.get("labels", [])),
+        "given": True,
+    }
+    files = ("adapter_config.json", "adapter_model.safetensors", "edgeft.json")
+    return Artifact("peft-adapter", folder, _digest(store, folder, files), facts)
+
+
+def _onnx_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
+    model = loaded.recipe.model
+    file = Path(model.onnx or "")
+    sides = [
+        path for path in (file.with_name(file.name + ".data"), file.with_name(file.name + "_data")) if path.is_file()
+    ]
+    digest = digest_json([store.file_digest(path) for path in [file, *sides]])
+    folder = Path(model.tokenizer) if model.tokenizer else file.parent
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json")):
+        raise loaded.error(
+            ("model", "onnx"),
+            f"no tokenizer files beside {file.name}",
+            "name their folder: model: {onnx: ..., tokenizer: FOLDER}",
+        )
+    config = folder / "config.json"
+    labels = _own_labels(_json(config)) if config.is_file() else None
+    artifact = Artifact("onnx", file, digest, {"form": "onnx", "given": True})
+    return Inputs(
+        artifact,
+        _tokenizer_artifact(store, folder),
+        None,
+        labels,
+        {"name": file.name, "form": "onnx", "bytes": file.stat().st_size},
+    )
+
+
+def _code_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
+    model = loaded.recipe.model
+    file, _, function = (model.code or "").rpartition(":")
+    weights = Path(model.weights or "")
+    if not model.tokenizer:
+        raise loaded.error(
+            ("model", "code"), "a model given as code needs a tokenizer", "add `tokenizer: FOLDER` to model"
+        )
+    digest = digest_json([store.file_digest(Path(file)), function, store.file_digest(weights)])
+    facts = {"form": "code", "code": f"{file}:{function}", "weights": str(weights)}
+    about = {"name": f"{Path(file).name}:{function}", "form": "code", "bytes": weights.stat().st_size}
+    return Inputs(
+        Artifact("torch-model", weights, digest, facts),
+        _tokenizer_artifact(store, Path(model.tokenizer)),
+        None,
+        None,
+        about,
+    )
+
+
+def _tokenizer_artifact(store: Store, folder: Path) -> Artifact:
+    return Artifact("prepared", folder, _digest(store, folder, TOKENIZER_FILES))
+
+
+def _digest(store: Store, folder: Path, patterns: tuple[str, ...]) -> str:
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    return digest_json([[path.name, store.file_digest(path)] for path in files])
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _own_labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Labels a fine-tuned config names; the LABEL_0 placeholders and bare encoders have none."""
+    names = config.get("id2label")
+    architecture = (config.get("architectures") or [""])[0]
+    if not isinstance(names, dict) or "Classification" not in architecture:
+        return None
+    ordered = tuple(str(names[key]) for key in sorted(names, key=lambda text: int(text)))
+    return None if all(name.startswith("LABEL_") for name in ordered) else ordered

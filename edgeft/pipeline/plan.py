@@ -1,0 +1,135 @@
+"""What a build would do: each step's state, why it would run, and estimates that say what they rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from edgeft.artifact import Artifact
+from edgeft.canonical import Facts
+from edgeft.device.profile import Device
+from edgeft.pipeline.branches import Candidate, candidate_specs, plan_candidates
+from edgeft.pipeline.inputs import Inputs
+from edgeft.pipeline.spec import Spec, material
+from edgeft.pipeline.trunk import Trunk, plan_trunk, source_spec
+from edgeft.recipe.load import LoadedRecipe
+from edgeft.store import CorruptObject, Store, explain_change, step_key
+
+PlanState = Literal["cached", "will run", "waits", "corrupt"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All specs of a recipe in the order they run; the gate set's steps follow the choice and are not among them."""
+
+    loaded: LoadedRecipe
+    inputs: Inputs
+    trunk: Trunk
+    candidates: list[Candidate]
+    devices: Mapping[str, Device]
+    source: Spec
+    specs: list[Spec]
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One line of `edgeft plan`. seconds, memory_mb, disk_mb are estimates; basis says of what kind."""
+
+    id: str
+    title: str
+    state: PlanState
+    why: str
+    seconds: float | None = None
+    memory_mb: float | None = None
+    disk_mb: float | None = None
+    basis: str = ""
+
+
+def make_plan(loaded: LoadedRecipe, inputs: Inputs, store: Store, devices: Mapping[str, Device]) -> Plan:
+    """Recipe and devices to specs; imports no torch. RecipeError where the parts do not fit."""
+    trunk = plan_trunk(loaded, inputs, store)
+    candidates = plan_candidates(loaded, devices)
+    source = source_spec(loaded, trunk, "search", loaded.recipe.measure.search_cases)
+    specs = [*trunk.specs, source]
+    for candidate in candidates:
+        specs += candidate_specs(candidate, trunk, loaded.recipe)
+    return Plan(loaded, inputs, trunk, candidates, devices, source, specs)
+
+
+@dataclass
+class _Reader:
+    """Walks the specs as the executor would, but only looks."""
+
+    store: Store
+    recipe: str
+    model_bytes: int
+    done: dict[str, Artifact] = field(default_factory=dict)
+    dataset: Facts | None = None
+
+    def row(self, spec: Spec) -> PlanRow:
+        waits = [name for name in spec.needs.values() if name not in self.done]
+        if spec.reads and self.dataset is None and spec.name != "data":
+            waits = waits or ["data"]
+        if waits:
+            return self._pending(spec, "waits", f"waits on {waits[0]}")
+        inputs = {**spec.given, **{role: self.done[name] for role, name in spec.needs.items()}}
+        content = material(spec, inputs, self.dataset)
+        try:
+            found = self.store.find(step_key(content))
+        except CorruptObject as error:
+            return self._pending(spec, "corrupt", error.what)
+        if found is None:
+            return self._pending(spec, "will run", explain_change(self.store.latest(self.recipe, spec.id), content))
+        self.done[spec.id] = self.store.artifact(found)
+        if spec.id == "data":
+            self.dataset = found.facts
+        return PlanRow(
+            spec.id,
+            spec.title,
+            "cached",
+            f"made {found.created[:10]}",
+            found.seconds,
+            None,
+            found.bytes / 1e6,
+            "measured then",
+        )
+
+    def _pending(self, spec: Spec, state: PlanState, why: str) -> PlanRow:
+        last = self.store.last_result(self.recipe, spec.id)
+        if last is not None:
+            return PlanRow(
+                spec.id,
+                spec.title,
+                state,
+                why,
+                last.seconds,
+                None,
+                last.bytes / 1e6,
+                "this step's last run, other inputs",
+            )
+        guess: Mapping[str, Any] = {}
+        if spec.estimate is not None:
+            rows = {name: about["n"] for name, about in self.dataset["splits"].items()} if self.dataset else {}
+            guess = spec.estimate(rows, self.model_bytes)
+        return PlanRow(
+            spec.id,
+            spec.title,
+            state,
+            why,
+            guess.get("seconds"),
+            guess.get("memory_mb"),
+            guess.get("disk_mb"),
+            str(guess.get("basis", "")),
+        )
+
+
+def plan_rows(plan: Plan, store: Store) -> list[PlanRow]:
+    """The state of every step. A cached step is one whose bytes were found and still match their digest."""
+    reader = _Reader(store, plan.loaded.recipe.name, int(plan.inputs.about.get("bytes", 0)))
+    return [reader.row(spec) for spec in plan.specs]
+
+
+def step_names(specs: Sequence[Spec]) -> list[str]:
+    """Names `--to` accepts: the trunk's steps, then `search` (all candidates measured, gate set sealed)."""
+    return [*[spec.id for spec in specs if "/" not in spec.id], "search"]

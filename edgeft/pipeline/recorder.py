@@ -1,0 +1,129 @@
+"""A Build as a RunRecord: the one place where the flow's objects become the report's rows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from edgeft import __version__
+from edgeft.pipeline.build import Build, outcome
+from edgeft.pipeline.host import environment
+from edgeft.record import (
+    DataRow,
+    ErrorRow,
+    MergeRow,
+    OpeningRow,
+    RunRecord,
+    SplitRow,
+    StepRow,
+    TargetRow,
+    TrainingRow,
+)
+
+
+def make_record(build: Build, started: datetime, seconds: float) -> RunRecord:
+    """The record of a build, however far it came."""
+    recipe = build.loaded.recipe
+    status, code = outcome(build)
+    tools = [tool for spec in build.plan.specs for tool in spec.tools] + ["edgeft"]
+    return RunRecord(
+        edgeft=__version__,
+        name=recipe.name,
+        recipe=build.loaded.ref,
+        description=recipe.description,
+        task=recipe.model.task,
+        status=status,  # type: ignore[arg-type]
+        exit_code=int(code),
+        started=started.isoformat(timespec="seconds"),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        wall_seconds=round(seconds, 3),
+        model=dict(build.plan.inputs.about),
+        data=_data(build),
+        steps=_steps(build),
+        training=[TrainingRow.model_validate(facts["training"]) for facts in _facts(build, "training")],
+        merge=next((MergeRow.model_validate(facts["merge"]) for facts in reversed(_facts(build, "merge"))), None),
+        source=dict(build.source.metrics) if build.source else {},
+        targets=_targets(build),
+        openings=_openings(build),
+        environment=environment(tools),
+        resolved_recipe=build.loaded.resolved_yaml,
+        warnings=[f"{row.id}: {text}" for row in build.executor.rows.values() for text in row.warnings],
+        error=_error(build),
+    )
+
+
+def _facts(build: Build, part: str) -> list[dict[str, Any]]:
+    return [dict(artifact.facts) for artifact in build.executor.done.values() if part in artifact.facts]
+
+
+def _data(build: Build) -> DataRow | None:
+    dataset = build.executor.dataset
+    if dataset is None:
+        return None
+    truncated = build.executor.prepared.facts.get("truncated", {}) if build.executor.prepared else {}
+    facts = dataset.facts
+    splits = [
+        SplitRow(
+            name=name,
+            n=about["n"],
+            units=about["units"],
+            groups=about["groups"],
+            digest=about["digest"],
+            classes=dict(about["classes"]),
+            truncated=truncated.get(name),
+        )
+        for name, about in facts["splits"].items()
+    ]
+    return DataRow(
+        source=build.loaded.recipe.data.source,
+        labels=list(facts["labels"]),
+        splits=splits,
+        unit=facts["unit"],
+        warnings=list(facts["warnings"]),
+    )
+
+
+def _steps(build: Build) -> list[StepRow]:
+    rows = list(build.executor.rows.values())
+    known = {row.id for row in rows}
+    rest = [spec for spec in build.plan.specs if spec.id not in known]
+    return rows + [
+        StepRow(id=spec.id, title=spec.title, state="waiting" if build.error or build.interrupted else "skipped")
+        for spec in rest
+    ]
+
+
+def _targets(build: Build) -> list[TargetRow]:
+    rows = []
+    for target in build.loaded.recipe.targets:
+        device = build.plan.devices[target.device]
+        chosen = build.chosen.get(target.device)
+        verdicts = build.judgement.verdicts.get(target.device, [])
+        rows.append(
+            TargetRow(
+                device=device.name,
+                how=device.how,
+                optimise=target.optimise,
+                candidates=[trial.row for trial in build.trials.get(target.device, [])],
+                chosen=chosen.row.name if chosen else None,
+                why=build.reasons.get(target.device, ""),
+                gate_set=build.judgement.rows.get(target.device),
+                verdicts=[verdict.to_json() for verdict in verdicts],
+            )
+        )
+    return rows
+
+
+def _openings(build: Build) -> list[OpeningRow]:
+    dataset = build.executor.dataset
+    if dataset is None or "gate" not in dataset.facts["splits"]:
+        return []
+    rows = build.executor.store.openings(dataset.facts["splits"]["gate"]["digest"])
+    return [OpeningRow.model_validate(row) for row in rows]
+
+
+def _error(build: Build) -> ErrorRow | None:
+    error = build.error
+    if error is None:
+        return None
+    return ErrorRow(what=error.what, where=error.where, hint=error.hint, excerpt=error.excerpt, step=build.failed_step)

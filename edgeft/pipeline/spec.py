@@ -1,0 +1,72 @@
+"""A step before it runs: what it needs, what enters its key, and the function that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from edgeft.artifact import Artifact, Kind
+from edgeft.canonical import Facts
+from edgeft.pipeline.host import measuring_host, numeric_host, tool_version
+from edgeft.stage import Context
+
+Run = Callable[[Mapping[str, Artifact], Path, Context], Facts]
+Host = Literal["any", "numeric", "measuring"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One store step.
+
+    id: its address in this recipe (`finetune`, `local-cpu/onnx/int8-dynamic`); not part of the key, so that equal work
+    under another name is found. needs: role -> id of an earlier step. given: role -> artefact that exists already.
+    config: JSON with every default filled in. reads: splits whose digests enter the key and which alone it may open.
+    host: `numeric` adds the instruction set to the key, `measuring` the machine itself.
+    """
+
+    id: str
+    title: str
+    name: str
+    version: int
+    makes: Kind
+    run: Run
+    config: Mapping[str, Any] = field(default_factory=dict)
+    needs: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[str, Artifact] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    host: Host = "any"
+    seed: int | None = None
+    estimate: Callable[[Mapping[str, int], int], Mapping[str, Any]] | None = None
+    sources: tuple[str, ...] = ()
+    """Local paths or hub names it will read or download: what `plan` says about downloads."""
+
+
+def material(spec: Spec, inputs: Mapping[str, Artifact], dataset: Facts | None) -> dict[str, Any]:
+    """Everything the result depends on, as JSON; the key is its digest.
+
+    Raises KeyError when a split the step reads is not in the dataset: the planner checks that before.
+    """
+    host: dict[str, object] = {}
+    if spec.host == "numeric":
+        host = numeric_host()
+    elif spec.host == "measuring":
+        host = measuring_host()
+    content: dict[str, Any] = {
+        "step": spec.name,
+        "version": spec.version,
+        "config": dict(spec.config),
+        "inputs": {role: artifact.digest for role, artifact in sorted(inputs.items())},
+        "tools": {tool: tool_version(tool) for tool in spec.tools},
+    }
+    if spec.reads:
+        facts = dataset or {}
+        content["splits"] = {name: facts["splits"][name]["digest"] for name in spec.reads if name in facts["splits"]}
+        content["labels"] = list(facts["labels"])
+    if spec.seed is not None:
+        content["seed"] = spec.seed
+    if host:
+        content["host"] = host
+    return content

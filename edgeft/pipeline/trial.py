@@ -1,0 +1,141 @@
+"""Try the candidates of every target: each becomes a row of the report, whatever happens to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgeft.artifact import Artifact
+from edgeft.exporter import Unsupported
+from edgeft.measurement import Measurement
+from edgeft.pipeline.answers import thin
+from edgeft.pipeline.arrays import load_arrays
+from edgeft.pipeline.branches import Candidate, compress_spec, export_spec, latency_spec, outputs_spec, parity_spec
+from edgeft.pipeline.execute import Executor
+from edgeft.pipeline.plan import Plan
+from edgeft.record import CandidateRow, LatencyRow, ParityRow
+from edgeft.task import Score
+
+
+@dataclass
+class Trial:
+    """What became of one candidate. score: on the search set, None when it could not run."""
+
+    candidate: Candidate
+    row: CandidateRow
+    artifact: Artifact | None = None
+    score: Score | None = None
+    measurements: list[Measurement] = field(default_factory=list)
+
+
+def try_candidates(plan: Plan, executor: Executor, source: Score) -> dict[str, list[Trial]]:
+    """Target (device name) -> trials, float exports first. Failures of one candidate do not stop the others."""
+    trials: dict[str, list[Trial]] = {target.device: [] for target in plan.loaded.recipe.targets}
+    refused: dict[str, str] = {}
+    for candidate in plan.candidates:
+        branch = f"{candidate.device.name}/{candidate.exporter.name}"
+        trial = Trial(candidate, _row(candidate))
+        trials[candidate.target.device].append(trial)
+        if branch in refused and candidate.variant is not None:
+            trial.row = trial.row.model_copy(
+                update={"status": "unsupported", "why": f"there is no float export: {refused[branch]}"}
+            )
+            continue
+        try:
+            _try(plan, executor, trial, source)
+        except Unsupported as refusal:
+            reason = f"{refusal.op}: {refusal.reason}" if refusal.op else refusal.reason
+            trial.row = trial.row.model_copy(update={"status": "unsupported", "why": reason})
+        if candidate.variant is None and trial.row.status in ("unsupported", "failed"):
+            refused[branch] = trial.row.why
+    return trials
+
+
+def _row(candidate: Candidate) -> CandidateRow:
+    variant: Mapping[str, Any] = candidate.variant.to_json() if candidate.variant else {"name": "float"}
+    return CandidateRow(
+        name=candidate.name,
+        exporter=candidate.exporter.name,
+        runtime=candidate.exporter.runtime,
+        variant=dict(variant),
+        status="eligible",
+        why="",
+    )
+
+
+def _try(plan: Plan, executor: Executor, trial: Trial, source: Score) -> None:
+    recipe, candidate = plan.loaded.recipe, trial.candidate
+    changes: dict[str, Any] = {}
+    if candidate.variant is None:
+        trial.artifact = executor.perform(export_spec(candidate, plan.trunk.model, recipe))
+        parity = ParityRow.model_validate(
+            executor.perform(parity_spec(candidate, plan.trunk.model, recipe)).facts["parity"]
+        )
+        changes["parity"] = parity
+        if not parity.passed:
+            far = f"by up to {parity.max_abs:.3g}, tolerance {parity.tolerance:.3g}"
+            why = f"its answers differ from the torch model's {far}"
+            trial.row = trial.row.model_copy(update={**changes, "status": "failed", "why": why})
+            return
+    else:
+        trial.artifact = executor.perform(compress_spec(candidate, recipe))
+    outputs = executor.perform(outputs_spec(candidate, recipe, "search", recipe.measure.search_cases))
+    trial.score = score_outputs(executor, outputs, "search", recipe.measure.search_cases)
+    if candidate.device.how == "measured":
+        facts = executor.perform(latency_spec(candidate, recipe)).facts
+        trial.measurements = [Measurement.from_json(item) for item in facts["measurements"]]
+        changes["latency"] = LatencyRow.model_validate(facts["latency"])
+        changes["placement"] = facts["placement"]
+    else:
+        trial.measurements = [_size(candidate, trial.artifact)]
+    trial.row = trial.row.model_copy(update={**changes, **_scored(trial, source)})
+
+
+def score_outputs(executor: Executor, outputs: Artifact, split: str, cases: int | None) -> Score:
+    """Score a step's outputs.npz against the rows they answer."""
+    rows = split_rows(executor, split, cases)
+    labels = executor.dataset.facts["labels"] if executor.dataset else []
+    return executor.task.score(load_arrays(outputs.path / "outputs.npz"), rows, labels)
+
+
+def split_rows(executor: Executor, split: str, cases: int | None = None) -> Any:
+    """Rows of a split of this build's dataset, thinned as the steps thin them."""
+    from edgeft.data.build import read_split
+
+    if executor.dataset is None:
+        raise ValueError("the data step has not run")
+    return thin(read_split(executor.dataset.path / f"{split}.parquet"), cases)
+
+
+def _scored(trial: Trial, source: Score) -> dict[str, Any]:
+    from edgeft.evaluate.flips import flips
+
+    if trial.score is None or trial.artifact is None:
+        return {}
+    n = len(trial.score.correct)
+    where, how = trial.candidate.device.name, trial.candidate.device.how
+    scores = [
+        Measurement(name, value, "", n, how, where, method="search set")
+        for name, value in sorted(trial.score.metrics.items())
+    ]
+    return {
+        "metrics": [measurement.to_json() for measurement in [*scores, *trial.measurements]],
+        "flips": dict(flips(source, trial.score)),
+        "confusion": trial.score.confusion.tolist(),
+        "digest": trial.artifact.digest,
+        "bytes": artifact_bytes(trial.artifact),
+    }
+
+
+def artifact_bytes(artifact: Artifact) -> int:
+    """Bytes of the model itself on the device."""
+    if artifact.path.is_file():
+        return artifact.path.stat().st_size
+    return sum(path.stat().st_size for path in artifact.path.rglob("*") if path.is_file())
+
+
+def _size(candidate: Candidate, artifact: Artifact) -> Measurement:
+    return Measurement(
+        "artifact_mb", artifact_bytes(artifact) / 1e6, "MB", 1, "measured", candidate.device.name, method="file size"
+    )

@@ -1,0 +1,235 @@
+"""The trunk as store steps: data, preparation, the recipe's stages, and the source model's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeft import plugins
+from edgeft.artifact import Artifact, Kind
+from edgeft.canonical import Facts
+from edgeft.pipeline.answers import read_cases, source_outputs, write_outputs
+from edgeft.pipeline.inputs import Inputs
+from edgeft.pipeline.spec import Spec
+from edgeft.recipe.load import LoadedRecipe
+from edgeft.stage import Context, Stage
+from edgeft.store import Store
+
+Ref = str | Artifact
+"""An earlier step's id, or an artefact that exists."""
+
+DATA_VERSION = 1
+PREPARE_VERSION = 1
+PREDICT_VERSION = 1
+
+
+@dataclass
+class Trunk:
+    """The trunk's specs; model: what the branches export; source: role -> what gates compare with."""
+
+    specs: list[Spec]
+    model: Ref
+    source: dict[str, Ref]
+    trains: bool
+    stages: list[tuple[str, Stage]] = field(default_factory=list)
+
+
+def plan_trunk(loaded: LoadedRecipe, inputs: Inputs, store: Store) -> Trunk:
+    """Specs of everything up to the branches. RecipeError where a stage does not fit what comes before it."""
+    recipe = loaded.recipe
+    trains = any("train" in stage.reads for stage in recipe.steps)
+    specs = [data_spec(loaded, inputs, store, trains=trains), prepare_spec(loaded, inputs)]
+    walk = _Walk(loaded, inputs)
+    for index, stage in enumerate(recipe.steps):
+        walk.add(stage, ("steps", index))
+    walk.finish()
+    return Trunk(specs + walk.specs, walk.current, walk.source, trains, walk.stages)
+
+
+class _Walk:
+    """Follows the model through the stages: its kind, the base under an adapter, and the source."""
+
+    def __init__(self, loaded: LoadedRecipe, inputs: Inputs) -> None:
+        self.loaded, self.specs, self.stages = loaded, [], []  # type: ignore[var-annotated]
+        self.current: Ref = inputs.adapter or inputs.model
+        self.kind: str = self.current.kind
+        self.base: Ref = inputs.model
+        self.source: dict[str, Ref] = (
+            {"base": inputs.model, "adapter": inputs.adapter} if inputs.adapter else {"model": inputs.model}
+        )
+
+    def add(self, stage: Stage, where: tuple[str | int, ...]) -> None:
+        accepted = stage.takes["model"]
+        if self.kind == "peft-adapter" and "peft-adapter" not in accepted:
+            self._merge()
+        if self.kind not in accepted:
+            raise self.loaded.error(
+                where,
+                f"{stage.name} takes {' or '.join(accepted)}, but at this point the model is {_words(self.kind)}",
+                "an ONNX file cannot be trained: give the model it was exported from, or leave `steps` empty"
+                if self.kind == "onnx"
+                else "remove this step, or put it after one that makes what it takes",
+            )
+        self._append(stage, where)
+
+    def finish(self) -> None:
+        """An adapter at the end is merged: branches export whole models."""
+        if self.kind == "peft-adapter":
+            self._merge()
+
+    def _merge(self) -> None:
+        merge: type[Stage] = plugins.load("stages", "merge")
+        self._append(merge(), ("steps",))
+
+    def _append(self, stage: Stage, where: tuple[str | int, ...]) -> None:
+        name = stage.id or stage.name
+        if any(name == other for other, _ in self.stages):
+            raise self.loaded.error(
+                where, f"two steps are called {name}", "give one of them an id: {" + stage.name + ": {id: second}}"
+            )
+        refs: dict[str, Ref] = {"model": self.current}
+        if "base" in stage.takes:
+            refs["base"] = self.base
+        if any(split == "train" for split in stage.reads):
+            refs["prepared"] = "prepare"
+        self.specs.append(
+            stage_spec(
+                name, stage, {**refs, "prepared": "prepare"}, self.loaded.recipe.seed, self.loaded.recipe.model.task
+            )
+        )
+        self.stages.append((name, stage))
+        if stage.makes == "peft-adapter":
+            self.base = self.current
+            self.source = {"base": self.current, "adapter": name}
+        elif "train" in stage.reads and stage.name == "finetune":
+            self.source = {"model": name}
+        self.current, self.kind = name, stage.makes
+        if self.kind != "peft-adapter":
+            self.base = name
+
+
+def stage_spec(name: str, stage: Stage, refs: Mapping[str, Ref], seed: int, task: str) -> Spec:
+    """A trunk stage as a store step; its fields with defaults are the config."""
+
+    def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
+        return stage.run({role: artifact for role, artifact in inputs.items() if role != "prepared"}, out, ctx)
+
+    needs, given = split_refs(refs)
+    config = stage.model_dump(mode="json", exclude={"id"})
+    title = (type(stage).__doc__ or stage.name).strip().splitlines()[0].rstrip(".")
+    return Spec(
+        id=name,
+        title=title,
+        name=stage.name,
+        version=stage.version,
+        makes=stage.makes,
+        run=run,
+        config={"task": task, **config},
+        needs=needs,
+        given=given,
+        reads=stage.reads,
+        tools=stage.tools,
+        host="numeric" if stage.numeric else "any",
+        seed=seed,
+        estimate=stage.estimate,
+    )
+
+
+def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: bool) -> Spec:
+    """Read, check and divide the rows. The key holds content fingerprints, not paths."""
+    recipe = loaded.recipe
+    from edgeft.data.source import fingerprint
+
+    def run(_: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
+        from edgeft.data.build import build_dataset
+
+        return build_dataset(
+            recipe.data,
+            recipe.seed,
+            ctx.task,
+            out,
+            model_labels=inputs.labels,
+            trains=trains,
+            warn=ctx.warn,
+            progress=ctx.progress,
+        )
+
+    config = recipe.data.model_dump(mode="json", exclude={"path", "paths"})
+    config |= {
+        "content": fingerprint(recipe.data, store.file_digest),
+        "model_labels": list(inputs.labels) if inputs.labels else None,
+        "trains": trains,
+        "task": recipe.model.task,
+    }
+    return Spec(
+        id="data",
+        title=f"Read {recipe.data.source}, check and split five ways",
+        name="data",
+        version=DATA_VERSION,
+        makes="dataset",
+        run=run,
+        config=config,
+        seed=recipe.seed,
+        tools=("pyarrow",),
+    )
+
+
+def prepare_spec(loaded: LoadedRecipe, inputs: Inputs) -> Spec:
+    """Freeze preprocessing: the files that turn raw input into feeds, in training and on the device alike."""
+    recipe = loaded.recipe
+
+    def run(given: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
+        splits = {name: split.path for name, split in ctx.splits.items()}
+        return ctx.task.prepare(given["tokenizer"].path, splits, ctx.labels, recipe.serve.model_dump(), out)
+
+    return Spec(
+        id="prepare",
+        title="Freeze the preprocessing",
+        name="prepare",
+        version=PREPARE_VERSION,
+        makes="prepared",
+        run=run,
+        config={"serve": recipe.serve.model_dump(), "task": recipe.model.task},
+        needs={"data": "data"},
+        given={"tokenizer": inputs.tokenizer},
+        reads=("train", "validation", "calibration", "search", "gate"),
+        tools=("tokenizers", "transformers"),
+    )
+
+
+def source_spec(loaded: LoadedRecipe, trunk: Trunk, split: str, cases: int | None) -> Spec:
+    """The source model's answers on a split: what every candidate is compared with."""
+    needs, given = split_refs({**trunk.source, "prepared": "prepare"})
+
+    def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
+        rows = read_cases(ctx, split, cases)
+        outputs = source_outputs(inputs, rows, ctx)
+        return write_outputs(outputs, rows, out, ctx)
+
+    return Spec(
+        id=f"source/{split}",
+        title=f"Answers of the source model on the {split} set",
+        name="source",
+        version=PREDICT_VERSION,
+        makes="outputs",
+        run=run,
+        config={"cases": cases, "task": loaded.recipe.model.task},
+        needs=needs,
+        given=given,
+        reads=(split,),
+        tools=("torch", "transformers", "peft", "bitsandbytes", "onnxruntime"),
+        host="numeric",
+        seed=loaded.recipe.seed,
+    )
+
+
+def split_refs(refs: Mapping[str, Ref]) -> tuple[dict[str, str], dict[str, Artifact]]:
+    """Refs as (needs, given) of a Spec."""
+    needs = {role: ref for role, ref in refs.items() if isinstance(ref, str)}
+    given = {role: ref for role, ref in refs.items() if isinstance(ref, Artifact)}
+    return needs, given
+
+
+def _words(kind: Kind | str) -> str:
+    return {"onnx": "an ONNX file", "peft-adapter": "an adapter", "torch-model": "a torch model"}.get(kind, kind)

@@ -1,0 +1,136 @@
+"""The recipe as types: what each key means is said by its field, and `edgeft schema` prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edgeft.gate import Gate
+from edgeft.stage import Stage
+
+
+class Section(BaseModel):
+    """Base of the recipe's sections: frozen, unknown keys refused, no NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Model(Section):
+    """The pretrained or already fine-tuned model: `path`, `onnx` or `code`, one of the three."""
+
+    path: str | None = Field(None, description="Hugging Face id or folder; package:NAME/FOLDER for one inside an installed package.")
+    revision: str | None = Field(None, description="Commit of a Hugging Face id. Without it the newest is taken and recorded.")
+    adapter: str | None = Field(None, description="Folder of an existing PEFT adapter for `path`.")
+    onnx: str | None = Field(None, description="An ONNX file: nothing trains, it is compressed, gated and bundled.")
+    code: str | None = Field(None, description="file.py:function that builds a torch module; called with num_labels.")
+    weights: str | None = Field(None, description="safetensors file for `code`.")
+    tokenizer: str | None = Field(None, description="Folder with tokenizer files when the model's own folder has none.")
+    task: str = Field("text-classification", description="What the model does; decides feeds, metrics and report.")
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Model:
+        forms = [name for name in ("path", "onnx", "code") if getattr(self, name)]
+        if len(forms) != 1:
+            raise ValueError("give exactly one of path, onnx, code")
+        if self.code and not self.weights:
+            raise ValueError("code needs weights: a safetensors file")
+        if self.weights and not self.code:
+            raise ValueError("weights goes with code")
+        if self.adapter and not self.path:
+            raise ValueError("adapter goes with path, the base model")
+        return self
+
+
+class SplitFractions(Section):
+    """How rows are divided when the data has no split of its own; groups stay together."""
+
+    train: float = Field(0.7, ge=0, lt=1, description="Fraction of the units for training.")
+    validation: float = Field(0.08, ge=0, lt=1, description="Early stopping and the choice of merge.")
+    calibration: float = Field(0.02, ge=0, lt=1, description="Ranges of static quantisation.")
+    search: float = Field(0.08, ge=0, lt=1, description="Choice among candidates.")
+    gate: float = Field(0.12, gt=0, lt=1, description="Sealed until the candidate is fixed.")
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> SplitFractions:
+        total = self.train + self.validation + self.calibration + self.search + self.gate
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"fractions must add up to 1, they add up to {total:.4g}")
+        return self
+
+
+class SplitPaths(Section):
+    """One file or folder per split; train may be missing when nothing trains."""
+
+    train: str | None = Field(None, description="Training rows.")
+    validation: str | None = Field(None, description="Early stopping and the choice of merge.")
+    calibration: str | None = Field(None, description="Ranges of static quantisation.")
+    search: str = Field(description="Choice among candidates.")
+    gate: str = Field(description="Sealed until the candidate is fixed.")
+
+
+class Data(Section):
+    """Rows and how they are divided five ways: train, validation, calibration, search, gate."""
+
+    source: str = Field(description="csv, jsonl, parquet, huggingface, image-folder, python or docstrings.")
+    path: str | None = Field(None, description="File or folder; a hub id for huggingface; file.py:function for python.")
+    paths: SplitPaths | None = Field(None, description="One path per split, instead of `path`.")
+    revision: str | None = Field(None, description="Commit of a hub dataset.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the source, checked by it.")
+    text: str = Field("text", description="Column with the text.")
+    label: str = Field("label", description="Column with the label.")
+    group: str | None = Field(None, description="Column whose equal values may not be in two splits.")
+    unit: str | None = Field(None, description="Column that statistics count; default: group, else the row. `row` for the row.")
+    split: str | None = Field(None, description="Column that names each row's split.")
+    fractions: SplitFractions = Field(default_factory=SplitFractions, description="Used without `split` and `paths`.")
+    labels: tuple[str, ...] | None = Field(None, description="Order of the labels; default: the model's, else sorted.")
+    limit: int | None = Field(None, ge=50, description="Take at most this many rows (whole groups, chosen by seed).")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Data:
+        if self.path and self.paths:
+            raise ValueError("give path or paths, not both")
+        if self.paths and self.split:
+            raise ValueError("split (a column) and paths (one per split) exclude each other")
+        return self
+
+
+class Serve(Section):
+    """The shape of one request on the device. Latency is of that."""
+
+    batch: int = Field(1, ge=1, le=1024, description="Cases per call.")
+    length: int = Field(64, ge=1, le=131072, description="Tokens per case: longer ones are cut, shorter ones padded.")
+
+
+class Target(Section):
+    """A device and what to try on it."""
+
+    device: str = Field(description="Name of a device profile, shipped or a YAML file.")
+    export: tuple[str, ...] = Field(("onnx",), min_length=1, description="Exporters to try.")
+    optimise: Literal["latency", "size"] = Field("latency", description="What the chosen candidate has least of.")
+    candidates: tuple[str, ...] | None = Field(None, description="Only these variants, for instance [float, int8-dynamic].")
+
+
+class Measure(Section):
+    """How long latency is measured."""
+
+    protocol: Literal["quick", "full"] = Field("quick", description="quick: >=64 runs and >=10 s; full: >=1024 runs and >=60 s.")
+    search_cases: int | None = Field(None, ge=16, description="At most this many search cases per candidate.")
+
+
+class Recipe(Section):
+    """A whole recipe after `extends`, `--set` and environment values are resolved."""
+
+    name: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$", description="Names the output folder.")
+    description: str = Field("", description="One line for the report.")
+    extends: str | Sequence[str] | None = Field(None, description="Recipe(s) this one changes: edgeft:text/quickstart or a path.")
+    env: tuple[str, ...] = Field((), description="Environment variables that ${NAME} may use in this recipe.")
+    model: Model
+    data: Data
+    serve: Serve = Field(default_factory=Serve)
+    seed: int = Field(0, ge=0, lt=2**31, description="Seeds splits, initialisation, order and dropout.")
+    steps: tuple[Stage, ...] = Field((), description="The trunk, in order; empty: compress, gate and bundle what is given.")
+    targets: tuple[Target, ...] = Field(min_length=1, description="The branches.")
+    measure: Measure = Field(default_factory=Measure)
+    gates: tuple[Gate, ...] = Field(min_length=1, description="What every shipped artefact must meet.")

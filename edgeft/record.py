@@ -1,0 +1,227 @@
+"""The record of one build: everything the report shows, as one JSON document."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+State = Literal["cached", "ran", "failed", "skipped", "waiting"]
+
+
+class Row(BaseModel):
+    """Base of all record parts: unknown keys are errors so that reader and writer cannot drift apart."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class StepRow(Row):
+    """One step of the build. why: why it ran (`new`, `changed: config.rank 16 -> 8`)."""
+
+    id: str
+    title: str
+    state: State
+    seconds: float = 0.0
+    why: str = ""
+    key: str = ""
+    digest: str = ""
+    bytes: int = 0
+    warnings: list[str] = Field(default_factory=list)
+
+
+class SplitRow(Row):
+    """classes: label -> rows. truncated: rows longer than the serve length, None where it does not apply."""
+
+    name: str
+    n: int
+    units: int
+    groups: int
+    digest: str
+    classes: dict[str, int]
+    truncated: int | None = None
+
+
+class DataRow(Row):
+    """Where the data came from and how it was divided."""
+
+    source: str
+    labels: list[str]
+    splits: list[SplitRow]
+    unit: str = "row"
+    warnings: list[str] = Field(default_factory=list)
+
+
+class CurvePoint(Row):
+    """One logged moment of a training run."""
+
+    step: int
+    epoch: float
+    loss: float | None = None
+    learning_rate: float | None = None
+    eval_loss: float | None = None
+    eval_metric: float | None = None
+    memory_mb: float | None = None
+    examples_per_second: float | None = None
+
+
+class TrainingRow(Row):
+    """A fine-tuning step: what was trained and how it went."""
+
+    step: str
+    method: str
+    metric: str
+    trainable_parameters: int
+    total_parameters: int
+    steps: int
+    epochs: float
+    best_step: int
+    best_metric: float
+    stopped_early: bool
+    resumed: int = 0
+    seconds: float
+    examples_per_second: float
+    peak_memory_mb: float | None = None
+    device: str
+    micro_batch: int
+    curve: list[CurvePoint]
+
+
+class MergeCandidate(Row):
+    """One way to merge, scored against the unmerged model on validation. kl: mean KL(unmerged || merged), nats."""
+
+    name: str
+    base: str
+    kl: float
+    top1_agreement: float
+    max_logit_difference: float
+    metric_value: float
+    taken: bool
+
+
+class MergeRow(Row):
+    """Merge fidelity. metric: which metric; unmerged_value: the unmerged model's."""
+
+    step: str
+    metric: str
+    n: int
+    unmerged_value: float
+    why: str
+    candidates: list[MergeCandidate]
+
+
+class LatencyRow(Row):
+    """Distribution of single runs. samples_ms: every timed run in order (thinned evenly above 2048)."""
+
+    samples_ms: list[float]
+    runs: int
+    warmup_runs: int
+    seconds: float
+    threads: int
+    shape: str
+    protocol: str
+    throttled: bool = False
+
+
+class ParityRow(Row):
+    """Float artefact against the torch model on real inputs."""
+
+    max_abs: float
+    mean_abs: float
+    tolerance: float
+    cases: int
+    shapes: list[str]
+    passed: bool
+
+
+class CandidateRow(Row):
+    """One artefact tried on one target. metrics: Measurement.to_json(), search set unless named otherwise."""
+
+    name: str
+    exporter: str
+    runtime: str
+    variant: dict[str, Any]
+    status: Literal["chosen", "eligible", "rejected", "unsupported", "failed"]
+    why: str
+    digest: str = ""
+    bytes: int = 0
+    parity: ParityRow | None = None
+    metrics: list[dict[str, Any]] = Field(default_factory=list)
+    flips: dict[str, int] = Field(default_factory=dict)
+    latency: LatencyRow | None = None
+    placement: dict[str, int] = Field(default_factory=dict)
+    confusion: list[list[int]] | None = None
+
+
+class GateSetRow(Row):
+    """The chosen artefact and the source on the sealed gate set. flips: both_right, both_wrong, lost, gained."""
+
+    n: int
+    units: int
+    source: dict[str, float]
+    artefact: dict[str, float]
+    flips: dict[str, int]
+    confusion: list[list[int]]
+
+
+class TargetRow(Row):
+    """One target: its candidates, the choice and its verdicts (Verdict.to_json())."""
+
+    device: str
+    how: Literal["measured", "emulated"]
+    optimise: str
+    candidates: list[CandidateRow]
+    chosen: str | None = None
+    why: str = ""
+    gate_set: GateSetRow | None = None
+    verdicts: list[dict[str, Any]] = Field(default_factory=list)
+    folder: str | None = None
+
+
+class OpeningRow(Row):
+    """One opening of the gate set, counted per gate-set digest across all builds on this store."""
+
+    number: int
+    when: str
+    build: str
+    digest: str
+    targets: dict[str, str]
+
+
+class ErrorRow(Row):
+    """Why a build stopped."""
+
+    what: str
+    where: str = ""
+    hint: str = ""
+    excerpt: str = ""
+    step: str = ""
+
+
+class RunRecord(Row):
+    """record.json. status: the outcome in a word; exit_code as the command returned it."""
+
+    schema_version: int = SCHEMA_VERSION
+    edgeft: str
+    name: str
+    recipe: str
+    description: str = ""
+    task: str
+    status: Literal["passed", "failed", "inconclusive", "error", "interrupted", "stopped"]
+    exit_code: int
+    started: str
+    finished: str
+    wall_seconds: float
+    model: dict[str, Any] = Field(default_factory=dict)
+    data: DataRow | None = None
+    steps: list[StepRow] = Field(default_factory=list)
+    training: list[TrainingRow] = Field(default_factory=list)
+    merge: MergeRow | None = None
+    source: dict[str, float] = Field(default_factory=dict)
+    targets: list[TargetRow] = Field(default_factory=list)
+    openings: list[OpeningRow] = Field(default_factory=list)
+    environment: dict[str, str] = Field(default_factory=dict)
+    resolved_recipe: str = ""
+    warnings: list[str] = Field(default_factory=list)
+    error: ErrorRow | None = None

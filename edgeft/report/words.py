@@ -1,0 +1,131 @@
+"""Numbers and states as people read them; the same in the terminal, the report and the model card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SHARES = frozenset({"accuracy", "macro_f1"})
+RUNTIMES = {
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "litert": "LiteRT",
+    "executorch": "ExecuTorch",
+    "ncnn": "ncnn",
+}
+METRICS = {
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro-F1",
+    "latency_p50_ms": "Latency p50",
+    "latency_p90_ms": "Latency p90",
+    "latency_p99_ms": "Latency p99",
+    "cold_load_ms": "Cold load",
+    "first_inference_ms": "First inference",
+    "peak_memory_mb": "Peak memory",
+    "artifact_mb": "Size",
+}
+OUTCOMES = {
+    "passed": ("PASS", "may ship"),
+    "failed": ("FAIL", "may not ship"),
+    "inconclusive": ("INCONCLUSIVE", "may not ship: the evidence is not enough"),
+    "error": ("ERROR", "the build did not finish"),
+    "interrupted": ("INTERRUPTED", "the build was stopped; run it again to continue"),
+    "stopped": ("STOPPED", "ended where it was asked to, before the gates"),
+}
+DASH = "–"
+
+
+def metric_name(metric: str) -> str:
+    """`Latency p90` for latency_p90_ms; a user's own metric keeps its name."""
+    return METRICS.get(metric, metric)
+
+
+def runtime_name(runtime: str) -> str:
+    """`ONNX Runtime` for onnxruntime."""
+    return RUNTIMES.get(runtime, runtime)
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """`0.0123`, `4.31`, `22.9`, `1,480`: three significant digits, but never fewer than the whole number has."""
+    if value != value or value in (float("inf"), float("-inf")):
+        return "not a number" if value != value else str(value)
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 10 ** (digits - 1):
+        return f"{value:,.0f}"
+    if size < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    places = digits - 1
+    while size < 1:
+        size, places = size * 10, places + 1
+    return f"{value:.{places if size < 10 else places - len(f'{size:.0f}') + 1}f}"
+
+
+def amount(metric: str, value: float | None, unit: str = "") -> str:
+    """A value with its unit: `91.2%`, `4.31 ms`, `22.9 MB`."""
+    if value is None:
+        return DASH
+    if metric in SHARES:
+        return f"{value * 100:.1f}%" if value == value else "not a number"
+    unit = unit or ("ms" if metric.endswith("_ms") else "MB" if metric.endswith("_mb") else "")
+    return f"{significant(value)} {unit}".strip()
+
+
+def interval_text(metric: str, interval: Any) -> str:
+    """`4.25 to 4.40`, `89.8% to 92.6%`; empty without an interval."""
+    if not interval:
+        return ""
+    low, high = float(interval[0]), float(interval[1])
+    if metric in SHARES:
+        return f"{low * 100:.1f}% to {high * 100:.1f}%"
+    places = places_for(low, high)
+    return f"{low:,.{places}f} to {high:,.{places}f}"
+
+
+def places_for(low: float, high: float) -> int:
+    """Decimals at which both ends of an interval can be told apart, at most 6."""
+    for places in range(7):
+        if f"{low:.{places}f}" != f"{high:.{places}f}" and abs(high - low) >= 10.0**-places:
+            return places
+    return 6 if low != high else 2
+
+
+def how_text(measurement: Mapping[str, Any]) -> str:
+    """`measured, n = 1,024, 95% interval`: how the number was obtained."""
+    parts = [str(measurement.get("how", "")), f"n = {int(measurement.get('n') or 0):,}"]
+    if measurement.get("interval"):
+        parts.append(f"{float(measurement.get('confidence') or 0.95):.0%} interval")
+    return ", ".join(part for part in parts if part)
+
+
+def times_text(ratio: float) -> str:
+    """`2.6×`."""
+    return f"{ratio:.1f}×" if ratio < 100 else f"{ratio:,.0f}×"
+
+
+def bytes_text(count: int) -> str:
+    """`22.9 MB` in powers of ten, as file sizes on devices are told."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{significant(value)} {unit}"
+        value /= 1000
+    return f"{significant(value)} GB"
+
+
+def seconds_text(seconds: float) -> str:
+    """`0.8 s`, `42 s`, `4 min 10 s`, `2 h 05 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def count_text(count: int, one: str, many: str = "") -> str:
+    """`1 case`, `1,480 cases`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

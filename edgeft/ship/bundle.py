@@ -1,0 +1,140 @@
+"""The bundle of one target: the model, what turns raw input into feeds, the card, and a manifest of hashes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeft.artifact import Artifact
+from edgeft.canonical import canonical_json, digest_file, walk_files
+from edgeft.errors import EdgeftError, RecipeError
+from edgeft.pipeline.branches import Candidate
+from edgeft.record import RunRecord, TargetRow
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+MAX_MANIFEST_BYTES = 4 << 20
+NOT_SHIPPED = "NOT-FOR-SHIPPING.txt"
+
+
+class BundleError(EdgeftError):
+    """A folder is no bundle, or not the one that was written."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: every file's hash was checked against the manifest."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+
+def write_bundle(
+    folder: Path,
+    candidate: Candidate,
+    artifact: Artifact,
+    prepared: Artifact,
+    record: RunRecord,
+    row: TargetRow,
+    *,
+    card: str,
+    passed: bool,
+) -> None:
+    """Copy the artefact and its preprocessing into `folder` and seal them with a manifest."""
+    folder.mkdir(parents=True)
+    for source in (artifact.path, prepared.path):
+        for name, path in walk_files(source):
+            place = folder / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+    (folder / "model_card.md").write_text(card, encoding="utf-8")
+    if not passed:
+        (folder / NOT_SHIPPED).write_text(
+            f"This artefact did not pass its gates ({record.status}); see ../../report.html.\n", encoding="utf-8"
+        )
+    signature = candidate.exporter.signature(artifact)
+    manifest = {
+        "format": FORMAT,
+        "name": record.name,
+        "edgeft": record.edgeft,
+        "device": row.device,
+        "task": record.task,
+        "candidate": candidate.name,
+        "runtime": candidate.exporter.runtime,
+        "threads": candidate.device.threads,
+        "model": _model_file(folder, artifact),
+        "artifact_digest": artifact.digest,
+        "labels": record.data.labels if record.data else [],
+        "inputs": {name: asdict(spec) for name, spec in signature.inputs.items()},
+        "outputs": {name: asdict(spec) for name, spec in signature.outputs.items()},
+        "status": record.status,
+        "files": {
+            name: {"sha256": digest_file(path), "bytes": path.stat().st_size} for name, path in walk_files(folder)
+        },
+    }
+    (folder / MANIFEST).write_bytes(canonical_json(manifest, indent=1))
+
+
+def _model_file(folder: Path, artifact: Artifact) -> str:
+    if artifact.path.is_file():
+        return artifact.path.name
+    names = [name for name, _ in walk_files(artifact.path) if not name.endswith((".data", ".json"))]
+    return "model.onnx" if (folder / "model.onnx").is_file() else names[0]
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Read and verify a bundle: every file present, of its size and hash, none besides; else BundleError.
+
+    A build's outcome folder with a single shipped target is accepted too.
+    """
+    folder = _find(folder)
+    path = folder / MANIFEST
+    try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise BundleError("the manifest is too large to be one", where=str(path))
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        files = {str(name): (str(row["sha256"]), int(row["bytes"])) for name, row in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(
+            "this is not a bundle's manifest", where=str(path), hint="give a folder that `edgeft build` wrote"
+        ) from error
+    present = {name: file for name, file in walk_files(folder) if name != MANIFEST}
+    for name, (sha256, size) in sorted(files.items()):
+        file = present.pop(name, None)
+        if file is None:
+            raise BundleError(f"{name} is missing", where=str(folder), hint="copy the bundle again, whole")
+        if file.is_symlink() or file.stat().st_size != size or digest_file(file) != sha256:
+            raise BundleError(
+                f"{name} is not the file that was bundled",
+                where=str(folder),
+                hint="copy the bundle again, or build it anew",
+            )
+    if present:
+        raise BundleError(
+            f"{min(present)} does not belong to the bundle",
+            where=str(folder),
+            hint="remove it, or copy the bundle again",
+        )
+    return Bundle(folder, manifest)
+
+
+def _find(folder: Path) -> Path:
+    if (folder / MANIFEST).is_file():
+        return folder
+    shipped = sorted(path.parent for path in (folder / "targets").glob(f"*/{MANIFEST}"))
+    if len(shipped) == 1:
+        return shipped[0]
+    if shipped:
+        raise RecipeError(
+            f"{folder} holds {len(shipped)} bundles", where="BUNDLE", hint=f"name one: {', '.join(map(str, shipped))}"
+        )
+    rejected = sorted((folder / "rejected").glob(f"*/{MANIFEST}"))
+    hint = (
+        f"the last build was refused; its artefact is {rejected[0].parent}"
+        if rejected
+        else "give a folder that `edgeft build` wrote"
+    )
+    raise RecipeError(f"no bundle in {folder}", where="BUNDLE", hint=hint)

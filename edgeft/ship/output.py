@@ -1,0 +1,99 @@
+"""The output folder: written beside the old one and swapped in whole, so that it never mixes two builds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from edgeft.canonical import canonical_json
+from edgeft.errors import StoreError
+from edgeft.pipeline import lock
+from edgeft.pipeline.build import Build
+from edgeft.record import RunRecord, TargetRow
+from edgeft.ship.bundle import write_bundle
+
+MARKER = "record.json"
+
+
+def write_outcome(
+    build: Build,
+    record: RunRecord,
+    render_html: Callable[[RunRecord], str],
+    render_card: Callable[[RunRecord, TargetRow], str],
+) -> RunRecord:
+    """Write report, record, resolved recipe and the chosen artefacts; returns the record with target folders filled in.
+
+    Artefacts go to targets/ only when every gate of every target passed, to rejected/ otherwise.
+    """
+    folder = build.folder
+    _refuse_foreign(folder)
+    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        fresh.mkdir(parents=True)
+        record = _artefacts(build, record, fresh, render_card)
+        (fresh / "report.html").write_text(render_html(record), encoding="utf-8")
+        (fresh / MARKER).write_bytes(canonical_json(record.model_dump(mode="json"), indent=1))
+        (fresh / "recipe.resolved.yaml").write_text(build.loaded.resolved_yaml, encoding="utf-8")
+        if build.chosen and not build.stopped:
+            (fresh / lock.FILE).write_bytes(lock.render(record.name, build.chosen))
+        elif (folder / lock.FILE).is_file():
+            shutil.copy2(folder / lock.FILE, fresh / lock.FILE)
+        _swap(fresh, folder)
+    except OSError as error:
+        raise StoreError(
+            f"the outcome cannot be written: {error.strerror}",
+            where=str(error.filename or folder),
+            hint="check the disk and --out",
+        ) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return record
+
+
+def _artefacts(
+    build: Build, record: RunRecord, fresh: Path, render_card: Callable[[RunRecord, TargetRow], str]
+) -> RunRecord:
+    if build.stopped or not build.judgement.verdicts:
+        return record
+    passed = record.status == "passed"
+    targets = []
+    for row in record.targets:
+        trial = build.chosen.get(row.device)
+        if trial is None or trial.artifact is None or build.executor.prepared is None:
+            targets.append(row)
+            continue
+        place = f"{'targets' if passed else 'rejected'}/{row.device}"
+        card = render_card(record, row)
+        write_bundle(
+            fresh / place,
+            trial.candidate,
+            trial.artifact,
+            build.executor.prepared,
+            record,
+            row,
+            card=card,
+            passed=passed,
+        )
+        targets.append(row.model_copy(update={"folder": place}))
+    return record.model_copy(update={"targets": targets})
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Never replace a folder that edgeft did not write."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+        raise StoreError(
+            f"{folder} exists and is not a build's outcome",
+            where="--out",
+            hint="name another folder with --out, or empty it",
+        )
+
+
+def _swap(fresh: Path, folder: Path) -> None:
+    old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,101 @@
+"""The contract of a trunk stage: torch model in, torch model out, options typed and documented by its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgeft.artifact import Artifact, Kind
+from edgeft.canonical import Facts
+
+if TYPE_CHECKING:
+    from edgeft.task import Task
+
+SPLITS = ("train", "validation", "calibration", "search", "gate")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split on disk: a parquet file (columns id, group, unit, label and the task's own), n rows, digest."""
+
+    name: str
+    path: Path
+    n: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """done of total units so far; total 0 means unknown. note: a short figure such as `loss 0.41`."""
+
+    step: str
+    done: float
+    total: float
+    unit: str = ""
+    note: str = ""
+
+
+@dataclass
+class Context:
+    """What a running step may use besides its inputs; nothing in it is part of the cache key unless said.
+
+    seed, task, labels and the declared splits are part of the key; scratch, threads and callbacks are not
+    (threads enters through the host part of the key of numeric steps).
+    scratch: a folder of this step key alone, exclusively locked, that survives a kill: checkpoints, logs.
+    prepared: folder with preprocess.json and tokenizer files, None before that step.
+    """
+
+    step: str
+    seed: int
+    scratch: Path
+    task: Task
+    labels: tuple[str, ...] = ()
+    splits: Mapping[str, Split] = field(default_factory=dict)
+    prepared: Path | None = None
+    threads: int = 1
+    offline: bool = False
+    on_progress: Callable[[Progress], None] = lambda event: None
+    on_warning: Callable[[str], None] = lambda text: None
+
+    def progress(self, done: float, total: float, unit: str = "", note: str = "") -> None:
+        """Tell the terminal how far this step is."""
+        self.on_progress(Progress(self.step, done, total, unit, note))
+
+    def warn(self, text: str) -> None:
+        """Something the report must show although the step goes on."""
+        self.on_warning(text)
+
+
+class Stage(BaseModel):
+    """A trunk step. Its fields are the recipe's keys; its class variables say what it takes and makes.
+
+    takes: input role -> artifact kinds accepted, in order of preference; role `model` is the previous step.
+    makes: the kind it writes. reads: splits it may see, whose digests enter its key. tools: distributions
+    whose versions enter its key. numeric: the host's instruction set and threads enter its key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    id: str | None = Field(
+        None, description="Name of this step when the recipe has two of a kind.", pattern=r"^[a-z][a-z0-9-]*$"
+    )
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"model": ("torch-model",)}
+    makes: ClassVar[Kind] = "torch-model"
+    reads: ClassVar[tuple[str, ...]] = ()
+    tools: ClassVar[tuple[str, ...]] = ("torch", "transformers")
+    numeric: ClassVar[bool] = True
+
+    def run(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
+        """Write the result into `out` (an empty folder; canonical bytes only) and return its facts (JSON)."""
+        raise NotImplementedError(type(self).__name__)
+
+    def estimate(self, rows: Mapping[str, int], model_bytes: int) -> dict[str, Any]:
+        """{seconds, memory_mb, disk_mb, basis} before running; rows: split -> count. Empty: not known."""
+        return {}

@@ -1,0 +1,1 @@
+"""Shipped with edgeft; installed as edgeft_exporters."""
