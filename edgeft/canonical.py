@@ -40,7 +40,8 @@ def walk_files(root: Path) -> Iterator[tuple[str, Path]]:
     if root.is_file():
         yield root.name, root
         return
-    for path in sorted(root.rglob("*")):
+    # By name parts, not by Path: Windows compares paths without case, and digests must not differ there.
+    for path in sorted(root.rglob("*"), key=lambda path: path.relative_to(root).parts):
         if path.is_file():
             yield path.relative_to(root).as_posix(), path
 

@@ -78,7 +78,7 @@ class Stage(BaseModel):
     whose versions enter its key. numeric: the host's instruction set and threads enter its key.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
     id: str | None = Field(
         None, description="Name of this step when the recipe has two of a kind.", pattern=r"^[a-z][a-z0-9-]*$"

@@ -40,7 +40,18 @@ def source_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wheel_holds_every_file_of_the_packages(source_copy: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), "."]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        ".",
+    ]
     subprocess.run(command, cwd=source_copy, check=True)
     names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
     assert shipped_files() - names == set()
@@ -51,5 +62,7 @@ def test_sdist_builds_the_same_wheel_content(source_copy: Path, tmp_path: Path) 
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=source_copy, check=True, capture_output=True)
     with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    unpacked = {f"{MAPPED[name.split('/')[0]]}/{name.partition('/')[2]}" for name in names if name.split("/")[0] in MAPPED}
+    unpacked = {
+        f"{MAPPED[name.split('/')[0]]}/{name.partition('/')[2]}" for name in names if name.split("/")[0] in MAPPED
+    }
     assert shipped_files() - unpacked == set()

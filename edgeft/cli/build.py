@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,19 +109,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _finish(args: argparse.Namespace, build: Build, record: RunRecord) -> int:
-    from edgeft.report.html import render_html
-    from edgeft.report.model_card import render_model_card
-    from edgeft.report.summary import summary_lines
-    from edgeft.ship.output import write_outcome
+    from edgeft.report import render_html, render_json, render_model_card, summary_lines
+    from edgeft.ship.output import Renderers, write_outcome
 
-    record = write_outcome(build, record, render_html, render_model_card)
+    record = write_outcome(build, record, Renderers(render_html, render_json, render_model_card))
     if args.json:
         print(record.model_dump_json())
     else:
-        print("\n".join(summary_lines(record)))
-        if build.error is not None:
-            print(build.error.render(), file=sys.stderr)
-        print(f"report: {build.folder / 'report.html'}")
+        print("\n".join(summary_lines(record, report=str(build.folder / "report.html"))))
     return record.exit_code
 
 

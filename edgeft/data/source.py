@@ -1,4 +1,4 @@
-"""The contract of a data source: a recipe's `data:` in, one pyarrow table out. Its fields are the recipe's `data.options`."""
+"""The contract of a data source: a recipe's `data:` in, one pyarrow table out. Its fields are `data.options`."""
 
 from __future__ import annotations
 
@@ -108,6 +108,11 @@ def source_for(spec: DataSpec) -> Source:
         raise RecipeError(what, where=f"data.options.{key}", hint=hint) from error
 
 
+def fingerprint(spec: DataSpec, file_digest: FileDigest) -> dict[str, Any]:
+    """The fingerprint of the source a recipe names: content, options and version, no machine paths."""
+    return source_for(spec).fingerprint(spec, file_digest)
+
+
 def stated_paths(spec: DataSpec) -> list[tuple[str | None, Path]]:
     """[(None, path)] for `data.path`, or (split, path) for each of `data.paths`; RecipeError for a missing one."""
     if spec.paths is not None:
@@ -142,7 +147,9 @@ def require_columns(columns: Sequence[str], available: Iterable[str], where: str
     for column in columns:
         if column not in present:
             hint = did_you_mean(column, present, "columns")
-            raise RecipeError(f"no column '{column}'", where=where, hint=f"{hint}; name it by data.text, data.label, ...")
+            raise RecipeError(
+                f"no column '{column}'", where=where, hint=f"{hint}; name it by data.text, data.label, ..."
+            )
 
 
 def did_you_mean(word: str, known: Sequence[str], what: str) -> str:

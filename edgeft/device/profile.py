@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+    from edgeft.errors import RecipeError
 
 
 class Device(BaseModel):
@@ -35,3 +40,70 @@ def shipped_devices() -> dict[str, Path]:
         return {}
     folder = Path(next(iter(spec.submodule_search_locations)))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+LARGEST_PROFILE = 1 << 16
+
+
+def load_device(name_or_path: str) -> Device:
+    """A shipped device by name, or one of your own by the path of its YAML file. Raises RecipeError."""
+    from difflib import get_close_matches
+
+    from edgeft.errors import RecipeError
+
+    shipped = shipped_devices()
+    if name_or_path in shipped:
+        return _read(shipped[name_or_path])
+    path = Path(name_or_path).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise RecipeError(f"there is no device file {name_or_path}", hint=f"shipped devices: {', '.join(shipped)}")
+        return _read(path)
+    near = get_close_matches(name_or_path, shipped, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"shipped devices: {', '.join(shipped) or 'none'}"
+    raise RecipeError(f"no device is called '{name_or_path}'", hint=f"{hint} Your own: the path of its YAML file")
+
+
+def _read(path: Path) -> Device:
+    """Parse and check one profile; aliases and duplicate keys are refused, the size is limited."""
+    from pydantic import ValidationError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    from edgeft.errors import RecipeError
+
+    if path.stat().st_size > LARGEST_PROFILE:
+        raise RecipeError(f"larger than {LARGEST_PROFILE >> 10} KiB, not a device profile", where=str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+        if any(type(event).__name__ == "AliasEvent" for event in YAML(typ="safe", pure=True).parse(text)):
+            raise RecipeError("YAML aliases are not allowed in a device profile", where=str(path))
+        data = YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise RecipeError(f"not valid YAML: {' '.join(str(error).split())[:200]}", where=str(path)) from error
+    if not isinstance(data, dict):
+        raise RecipeError("a device profile is a mapping of keys to values", where=str(path))
+    try:
+        device = Device.model_validate(data)
+    except ValidationError as error:
+        raise _explain(error, path) from error
+    if device.name != path.stem:
+        raise RecipeError(
+            f"name is '{device.name}', the file is called '{path.name}'", where=str(path), hint="make them equal"
+        )
+    return device
+
+
+def _explain(error: ValidationError, path: Path) -> RecipeError:
+    """The first problem as where, what and, for an unknown key, a near name."""
+    from difflib import get_close_matches
+
+    from edgeft.errors import RecipeError
+
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        near = get_close_matches(key, Device.model_fields, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(Device.model_fields)}"
+        return RecipeError(f"a device has no key '{key}'", where=str(path), hint=hint)
+    return RecipeError(f"{key}: {first['msg']}", where=str(path))

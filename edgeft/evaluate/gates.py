@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import Exit, RecipeError, worst
 from edgeft.evaluate.custom import CustomValues
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
     from edgeft.task import Score
 
-__all__ = ["CustomValues", "Outcome", "decide_data_gate", "decide_resource_gate", "needed_at_best", "overall"]
-
-Outcome: TypeAlias = Literal["passed", "failed", "inconclusive"]
+__all__ = ["CustomValues", "decide_data_gate", "decide_resource_gate", "needed_at_best", "overall"]
 
 COUNTED_METRICS = frozenset({"artifact_mb"})
 """Sizes of files: exact without an interval, and the same under emulation."""
@@ -127,13 +125,13 @@ def needed_at_best(gate: Gate, units_n: int) -> int | None:
     return needed if needed > units_n else None
 
 
-def overall(verdicts: Iterable[Verdict]) -> tuple[Outcome, Exit]:
-    """The build's outcome and exit code; `warn` gates stop nothing; no verdict at all is inconclusive."""
+def overall(verdicts: Iterable[Verdict]) -> tuple[Status, Exit]:
+    """The worst of what blocks, and its exit code; `warn` gates stop nothing; no verdict at all is inconclusive."""
     known = list(verdicts)
     codes = {"PASS": Exit.OK, "FAIL": Exit.GATE_FAILED, "INCONCLUSIVE": Exit.INCONCLUSIVE}
     blocking = [codes[verdict.status] for verdict in known if verdict.severity != "warn"]
     code = worst(*blocking) if known else Exit.INCONCLUSIVE
-    names: dict[Exit, Outcome] = {Exit.OK: "passed", Exit.GATE_FAILED: "failed", Exit.INCONCLUSIVE: "inconclusive"}
+    names: dict[Exit, Status] = {Exit.OK: "PASS", Exit.GATE_FAILED: "FAIL", Exit.INCONCLUSIVE: "INCONCLUSIVE"}
     return names[code], code
 
 

@@ -12,6 +12,7 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import canonical_json
 from edgeft.errors import StepError
 from edgeft.models.code import mismatch
+from edgeft.models.layers import is_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS, ABOUT = "adapter_config.json", "adapter_model.safetensors", "edgeft.json"
 MERGEABLE = ("LORA", "ADALORA", "IA3", "LOHA", "LOKR")
 REBASING = ("pissa", "olora", "loftq", "corda")
-"""Initialisations that change the base weights: such an adapter belongs to that changed base, not to the one on disk."""
+"""Initialisations that change the base weights: such an adapter belongs to the changed base, not to the one on disk."""
 FOREIGN = ("megatron_config", "layer_replication", "layer_offload")
 """Options that import a module named by the file or rebuild the base; nothing edgeft ships needs them."""
 NOISE = ("base_model_name_or_path", "revision", "peft_version", "auto_mapping")
 
 
 def adapter_about(adapter: Artifact) -> dict[str, Any]:
-    """quantised, compute_dtype, double_quant, labels of an adapter: its facts, else the edgeft.json beside it, else unknown."""
+    """quantised, compute_dtype, double_quant, labels: the adapter's facts, else its edgeft.json, else None."""
     path = adapter.path / ABOUT
     stated = read_object(path) if path.is_file() else {}
     known = {key: value for key, value in adapter.facts.items() if value is not None}
@@ -53,7 +54,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     start = config.get("init_lora_weights", True)
     if isinstance(start, str) and start.lower().startswith(REBASING):
         raise StepError(
-            f"this adapter was initialised by {start}, which changes the base weights: it does not fit the original base",
+            f"this adapter was initialised by {start}, which changes the base weights: the original base does not fit",
             where=str(path),
             hint="save it again with save_pretrained(..., path_initial_model_for_weight_conversion=...)",
         )
@@ -70,12 +71,15 @@ def attach_adapter(module: torch.nn.Module, folder: Path, *, trainable: bool = F
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
 
+    from edgeft.models.box import Box
+
     read_config(folder)
+    inside = module if is_transformers(module) else Box(module)
     try:
         with warnings.catch_warnings():
             # Missing keys are checked below, by name; peft only warns.
             warnings.simplefilter("ignore", UserWarning)
-            wrapped: Any = PeftModel.from_pretrained(module, str(folder), is_trainable=trainable)
+            wrapped: Any = PeftModel.from_pretrained(inside, str(folder), is_trainable=trainable)
             own = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
         first = next(iter(str(error).splitlines()), "")
@@ -93,7 +97,7 @@ def attach_adapter(module: torch.nn.Module, folder: Path, *, trainable: bool = F
             where=str(folder / WEIGHTS),
             hint="is it the base this adapter was trained on?",
         )
-    return wrapped  # type: ignore[no-any-return]
+    return wrapped
 
 
 def whole_modules(folder: Path) -> tuple[str, ...]:
@@ -108,7 +112,7 @@ def whole_modules(folder: Path) -> tuple[str, ...]:
 def save_adapter(module: torch.nn.Module, out: Path, about: Mapping[str, Any]) -> None:
     """adapter_model.safetensors, adapter_config.json (sorted, no paths, no versions) and edgeft.json in `out`.
 
-    about: quantised, compute_dtype, double_quant, labels: what PEFT's own config cannot say of the base it was trained on.
+    about: quantised, compute_dtype, double_quant, labels: what PEFT's own config cannot say of its base.
     """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
@@ -122,6 +126,8 @@ def save_adapter(module: torch.nn.Module, out: Path, about: Mapping[str, Any]) -
     )
     config = peft_module.peft_config[peft_module.active_adapter].to_dict()
     plain = {key: _plain(value) for key, value in config.items()}
+    if plain.get("modules_to_save"):
+        plain["modules_to_save"] = sorted(set(plain["modules_to_save"]))
     plain |= {"inference_mode": True, **dict.fromkeys(NOISE)}
     (out / CONFIG).write_bytes(canonical_json(plain, indent=1))
     (out / ABOUT).write_bytes(canonical_json(dict(about), indent=1))
@@ -142,6 +148,8 @@ def _plain(value: Any) -> Any:
     """JSON types; sets become sorted lists, enumerations their values."""
     if isinstance(value, set | frozenset):
         return sorted(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     return getattr(value, "value", value)

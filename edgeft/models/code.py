@@ -30,7 +30,7 @@ def load_code(model: Artifact, labels: int) -> torch.nn.Module:
     build, code = _builder(model)
     try:
         module = build(num_labels=labels)
-    except Exception as error:  # noqa: BLE001  the user's own code may raise anything
+    except Exception as error:
         raise StepError(
             f"{code}: {type(error).__name__}: {error}", hint=f"it is called with num_labels={labels}"
         ) from error
@@ -112,7 +112,7 @@ def _builder(model: Artifact) -> tuple[Callable[..., Any], str]:
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:  # noqa: BLE001  the user's own code may raise anything
+        except Exception as error:
             del sys.modules[name]
             raise StepError(
                 f"{path}: {type(error).__name__}: {error}", hint="the file must import on its own"

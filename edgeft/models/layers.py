@@ -20,14 +20,16 @@ def is_transformers(module: torch.nn.Module) -> bool:
 
 
 def unwrap(module: Any) -> Any:
-    """The model itself below torch.compile, DistributedDataParallel and PEFT wrappers."""
+    """The model itself below torch.compile, DistributedDataParallel, PEFT and Box wrappers."""
     while True:
         if hasattr(module, "_orig_mod"):
             module = module._orig_mod
         elif hasattr(module, "get_base_model"):
-            return module.get_base_model()
+            module = module.get_base_model()
         elif type(module).__name__ in ("DistributedDataParallel", "FullyShardedDataParallel"):
             module = module.module
+        elif type(module).__name__ == "Box":
+            module = module.net
         else:
             return module
 

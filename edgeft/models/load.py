@@ -72,7 +72,7 @@ def load_model(
 
 
 def load_source(model: Artifact, adapter: Artifact | None, ctx: Context) -> torch.nn.Module:
-    """What a build compares with: the model as trained (unmerged, on its 4-bit base), on CPU with the context's threads."""
+    """What a build compares with: the model as trained (unmerged, on its 4-bit base), on CPU, the context's threads."""
     import torch
 
     torch.set_num_threads(max(1, ctx.threads))
@@ -88,7 +88,7 @@ def _load_transformers(
     if task not in AUTO:
         raise StepError(f"no transformers model class is known for task '{task}'", hint=f"known: {', '.join(AUTO)}")
     kind = getattr(transformers, AUTO[task])
-    names = {index: label for index, label in enumerate(labels)}
+    names = dict(enumerate(labels))
     safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -112,7 +112,7 @@ def _load_transformers(
     _check_loaded(module, info, model, new_head=new_head, carried=carried, labels=len(labels))
     module.name_or_path = ""  # a path of this machine would reach saved configurations
     module.config._name_or_path = ""
-    return module  # type: ignore[no-any-return]
+    return module
 
 
 def _check_loaded(
@@ -124,7 +124,7 @@ def _check_loaded(
     carried: Sequence[str],
     labels: int,
 ) -> None:
-    """Weights absent or of another shape are acceptable in the head alone, and there only if trained later or carried."""
+    """Weights may be absent or of another shape in the head alone, and there only if trained later or carried."""
     absent = {_name(item) for item in info["missing_keys"]} | {_name(item) for item in info["mismatched_keys"]}
     body = sorted(below_heads(sorted(absent), head_modules(module)))
     if body:

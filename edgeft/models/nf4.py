@@ -1,4 +1,4 @@
-"""4-bit NormalFloat weights with double quantisation (QLoRA, Dettmers et al. 2023, arXiv 2305.14314) by bitsandbytes."""
+"""4-bit NormalFloat weights with double quantisation (Dettmers et al. 2023, arXiv 2305.14314) by bitsandbytes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def quantise_nf4(
             new.bias = torch.nn.Parameter(old.bias.data, requires_grad=False)
         module.set_submodule(name, new.to(device))
     # peft chooses its bitsandbytes layers by this flag, as transformers' own 4-bit loading sets it.
-    module.is_loaded_in_4bit = True  # type: ignore[assignment]
+    module.is_loaded_in_4bit = True
     keep_weights_unpacked(module)
 
 

@@ -24,7 +24,7 @@ CODE_FEEDS = ("input_ids", "attention_mask")
 def forward_logits(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """logits (batch, classes). Feeds the model's forward does not name are left out.
 
-    A code model may return the logits, a tuple or dictionary that starts with them or names them, or an object with `.logits`.
+    A code model may return the logits, a tuple that starts with them, a dictionary with `logits`, or an object with it.
     """
     names = accepted_feeds(module)
     output: Any = module(**{name: tensor for name, tensor in feeds.items() if name in names})
@@ -39,17 +39,18 @@ def forward_logits(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor]) -
             f"the model returned {type(output).__name__}, not logits",
             hint="return a tensor (batch, classes), or an object with .logits",
         )
-    return output  # type: ignore[no-any-return]
+    return output
 
 
 def accepted_feeds(module: torch.nn.Module) -> frozenset[str]:
     """Canonical feed names that the model's forward takes by name."""
-    return _forward_names(type(unwrap(module)))
+    kind: Any = type(unwrap(module))
+    return _forward_names(kind)
 
 
 @cache
-def _forward_names(kind: type) -> frozenset[str]:
-    parameters = list(inspect.signature(kind.forward).parameters.values())[1:]  # type: ignore[attr-defined]
+def _forward_names(kind: Any) -> frozenset[str]:
+    parameters = list(inspect.signature(kind.forward).parameters.values())[1:]
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     return frozenset(named or CODE_FEEDS)
 

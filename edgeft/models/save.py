@@ -35,7 +35,7 @@ TOKENIZER_FILES = (
 
 
 def save_model(module: torch.nn.Module, source: Artifact, out: Path, *, shard: str = SHARD) -> Facts:
-    """Write a trained or merged module of either form into `out` and return the artefact's facts. source: where it came from."""
+    """Write a trained or merged module of either form into `out`; returns its facts. source: the model it came from."""
     if is_transformers(module):
         save_transformers(module, out, shard=shard)
         copy_tokenizer(source.path, out)
@@ -44,7 +44,7 @@ def save_model(module: torch.nn.Module, source: Artifact, out: Path, *, shard: s
 
 
 def save_transformers(module: torch.nn.Module, out: Path, *, shard: str = SHARD) -> None:
-    """model.safetensors (or shards with a sorted index) and config.json: sorted keys, no paths, versions or settings of a run."""
+    """model.safetensors (or shards with a sorted index) and config.json: sorted, no paths, versions or run settings."""
     whole: Any = unwrap(module)
     whole.save_pretrained(str(out), max_shard_size=shard)
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))

@@ -31,7 +31,7 @@ def logits_of(model: Artifact, adapter: Artifact | None, ctx: Context) -> Callab
             signature,
             feeds,
             batch=1,
-            on_progress=lambda *step: ctx.progress(*step, "case"),
+            on_progress=ctx.progress,
         )["logits"]
     from edgeft.models.load import load_source
     from edgeft.models.predict import predict_logits
@@ -64,7 +64,7 @@ def thin(rows: Any, cases: int | None) -> Any:
 
 def read_cases(ctx: Context, split: str, cases: int | None) -> Any:
     """Rows of a split this step declared, thinned to `cases`."""
-    from edgeft.data.build import read_split
+    from edgeft.data.table import read_split
 
     return thin(read_split(ctx.splits[split].path), cases)
 

@@ -47,8 +47,7 @@ class Candidate:
 def plan_candidates(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> list[Candidate]:
     """Every candidate of every target, float first. RecipeError for an unknown candidate name."""
     found = []
-    for index, target in enumerate(loaded.recipe.targets):
-        device = devices[target.device]
+    for index, (target, device) in enumerate(zip(loaded.recipe.targets, devices.values(), strict=True)):
         known: list[str] = []
         kept = 0
         for name in target.export:

@@ -126,20 +126,19 @@ def _choose(build: Build) -> None:
     from edgeft.targets.choose import choose
 
     recipe = build.plan.loaded.recipe
-    for target in recipe.targets:
-        trials = build.trials[target.device]
-        device = build.plan.devices[target.device]
+    for target, device in zip(recipe.targets, build.plan.devices, strict=True):
+        trials = build.trials[device]
         choice = choose(
             [trial.row for trial in trials],
             target.optimise,
-            gates_for(recipe.gates, target.device),
+            gates_for(recipe.gates, device),
             build.source.metrics if build.source else {},
         )
         for trial, row in zip(trials, choice.rows, strict=True):
             trial.row = row
-        build.reasons[device.name] = choice.why
+        build.reasons[device] = choice.why
         if choice.chosen is not None:
-            build.chosen[target.device] = next(trial for trial in trials if trial.row.name == choice.chosen)
+            build.chosen[device] = next(trial for trial in trials if trial.row.name == choice.chosen)
 
 
 def go_offline() -> None:

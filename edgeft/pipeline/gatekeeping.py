@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from edgeft.evaluate.custom import CustomValues
 from edgeft.evaluate.flips import flips
 from edgeft.evaluate.gates import decide_data_gate, decide_resource_gate
 from edgeft.gate import Gate, Verdict
@@ -100,15 +101,28 @@ def _decide(
 ) -> Verdict:
     custom = None
     if gate.metric not in executor.task.metrics:
-        from edgeft.evaluate.gates import CustomValues
-        from edgeft.tasks.custom_metric import load_metric
+        answers = [load_arrays(executor.done[step].path / "outputs.npz")["logits"] for step in (spec.id, "source/gate")]
+        custom = _custom_values(gate, answers[0], answers[1], rows)
+    truth = rows.column("label").to_numpy()
+    return decide_data_gate(gate, device, score, source, units, truth=truth, custom=custom)
 
-        metric: Callable[..., Any] = load_metric(gate.metric)
-        artefact_logits = load_arrays(executor.done[spec.id].path / "outputs.npz")["logits"]
-        source_logits = load_arrays(executor.done["source/gate"].path / "outputs.npz")["logits"]
-        labels = rows.column("label").to_numpy()
-        custom = CustomValues.evaluate(metric, artefact_logits, source_logits, labels, rows)
-    return decide_data_gate(gate, device, score, source, units, custom=custom)
+
+def _custom_values(gate: Gate, ours: Any, theirs: Any, rows: Any) -> CustomValues:
+    """The user's metric as values per case where it gives them, else as a function of resampled rows."""
+    import numpy as np
+
+    from edgeft.tasks.custom_metric import load_metric
+
+    metric: Callable[..., Any] = load_metric(gate.metric)
+    labels = rows.column("label").to_numpy()
+
+    def on(logits: Any) -> Any:
+        whole = metric(logits, labels, rows)
+        if np.ndim(whole) > 0:
+            return np.asarray(whole, dtype=np.float64)
+        return lambda index: float(metric(logits[index], labels[index], rows.take(index)))
+
+    return CustomValues(on(ours), on(theirs) if gate.no_worse_than else None)
 
 
 def _count_opening(plan: Plan, executor: Executor, chosen: Mapping[str, Trial], specs: list[Spec]) -> OpeningRow | None:

@@ -52,7 +52,7 @@ def read(path: Path, plan: Plan) -> dict[str, dict[str, str]]:
             where="--locked",
             hint="build once without --locked",
         )
-    known = {(candidate.target.device, candidate.name) for candidate in plan.candidates}
+    known = {(candidate.device.name, candidate.name) for candidate in plan.candidates}
     for device, row in targets.items():
         if (device, row["candidate"]) not in known:
             raise RecipeError(
@@ -67,7 +67,7 @@ def restrict(candidates: list[Candidate], locked: Mapping[str, Mapping[str, str]
     """Only the locked candidates and the float exports they are made from."""
     kept = []
     for candidate in candidates:
-        name = locked[candidate.target.device]["candidate"]
+        name = locked[candidate.device.name]["candidate"]
         if candidate.name == name or (candidate.variant is None and name.startswith(f"{candidate.exporter.name}/")):
             kept.append(candidate)
     return kept

@@ -22,19 +22,20 @@ DISK_RESERVE_MB = 500.0
 
 
 def load_devices(loaded: LoadedRecipe) -> dict[str, Device]:
-    """Profile of every target, keyed as the recipe names it; a device named twice is an error."""
+    """Device name -> profile, in the order of the recipe's targets; a device named twice is an error."""
     devices: dict[str, Device] = {}
     for index, target in enumerate(loaded.recipe.targets):
-        if target.device in devices:
-            raise loaded.error(
-                ("targets", index, "device"),
-                f"{target.device} is named twice",
-                "list its exporters in one target: export: [onnx, ...]",
-            )
         try:
-            devices[target.device] = load_device(target.device)
+            device = load_device(target.device)
         except EdgeftError as error:
             raise loaded.error(("targets", index, "device"), error.what, error.hint) from error
+        if device.name in devices:
+            raise loaded.error(
+                ("targets", index, "device"),
+                f"{device.name} is named twice",
+                "list its exporters in one target: export: [onnx, ...]",
+            )
+        devices[device.name] = device
     return devices
 
 
@@ -52,8 +53,7 @@ def check_recipe(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task
 
 
 def _check_targets(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:
-    for index, target in enumerate(loaded.recipe.targets):
-        device = devices[target.device]
+    for index, (target, device) in enumerate(zip(loaded.recipe.targets, devices.values(), strict=True)):
         if device.how == "emulated" and target.optimise == "latency":
             raise loaded.error(
                 ("targets", index, "optimise"),

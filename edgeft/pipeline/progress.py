@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["live", "plain", "json", "quiet"]
 PLAIN_INTERVAL_S = 10.0
+ETA_WINDOW = 7
+"""Marks of ten seconds: the pace of the last minute tells more than that of a slow start."""
 
 
 class Events(Protocol):
@@ -43,6 +46,12 @@ def eta(done: float, total: float, elapsed: float) -> str:
     if total <= 0 or done <= 0 or elapsed < 1:
         return ""
     return duration(max(0.0, elapsed * (total - done) / done))
+
+
+def amount(event: Progress) -> str:
+    """`12/220 step`, `9.8/10 s`."""
+    done, total = (f"{value:.0f}" if value == int(value) else f"{value:.1f}" for value in (event.done, event.total))
+    return f"{done}/{total} {event.unit}".strip() if event.total else f"{done} {event.unit}".strip()
 
 
 def open_events(mode: Mode, stream: TextIO) -> Events:
@@ -89,12 +98,14 @@ class Quiet:
 class Plain(Quiet):
     """One line per event; a long step says where it is every ten seconds."""
 
-    began: float = field(default_factory=time.monotonic)
     said: float = 0.0
+    marks: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=ETA_WINDOW))
 
     def started(self, step: str, title: str, why: str) -> None:
         """The step and why it runs."""
-        self.began = self.said = time.monotonic()
+        self.said = time.monotonic()
+        self.marks.clear()
+        self.marks.append((self.said, 0.0))
         print(f"run     {step}: {title} ({why})", file=self.stream)
 
     def progress(self, event: Progress) -> None:
@@ -103,8 +114,10 @@ class Plain(Quiet):
         if now - self.said < PLAIN_INTERVAL_S:
             return
         self.said = now
-        left = eta(event.done, event.total, now - self.began)
-        parts = [f"{event.done:g}/{event.total:g} {event.unit}".strip(), event.note, f"{left} left" if left else ""]
+        began, before = self.marks[0] if self.marks else (now, 0.0)
+        self.marks.append((now, event.done))
+        left = eta(event.done - before, event.total - before, now - began)
+        parts = [amount(event), event.note, f"{left} left" if left else ""]
         print(f"        {event.step}: {', '.join(part for part in parts if part)}", file=self.stream)
 
     def finished(self, step: str, title: str, seconds: float) -> None:
@@ -186,8 +199,9 @@ class Live:
     def progress(self, event: Progress) -> None:
         """Move the bar."""
         if self.task is not None:
-            amount = f"{event.done:g}/{event.total:g} {event.unit}" if event.total else f"{event.done:g} {event.unit}"
-            self.bar.update(self.task, completed=event.done, total=event.total or None, amount=amount, note=event.note)
+            self.bar.update(
+                self.task, completed=event.done, total=event.total or None, amount=amount(event), note=event.note
+            )
 
     def finished(self, step: str, title: str, seconds: float) -> None:
         """Leave a line behind."""

@@ -32,7 +32,7 @@ def make_record(build: Build, started: datetime, seconds: float) -> RunRecord:
         recipe=build.loaded.ref,
         description=recipe.description,
         task=recipe.model.task,
-        status=status,  # type: ignore[arg-type]
+        status=status,
         exit_code=int(code),
         started=started.isoformat(timespec="seconds"),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -47,7 +47,7 @@ def make_record(build: Build, started: datetime, seconds: float) -> RunRecord:
         openings=_openings(build),
         environment=environment(tools),
         resolved_recipe=build.loaded.resolved_yaml,
-        warnings=[f"{row.id}: {text}" for row in build.executor.rows.values() for text in row.warnings],
+        warnings=_warnings(build),
         error=_error(build),
     )
 
@@ -95,19 +95,18 @@ def _steps(build: Build) -> list[StepRow]:
 
 def _targets(build: Build) -> list[TargetRow]:
     rows = []
-    for target in build.loaded.recipe.targets:
-        device = build.plan.devices[target.device]
-        chosen = build.chosen.get(target.device)
-        verdicts = build.judgement.verdicts.get(target.device, [])
+    for target, device in zip(build.loaded.recipe.targets, build.plan.devices.values(), strict=True):
+        chosen = build.chosen.get(device.name)
+        verdicts = build.judgement.verdicts.get(device.name, [])
         rows.append(
             TargetRow(
                 device=device.name,
                 how=device.how,
                 optimise=target.optimise,
-                candidates=[trial.row for trial in build.trials.get(target.device, [])],
+                candidates=[trial.row for trial in build.trials.get(device.name, [])],
                 chosen=chosen.row.name if chosen else None,
-                why=build.reasons.get(target.device, ""),
-                gate_set=build.judgement.rows.get(target.device),
+                why=build.reasons.get(device.name, ""),
+                gate_set=build.judgement.rows.get(device.name),
                 verdicts=[verdict.to_json() for verdict in verdicts],
             )
         )
@@ -120,6 +119,14 @@ def _openings(build: Build) -> list[OpeningRow]:
         return []
     rows = build.executor.store.openings(dataset.facts["splits"]["gate"]["digest"])
     return [OpeningRow.model_validate(row) for row in rows]
+
+
+def _warnings(build: Build) -> list[str]:
+    """Each step's warnings; the data step's are in the data table's own list."""
+    found = [f"{row.id}: {text}" for row in build.executor.rows.values() if row.id != "data" for text in row.warnings]
+    if build.executor.prepared is not None:
+        found += [f"prepare: {text}" for text in build.executor.prepared.facts.get("warnings", ())]
+    return list(dict.fromkeys(found))
 
 
 def _error(build: Build) -> ErrorRow | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeft.artifact import Artifact
+from edgeft.device.protocol import ArtefactRefused
 from edgeft.exporter import Unsupported
 from edgeft.measurement import Measurement
 from edgeft.pipeline.answers import thin
@@ -31,12 +32,12 @@ class Trial:
 
 def try_candidates(plan: Plan, executor: Executor, source: Score) -> dict[str, list[Trial]]:
     """Target (device name) -> trials, float exports first. Failures of one candidate do not stop the others."""
-    trials: dict[str, list[Trial]] = {target.device: [] for target in plan.loaded.recipe.targets}
+    trials: dict[str, list[Trial]] = {device: [] for device in plan.devices}
     refused: dict[str, str] = {}
     for candidate in plan.candidates:
         branch = f"{candidate.device.name}/{candidate.exporter.name}"
         trial = Trial(candidate, _row(candidate))
-        trials[candidate.target.device].append(trial)
+        trials[candidate.device.name].append(trial)
         if branch in refused and candidate.variant is not None:
             trial.row = trial.row.model_copy(
                 update={"status": "unsupported", "why": f"there is no float export: {refused[branch]}"}
@@ -47,6 +48,8 @@ def try_candidates(plan: Plan, executor: Executor, source: Score) -> dict[str, l
         except Unsupported as refusal:
             reason = f"{refusal.op}: {refusal.reason}" if refusal.op else refusal.reason
             trial.row = trial.row.model_copy(update={"status": "unsupported", "why": reason})
+        except ArtefactRefused as refusal:
+            trial.row = trial.row.model_copy(update={"status": "failed", "why": refusal.what})
         if candidate.variant is None and trial.row.status in ("unsupported", "failed"):
             refused[branch] = trial.row.why
     return trials
@@ -101,7 +104,7 @@ def score_outputs(executor: Executor, outputs: Artifact, split: str, cases: int 
 
 def split_rows(executor: Executor, split: str, cases: int | None = None) -> Any:
     """Rows of a split of this build's dataset, thinned as the steps thin them."""
-    from edgeft.data.build import read_split
+    from edgeft.data.table import read_split
 
     if executor.dataset is None:
         raise ValueError("the data step has not run")

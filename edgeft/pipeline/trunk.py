@@ -139,7 +139,7 @@ def stage_spec(name: str, stage: Stage, refs: Mapping[str, Ref], seed: int, task
 def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: bool) -> Spec:
     """Read, check and divide the rows. The key holds content fingerprints, not paths."""
     recipe = loaded.recipe
-    from edgeft.data.source import fingerprint
+    from edgeft.data.source import source_for
 
     def run(_: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         from edgeft.data.build import build_dataset
@@ -157,7 +157,7 @@ def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: boo
 
     config = recipe.data.model_dump(mode="json", exclude={"path", "paths"})
     config |= {
-        "content": fingerprint(recipe.data, store.file_digest),
+        "content": source_for(recipe.data).fingerprint(recipe.data, store.file_digest),
         "model_labels": list(inputs.labels) if inputs.labels else None,
         "trains": trains,
         "task": recipe.model.task,

@@ -14,14 +14,18 @@ from edgeft.stage import Stage
 class Section(BaseModel):
     """Base of the recipe's sections: frozen, unknown keys refused, no NaN or infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
 class Model(Section):
     """The pretrained or already fine-tuned model: `path`, `onnx` or `code`, one of the three."""
 
-    path: str | None = Field(None, description="Hugging Face id or folder; package:NAME/FOLDER for one inside an installed package.")
-    revision: str | None = Field(None, description="Commit of a Hugging Face id. Without it the newest is taken and recorded.")
+    path: str | None = Field(
+        None, description="Hugging Face id or folder; package:NAME/FOLDER for one inside an installed package."
+    )
+    revision: str | None = Field(
+        None, description="Commit of a Hugging Face id. Without it the newest is taken and recorded."
+    )
     adapter: str | None = Field(None, description="Folder of an existing PEFT adapter for `path`.")
     onnx: str | None = Field(None, description="An ONNX file: nothing trains, it is compressed, gated and bundled.")
     code: str | None = Field(None, description="file.py:function that builds a torch module; called with num_labels.")
@@ -66,14 +70,16 @@ class SplitPaths(Section):
     train: str | None = Field(None, description="Training rows.")
     validation: str | None = Field(None, description="Early stopping and the choice of merge.")
     calibration: str | None = Field(None, description="Ranges of static quantisation.")
-    search: str = Field(description="Choice among candidates.")
-    gate: str = Field(description="Sealed until the candidate is fixed.")
+    search: str = Field(description="Choice among candidates.", examples=["search.csv"])
+    gate: str = Field(description="Sealed until the candidate is fixed.", examples=["gate.csv"])
 
 
 class Data(Section):
     """Rows and how they are divided five ways: train, validation, calibration, search, gate."""
 
-    source: str = Field(description="csv, jsonl, parquet, huggingface, image-folder, python or docstrings.")
+    source: str = Field(
+        description="csv, jsonl, parquet, huggingface, image-folder, python or docstrings.", examples=["csv"]
+    )
     path: str | None = Field(None, description="File or folder; a hub id for huggingface; file.py:function for python.")
     paths: SplitPaths | None = Field(None, description="One path per split, instead of `path`.")
     revision: str | None = Field(None, description="Commit of a hub dataset.")
@@ -81,7 +87,9 @@ class Data(Section):
     text: str = Field("text", description="Column with the text.")
     label: str = Field("label", description="Column with the label.")
     group: str | None = Field(None, description="Column whose equal values may not be in two splits.")
-    unit: str | None = Field(None, description="Column that statistics count; default: group, else the row. `row` for the row.")
+    unit: str | None = Field(
+        None, description="Column that statistics count; default: group, else the row. `row` for the row."
+    )
     split: str | None = Field(None, description="Column that names each row's split.")
     fractions: SplitFractions = Field(default_factory=SplitFractions, description="Used without `split` and `paths`.")
     labels: tuple[str, ...] | None = Field(None, description="Order of the labels; default: the model's, else sorted.")
@@ -106,31 +114,53 @@ class Serve(Section):
 class Target(Section):
     """A device and what to try on it."""
 
-    device: str = Field(description="Name of a device profile, shipped or a YAML file.")
+    device: str = Field(description="Name of a device profile, shipped or a YAML file.", examples=["local-cpu"])
     export: tuple[str, ...] = Field(("onnx",), min_length=1, description="Exporters to try.")
     optimise: Literal["latency", "size"] = Field("latency", description="What the chosen candidate has least of.")
-    candidates: tuple[str, ...] | None = Field(None, description="Only these variants, for instance [float, int8-dynamic].")
+    candidates: tuple[str, ...] | None = Field(
+        None, description="Only these variants, for instance [float, int8-dynamic]."
+    )
 
 
 class Measure(Section):
     """How long latency is measured."""
 
-    protocol: Literal["quick", "full"] = Field("quick", description="quick: >=64 runs and >=10 s; full: >=1024 runs and >=60 s.")
+    protocol: Literal["quick", "full"] = Field(
+        "quick", description="quick: >=64 runs and >=10 s; full: >=1024 runs and >=60 s."
+    )
     search_cases: int | None = Field(None, ge=16, description="At most this many search cases per candidate.")
 
 
 class Recipe(Section):
     """A whole recipe after `extends`, `--set` and environment values are resolved."""
 
-    name: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$", description="Names the output folder.")
+    name: str = Field(
+        pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$", description="Names the output folder.", examples=["docs-router"]
+    )
     description: str = Field("", description="One line for the report.")
-    extends: str | Sequence[str] | None = Field(None, description="Recipe(s) this one changes: edgeft:text/quickstart or a path.")
+    extends: str | Sequence[str] | None = Field(
+        None, description="Recipe(s) this one changes: edgeft:text/quickstart or a path."
+    )
     env: tuple[str, ...] = Field((), description="Environment variables that ${NAME} may use in this recipe.")
-    model: Model
-    data: Data
-    serve: Serve = Field(default_factory=Serve)
+    model: Model = Field(
+        description="What is fine-tuned, or compressed as it is.",
+        examples=["{path: sentence-transformers/all-MiniLM-L6-v2}"],
+    )
+    data: Data = Field(
+        description="Rows and how they are divided.",
+        examples=["{source: csv, path: train.csv, text: text, label: label}"],
+    )
+    serve: Serve = Field(default_factory=Serve, description="The shape of one request on the device.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seeds splits, initialisation, order and dropout.")
-    steps: tuple[Stage, ...] = Field((), description="The trunk, in order; empty: compress, gate and bundle what is given.")
-    targets: tuple[Target, ...] = Field(min_length=1, description="The branches.")
-    measure: Measure = Field(default_factory=Measure)
-    gates: tuple[Gate, ...] = Field(min_length=1, description="What every shipped artefact must meet.")
+    steps: tuple[Stage, ...] = Field(
+        (), description="The trunk, in order; empty: compress, gate and bundle what is given."
+    )
+    targets: tuple[Target, ...] = Field(
+        min_length=1, description="The branches.", examples=["[{device: local-cpu, export: [onnx]}]"]
+    )
+    measure: Measure = Field(default_factory=Measure, description="How thoroughly latency is measured.")
+    gates: tuple[Gate, ...] = Field(
+        min_length=1,
+        description="What every shipped artefact must meet.",
+        examples=["[{metric: accuracy, no_worse_than: source, margin: 0.02}]"],
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,8 +23,9 @@ class RecordError(EdgeftError):
 
 
 def render_json(record: RunRecord) -> bytes:
-    """Canonical bytes of the record. ValueError if it holds NaN or infinity, which JSON cannot say."""
-    return canonical_json(record.model_dump(mode="json"), indent=1)
+    """Canonical bytes of the record. NaN and infinity, which JSON cannot say, become the strings "NaN", "Infinity" and
+    "-Infinity": a build that failed by a NaN must be able to say so, and `read_record` gives the numbers back."""
+    return canonical_json(_spell_out(record.model_dump(mode="python")), indent=1)
 
 
 def read_record(path: Path) -> RunRecord:
@@ -76,6 +79,16 @@ def _validate(data: dict[str, Any], file: Path) -> RunRecord:
         more = error.error_count() - 1
         others = f" (and {more} more)" if more else ""
         raise RecordError(f"not a build record: {place}: {first['msg']}{others}", where=str(file)) from None
+
+
+def _spell_out(value: Any) -> Any:
+    if isinstance(value, float) and not isfinite(value):
+        return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {str(key): _spell_out(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spell_out(item) for item in value]
+    return value
 
 
 def _no_constant(name: str) -> NoReturn:

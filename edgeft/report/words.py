@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 SHARES = frozenset({"accuracy", "macro_f1"})
@@ -47,7 +48,7 @@ def runtime_name(runtime: str) -> str:
 
 def significant(value: float, digits: int = 3) -> str:
     """`0.0123`, `4.31`, `22.9`, `1,480`: three significant digits, but never fewer than the whole number has."""
-    if value != value or value in (float("inf"), float("-inf")):
+    if not isfinite(value):
         return "not a number" if value != value else str(value)
     if value == 0:
         return "0"
@@ -92,10 +93,8 @@ def places_for(low: float, high: float) -> int:
 
 
 def how_text(measurement: Mapping[str, Any]) -> str:
-    """`measured, n = 1,024, 95% interval`: how the number was obtained."""
+    """`measured, n = 1,024`: how the number was obtained."""
     parts = [str(measurement.get("how", "")), f"n = {int(measurement.get('n') or 0):,}"]
-    if measurement.get("interval"):
-        parts.append(f"{float(measurement.get('confidence') or 0.95):.0%} interval")
     return ", ".join(part for part in parts if part)
 
 
@@ -116,6 +115,8 @@ def bytes_text(count: int) -> str:
 
 def seconds_text(seconds: float) -> str:
     """`0.8 s`, `42 s`, `4 min 10 s`, `2 h 05 min`."""
+    if not isfinite(seconds):
+        return DASH
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from edgeft.canonical import canonical_json
 from edgeft.errors import StoreError
 from edgeft.pipeline import lock
 from edgeft.pipeline.build import Build
@@ -17,11 +17,19 @@ from edgeft.ship.bundle import write_bundle
 MARKER = "record.json"
 
 
+@dataclass(frozen=True)
+class Renderers:
+    """The report floor's pure functions, handed down because this floor may not import that one."""
+
+    html: Callable[[RunRecord], str]
+    json: Callable[[RunRecord], bytes]
+    card: Callable[[RunRecord, TargetRow], str]
+
+
 def write_outcome(
     build: Build,
     record: RunRecord,
-    render_html: Callable[[RunRecord], str],
-    render_card: Callable[[RunRecord, TargetRow], str],
+    render: Renderers,
 ) -> RunRecord:
     """Write report, record, resolved recipe and the chosen artefacts; returns the record with target folders filled in.
 
@@ -33,9 +41,9 @@ def write_outcome(
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         fresh.mkdir(parents=True)
-        record = _artefacts(build, record, fresh, render_card)
-        (fresh / "report.html").write_text(render_html(record), encoding="utf-8")
-        (fresh / MARKER).write_bytes(canonical_json(record.model_dump(mode="json"), indent=1))
+        record = _artefacts(build, record, fresh, render.card)
+        (fresh / "report.html").write_text(render.html(record), encoding="utf-8")
+        (fresh / MARKER).write_bytes(render.json(record))
         (fresh / "recipe.resolved.yaml").write_text(build.loaded.resolved_yaml, encoding="utf-8")
         if build.chosen and not build.stopped:
             (fresh / lock.FILE).write_bytes(lock.render(record.name, build.chosen))

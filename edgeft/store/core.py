@@ -158,6 +158,17 @@ class Store:
             return None
         return material if isinstance(material, dict) else None
 
+    def last_result(self, recipe: str, step: str) -> StepResult | None:
+        """The result this step of this recipe last gave, whatever its key, for estimates; its object is not checked."""
+        path = self.layout.latest_of(recipe, step)
+        try:
+            if not path.exists():
+                return None
+            key = checked(str(read_json(path)["key"]))
+            return parse_record(read_json(self.layout.step(key)), key)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
     def remember_latest(self, recipe: str, step: str, key: str, material: Mapping[str, Any]) -> None:
         """Note a success for `latest`."""
         path = self.layout.latest_of(recipe, step)

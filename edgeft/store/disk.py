@@ -137,6 +137,21 @@ def read_json(path: Path, limit: int = JSON_LIMIT) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a folder's plain files and folders, nothing else of them but content; a link met on the way is an error."""
+    target.mkdir()
+    for path in sorted(source.rglob("*")):
+        made = target / path.relative_to(source)
+        if path.is_dir() and not path.is_symlink():
+            made.mkdir(parents=True, exist_ok=True)
+            continue
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        with open(handle, "rb") as reader, guard(made):  # noqa: PTH123 - from a handle that refused links
+            made.parent.mkdir(parents=True, exist_ok=True)
+            with made.open("xb") as writer:
+                shutil.copyfileobj(reader, writer, 1 << 20)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a folder or file that may be read-only or already gone; a link is removed, never followed."""
     if path.is_symlink() or not path.is_dir():

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgeft.store.claims import is_log
 from edgeft.store.disk import file_bytes, guard, read_json, remove_tree, tree_bytes
 from edgeft.store.layout import HEX, Layout
 from edgeft.store.memo import FileMemo
@@ -56,7 +57,7 @@ def collect(layout: Layout, memo: FileMemo, keep_bytes: int | None, keep_days: f
         before = measure_usage(layout).total
         with store_lock(layout.lock):
             dead = clear_dead(layout.tmp, dry_run=dry_run)
-            sweep = _Sweep(layout, dry_run, before)
+            sweep = _Sweep(layout, dry_run, before, living_uses(layout.tmp, dead))
             sweep.needless(dead)
             sweep.old(keep_days)
             sweep.least_used(keep_bytes)
@@ -75,12 +76,12 @@ class _Sweep:
     layout: Layout
     dry_run: bool
     total: int
+    uses: set[str]
     removed: list[Removal] = field(default_factory=list)
     trash: list[Path] = field(default_factory=list)
     spared: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.uses = living_uses(self.layout.tmp)
         self.records: dict[str, StepResult] = {}
         self.used: dict[str, float] = {}
         for path in self.layout.steps.glob("*.json"):
@@ -103,10 +104,8 @@ class _Sweep:
                 self._take_object(digest, "no step names it")
         for folder in sorted(self.layout.scratch.glob("*/")):
             if folder.name in self.records:
-                logs = {*folder.glob("*.log"), folder / "log.txt"}
-                self._take_scratch(
-                    folder, [path for path in folder.iterdir() if path not in logs], "its step is finished"
-                )
+                rest = [path for path in folder.iterdir() if not is_log(path)]
+                self._take_scratch(folder, rest, "its step is finished")
 
     def old(self, keep_days: float | None) -> None:
         """Steps and unfinished scratch not used for this long."""

@@ -47,7 +47,7 @@ def _leaves(value: Any, path: _Path) -> Iterator[tuple[_Path, Any]]:
 
 
 def _difference(path: _Path, old: Mapping[_Path, Any], new: Mapping[_Path, Any]) -> str:
-    name = ".".join(path).replace(".[", "[") or "everything"
+    name = _printable(".".join(path).replace(".[", "[")) or "everything"
     if path not in old:
         return f"{name} added ({_short(new[path])})"
     if path not in new:
@@ -62,8 +62,12 @@ def _short(value: Any) -> str:
     """A value for one line: digests to 8 digits, long texts cut, other values as JSON."""
     text = value if isinstance(value, str) else canonical_json(value).decode("utf-8", "replace")
     text = _HEX.sub(lambda found: found.group()[:8] + "…", text)
-    # A value may come from a user's file: control characters must not reach the terminal.
-    text = "".join(character if character.isprintable() else " " for character in text)
+    text = _printable(text)
     if not text:
         return "''"
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    """Names and values may come from a user's file: control characters must not reach the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -8,16 +8,14 @@ checked first, so a name inside lineage.json cannot lead out of the folder.
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.canonical import canonical_json
 from edgeft.errors import StoreError
-from edgeft.store.disk import free_bytes, guard, human, read_json, remove_tree, sync_file, tree_bytes
+from edgeft.store.disk import copy_tree, free_bytes, guard, human, read_json, remove_tree, sync_file, tree_bytes
 from edgeft.store.layout import FORMAT, HEX
 from edgeft.store.objects import check_folder
 from edgeft.store.records import StepResult, parse_record, to_bytes
@@ -68,7 +66,7 @@ def _write(store: Store, steps: Mapping[str, str], draft: Path, lineage: Mapping
         (draft / "steps" / f"{key}.json").write_bytes(data)
         target = draft / "objects" / found.digest
         if not target.exists():
-            shutil.copytree(store.layout.object(found.digest), target, copy_function=shutil.copyfile)
+            copy_tree(store.layout.object(found.digest), target)
     about = {"format": FORMAT, "steps": dict(steps), "records": records, "lineage": lineage}
     (draft / "lineage.json").write_bytes(canonical_json(about, indent=1))
     for path in draft.rglob("*"):
@@ -174,24 +172,10 @@ def _take_in(store: Store, folder: Path, record: StepResult) -> None:
     check_folder(source)
     with store.workspace() as work:
         copy = work / "object"
-        copy.mkdir()
-        for path in source.rglob("*"):
-            target = copy / path.relative_to(source)
-            if path.is_dir() and not path.is_symlink():
-                target.mkdir(parents=True, exist_ok=True)
-            else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _copy_plain(path, target)
+        copy_tree(source, copy)
         try:
             store.adopt(record, copy)
         except StoreError as error:
             raise StoreError(
                 f"object of step {record.name()}: {error.what}", where=str(source), hint=error.hint
             ) from error
-
-
-def _copy_plain(source: Path, target: Path) -> None:
-    """Copy one file that must not have become a link since it was checked."""
-    handle = os.open(source, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
-    with open(handle, "rb") as reader, target.open("xb") as writer:  # noqa: PTH123 - from a handle that refused links
-        shutil.copyfileobj(reader, writer, 1 << 20)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from edgeft.errors import StoreError
-from edgeft.store.disk import guard, read_json, sync_folder, write_whole
+from edgeft.store.disk import copy_tree, guard, read_json, remove_tree, sync_folder, write_whole
 from edgeft.store.layout import Layout
 from edgeft.store.memo import FileMemo
 from edgeft.store.objects import Manifest, first_difference, read_manifest, seal
@@ -56,8 +55,8 @@ class Publisher:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            shutil.copytree(folder, inside, symlinks=True)
-            shutil.rmtree(folder)
+            copy_tree(folder, inside)
+            remove_tree(folder)
         return inside
 
     def _place(self, inside: Path, manifest: Manifest, work: Path) -> bool:

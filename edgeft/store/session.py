@@ -10,7 +10,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,10 +121,12 @@ class Session:
             self._held = self._folder = None
 
 
-def living_uses(tmp: Path) -> set[str]:
-    """Keys and digests that living sessions rely on. Call inside the store's lock, after `clear_dead`."""
+def living_uses(tmp: Path, dead: Collection[Path]) -> set[str]:
+    """Keys and digests that living sessions rely on; dead: what `clear_dead` returned. Call inside the store's lock."""
     names: set[str] = set()
     for path in tmp.glob(f"*/{_USES}"):
+        if path.parent in dead:
+            continue
         with suppress(FileNotFoundError):
             names.update(path.read_text(encoding="ascii", errors="replace").split())
     return names

@@ -9,7 +9,19 @@ import pytest
 
 from edgeft.cli import COMMANDS
 
-HEAVY = {"torch", "transformers", "numpy", "pyarrow", "onnx", "onnxruntime", "pandas", "peft", "datasets", "sklearn", "scipy"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "numpy",
+    "pyarrow",
+    "onnx",
+    "onnxruntime",
+    "pandas",
+    "peft",
+    "datasets",
+    "sklearn",
+    "scipy",
+}
 NOT_FOR_HELP = HEAVY | {"pydantic", "ruamel", "rich", "jinja2", "importlib.metadata", "json", "email"}
 
 
@@ -29,7 +41,9 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_each_command_explains_itself_without_heavy_imports(command: str) -> None:
-    run = subprocess.run([sys.executable, "-m", "edgeft", command, "--help"], capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-m", "edgeft", command, "--help"], capture_output=True, text=True, timeout=60
+    )
     assert run.returncode == 0
     assert run.stdout.startswith(f"usage: edgeft {command}")
     assert "example" in run.stdout
@@ -46,12 +60,16 @@ def test_version_and_unknown_command() -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_names_every_command(shell: str) -> None:
-    run = subprocess.run([sys.executable, "-m", "edgeft", "completion", shell], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "edgeft", "completion", shell], capture_output=True, text=True, check=True
+    )
     assert all(command in run.stdout for command in COMMANDS)
 
 
 def test_bash_completion_completes() -> None:
-    script = subprocess.run([sys.executable, "-m", "edgeft", "completion", "bash"], capture_output=True, text=True, check=True)
+    script = subprocess.run(
+        [sys.executable, "-m", "edgeft", "completion", "bash"], capture_output=True, text=True, check=True
+    )
     ask = "COMP_WORDS=(edgeft build --of) COMP_CWORD=2; _edgeft; echo ${COMPREPLY[@]}"
     run = subprocess.run(["bash", "-c", f"{script.stdout}\n{ask}"], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["--offline"]

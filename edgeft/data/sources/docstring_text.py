@@ -26,12 +26,14 @@ ALIASES: dict[str, tuple[str, ...]] = {
 WITHIN_WORDS = 5
 """Names of at least this many letters are masked inside longer words too (`NumpyArray`, `sympify` is not one)."""
 
-_SECTION = re.compile(r"^\s*([A-Z][\w ]{2,30}:\s*$|[-=~^]{3,}\s*$|>>>|\.\. \w+::|:(param|type|returns?|rtype|raises)\b|@\w)")
+_SECTION = re.compile(
+    r"^\s*([A-Z][\w ]{2,30}:\s*$|[-=~^]{3,}\s*$|>>>|\.\. \w+::|:(param|type|returns?|rtype|raises)\b|@\w)"
+)
 _ARGUMENT = re.compile(r"^\s*[\w*, ]+\(.*\)\s*(,.*)?:\s*$|^\s*\w+ \(`")
 _NOTE = re.compile(r"\s*\[[\w]{1,12}\]_|\(?\b(?:GH|gh-)[ #]?\d+\)?")
 _EMPHASIS = re.compile(r"(?<![\w*])\*(\w[\w ]*)\*(?![\w*])")
 _ROLE = re.compile(r":[a-z]+(?::[a-z]+)?:`~?\.?([^`<]*?)(?:\s*<[^`]*>)?`")
-_MARKUP = re.compile(r"``|`|\*\*|\[`|`\]|\|")
+_MARKUP = re.compile(r"\[`|`\]|``|`|\*\*|\||</?\w+[^>]*>")
 _SPACE = re.compile(r"\s+")
 _WORDS = re.compile(r"[A-Za-z]{2,}")
 
@@ -49,7 +51,9 @@ def docstrings(source: bytes) -> Iterator[tuple[str, str]]:
             if text:
                 yield name, text
         if isinstance(node, (ast.Module, ast.ClassDef)):
-            inner = [child for child in node.body if isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))]
+            inner = [
+                child for child in node.body if isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            ]
             waiting.extend((f"{name}.{child.name}" if name else child.name, child) for child in reversed(inner))
 
 

@@ -31,14 +31,16 @@ MAX_FILE_BYTES = 4 << 20
 class DocstringsSource(Source):
     """Columns `text` (opening prose, library names masked), `label` (library), `module` (dotted; the group), `name`.
 
-    Files are read with `ast`, no package is imported. Files are taken in the order of a hash of their module name until a
-    library has `per_package` texts, so that a part is a fair sample of the library. A text that two libraries share is
-    left out; within a library it is kept once.
+    Files are read with `ast`, no package is imported. They are taken in the order of a hash of their module name until
+    a library has `per_package` texts, so that a part is a fair sample of the library. A text that two libraries share
+    is left out; within a library it is kept once.
     """
 
     name: ClassVar[str] = "docstrings"
 
-    packages: tuple[str, ...] = Field(DEFAULT, min_length=2, max_length=50, description="Import names of the libraries.")
+    packages: tuple[str, ...] = Field(
+        DEFAULT, min_length=2, max_length=50, description="Import names of the libraries."
+    )
     min_chars: int = Field(60, ge=1, description="Shorter texts are left out.")
     max_chars: int = Field(320, ge=20, le=100_000, description="Longer texts are cut between words.")
     per_package: int | None = Field(1200, ge=1, description="At most this many texts of each library; null: all.")
@@ -70,7 +72,9 @@ class DocstringsSource(Source):
             for row in rows:
                 owners.setdefault(_key(row[0]), set()).add(library)
         kept = [row for rows in found.values() for row in rows if len(owners[_key(row[0])]) == 1]
-        return pa.table({name: pa.array(list(values), pa.string()) for name, values in zip(COLUMNS, zip(*kept, strict=True), strict=True)})
+        return pa.table(
+            {name: pa.array([row[place] for row in kept], pa.string()) for place, name in enumerate(COLUMNS)}
+        )
 
     def _package(self, package: str, pattern: Any, warn: Warn) -> list[tuple[str, str, str, str]]:
         """(text, library, module, name) of one package, texts distinct."""
@@ -81,7 +85,8 @@ class DocstringsSource(Source):
                 prose = first_prose(text, self.min_chars, self.max_chars)
                 if prose is not None:
                     masked = mask(prose, pattern)
-                    rows.setdefault(_key(masked), (masked, package, module, name))
+                    if len(masked) >= self.min_chars:
+                        rows.setdefault(_key(masked), (masked, package, module, name))
                 if len(rows) == self.per_package:
                     return sorted(rows.values(), key=lambda row: (row[2], row[3], row[0]))
         if not rows:
@@ -121,7 +126,7 @@ def _files(package: str, root: Path) -> Iterator[tuple[str, Path]]:
     found = []
     for path in root.rglob("*.py"):
         parts = path.relative_to(root).with_suffix("").parts
-        if SKIPPED_FOLDERS.isdisjoint(parts) and not parts[-1].startswith(("test_", "conftest")):
+        if SKIPPED_FOLDERS.isdisjoint(parts) and not parts[-1].lstrip("_").startswith(("test", "conftest")):
             dotted = ".".join([package, *(part for part in parts if part != "__init__")])
             found.append((sha256(dotted.encode()).hexdigest(), dotted, path))
     for _, dotted, path in sorted(found):

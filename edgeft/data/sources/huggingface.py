@@ -23,8 +23,8 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 class HuggingFaceSource(Source):
     """A dataset of the `datasets` library; class labels come out as their names.
 
-    All its splits are read, one after the other, with their name in a column `split` (unless the data has such a column):
-    `data.split: split` then keeps them apart, otherwise edgeft divides the rows itself.
+    All its splits are read, one after the other, with their name in a column `split` (unless the data has such a
+    column): `data.split: split` then keeps them apart, otherwise edgeft divides the rows itself.
     """
 
     name: ClassVar[str] = "huggingface"
@@ -53,7 +53,9 @@ class HuggingFaceSource(Source):
             parts = {self.split: parts[self.split]}
         elif self.split:
             known = ", ".join(sorted(parts))
-            raise RecipeError(f"the dataset has no split '{self.split}'", where="data.options.split", hint=f"it has: {known}")
+            raise RecipeError(
+                f"the dataset has no split '{self.split}'", where="data.options.split", hint=f"it has: {known}"
+            )
         meter = Meter(place)
         tables = [_table(part, name, columns, place, meter) for name, part in sorted(parts.items())]
         table = pa.concat_tables(tables, promote_options="default")
@@ -66,7 +68,7 @@ class HuggingFaceSource(Source):
 
         try:
             return load_from_disk(place)
-        except Exception as error:  # noqa: BLE001 - arrow, fsspec and json errors; all mean: not such a folder
+        except Exception as error:  # arrow, fsspec and json errors; all mean: not such a folder
             hint = "the folder must be one that `Dataset.save_to_disk` wrote"
             raise StepError(_first_line(error), where=place, hint=hint) from error
 
@@ -75,7 +77,7 @@ class HuggingFaceSource(Source):
 
         try:
             return load_dataset(place, self.config, revision=commit)
-        except Exception as error:  # noqa: BLE001 - the hub client and the builders raise many kinds
+        except Exception as error:  # the hub client and the builders raise many kinds
             if offline():
                 what = f"hub dataset '{place}' at {commit[:8]} is not on this machine, and the build is offline"
                 hint = "gather it where there is internet: edgeft fetch RECIPE --into DIR"
@@ -102,7 +104,9 @@ def _places(spec: DataSpec) -> list[tuple[str | None, str]]:
     for name, place in found:
         if not Path(place).is_dir() and not HUB_ID.fullmatch(place):
             where = f"data.paths.{name}" if name else "data.path"
-            raise RecipeError(f"no folder '{place}', and it is no hub id either", where=where, hint="ids look like org/name")
+            raise RecipeError(
+                f"no folder '{place}', and it is no hub id either", where=where, hint="ids look like org/name"
+            )
     return found
 
 
@@ -110,7 +114,9 @@ def _commit(spec: DataSpec) -> str:
     """The pinned commit; a branch or tag can change and would make a cached result wrong."""
     if not spec.revision or not COMMIT.fullmatch(spec.revision):
         what = "a hub dataset needs the 40 digits of a commit" + (f", got '{spec.revision}'" if spec.revision else "")
-        hint = "see `Files and versions` on the dataset's page, or: git ls-remote https://huggingface.co/datasets/ID HEAD"
+        hint = (
+            "see `Files and versions` on the dataset's page, or: git ls-remote https://huggingface.co/datasets/ID HEAD"
+        )
         raise RecipeError(what, where="data.revision", hint=hint)
     return spec.revision
 
@@ -134,10 +140,11 @@ def _table(part: Any, name: str, columns: Sequence[str], place: str, meter: Mete
 def _plain(part: Any, column: str) -> Any:
     import pyarrow as pa
 
-    feature = part.features[column]
-    values = part.select_columns([column]).with_format("arrow")[:][column] if part.num_rows else pa.chunked_array([[]], pa.string())
-    names = getattr(feature, "names", None)
-    if names is None or not part.num_rows:
+    if not part.num_rows:
+        return pa.chunked_array([[]], pa.string())
+    values = part.select_columns([column]).with_format("arrow")[:][column]
+    names = getattr(part.features[column], "names", None)
+    if names is None:
         return values
     return pa.array([None if (i := v.as_py()) is None or i < 0 else names[i] for v in values], pa.string())
 

@@ -22,7 +22,7 @@ COLUMNS = ("image", "label")
 
 
 class ImageFolderSource(Source):
-    """`path/<class>/**/*.png` and the like: columns `image` (path below the root, with /) and `label` (the class folder).
+    """`path/<class>/**/*.png` and the like: columns `image` (path below the root, with /) and `label` (class folder).
 
     Every image is decoded once: what cannot be is left out and counted in a warning. An image of more than
     `max_megapixels` is an error, because it may be a decompression bomb; so is a link that leads out of the root.
@@ -57,7 +57,9 @@ class ImageFolderSource(Source):
             shown = ", ".join(unreadable[:5]) + (", ..." if len(unreadable) > 5 else "")
             warn(f"{len(unreadable)} of {meter.rows} images cannot be read and are left out: {shown}")
         if not images:
-            raise StepError("no readable image", where=str(root), hint=f"one folder per class with {sorted(SUFFIXES)} files")
+            raise StepError(
+                "no readable image", where=str(root), hint=f"one folder per class with {sorted(SUFFIXES)} files"
+            )
         return pa.table({"image": pa.array(images, pa.string()), "label": pa.array(labels, pa.string())})
 
     def _readable(self, file: Path) -> bool:

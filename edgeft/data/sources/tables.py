@@ -155,7 +155,9 @@ def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         row = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_no_duplicates)
     except UnicodeDecodeError as error:
-        raise StepError(f"byte {error.start + 1} of the line is not UTF-8", where=where, hint="save it as UTF-8") from error
+        raise StepError(
+            f"byte {error.start + 1} of the line is not UTF-8", where=where, hint="save it as UTF-8"
+        ) from error
     except json.JSONDecodeError as error:
         hint = "one JSON object a line"
         raise StepError(f"not JSON: {error.msg}", where=f"{where}:{error.colno}", hint=hint) from error
@@ -186,6 +188,8 @@ def _scalar(path: Path, number: int, column: str, value: Any) -> Any:
     if isinstance(value, (dict, list)):
         what = f"column '{column}' holds a {type(value).__name__}, text or a number is expected"
         raise StepError(what, where=f"{path}:{number}")
+    if isinstance(value, str) and not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise StepError(f"column '{column}' holds half of a surrogate pair (\\ud800...)", where=f"{path}:{number}")
     return value
 
 

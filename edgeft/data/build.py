@@ -1,0 +1,175 @@
+"""The first step of every build: a recipe's `data:` becomes a `dataset` folder of up to five splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeft.canonical import Facts, canonical_json
+from edgeft.data import checks, stated
+from edgeft.data.labels import order_labels
+from edgeft.data.rows import Rows, content_column, to_rows, wanted_columns
+from edgeft.data.source import DataSpec, Fractions, Source, Warn, require_columns, source_for
+from edgeft.data.split import blocks_of, divide, take_blocks
+from edgeft.data.table import read_split as read_split
+from edgeft.data.table import write_split
+from edgeft.errors import RecipeError
+from edgeft.stage import SPLITS
+
+if TYPE_CHECKING:
+    from edgeft.task import Task
+
+Parts = dict[str, list[int]]
+Tell = Callable[[float, float, str, str], None]
+
+
+def build_dataset(
+    data: DataSpec, seed: int, task: Task, out: Path, *,
+    model_labels: Sequence[str] | None, trains: bool, warn: Warn, progress: Tell,
+) -> Facts:  # fmt: skip
+    """Write `<split>.parquet` and dataset.json into `out`; returns what dataset.json says.
+
+    model_labels: the model's own label order, None when it has none. trains: whether any step learns from rows; if none
+    does, the fractions of train and validation go to the other three in proportion and both splits stay empty.
+    progress(done, total, unit, note) is told of reading and writing. RecipeError or StepError as the parts raise them.
+    """
+    warnings: list[str] = []
+
+    def note(text: str) -> None:
+        warnings.append(text)
+        warn(text)
+
+    source = source_for(data)
+    progress(0, 3, "parts", "reading")
+    rows, parts = _read(source, data, task.columns[0], note)
+    labels, spelt = order_labels(rows.labels, data, model_labels, trains, note)
+    rows = replace(rows, labels=spelt)
+    progress(1, 3, "parts", f"dividing {len(rows)} rows")
+    parts, how = _divide(rows, parts, data, seed, trains, note)
+    found = _check(rows, parts, labels, trains, note)
+    progress(2, 3, "parts", "writing")
+    splits = {name: write_split(rows.take(places), labels, out / f"{name}.parquet") for name, places in parts.items()}
+    facts = {
+        "labels": labels,
+        "task": task.name,
+        "content": rows.content,
+        "unit": "row" if rows.units is None else (data.unit or data.group),
+        "splits": splits,
+        "division": how,
+        "checks": found,
+        "warnings": warnings,
+        "source": {**source.identity(), "rows": len(rows)},
+    }
+    (out / "dataset.json").write_bytes(canonical_json(facts, indent=1))
+    progress(3, 3, "parts", "")
+    return facts
+
+
+def _check(rows: Rows, parts: Parts, labels: Sequence[str], trains: bool, warn: Warn) -> dict[str, int]:
+    """What must hold of the splits; the counts (over the rows that were kept) are `checks` in the facts."""
+    checks.check_groups(rows, parts)
+    checks.check_classes(rows, parts, labels, trains, warn)
+    kept = rows.take(sorted(place for places in parts.values() for place in places))
+    return {
+        "conflicting_labels": checks.count_conflicts(kept, warn),
+        "repeated_texts": checks.count_duplicates(kept),
+        "texts_in_two_splits": checks.check_leakage(rows, parts, warn),
+    }
+
+
+def _read(source: Source, data: DataSpec, content: str, warn: Warn) -> tuple[Rows, Parts | None]:
+    """All rows, and the places of each split where every split has its own path."""
+    columns = wanted_columns(data, content)
+    if data.paths is None:
+        return _read_one(source, data, None, columns, content, warn), None
+    parts: Parts = {}
+    pieces: list[Rows] = []
+    start = 0
+    for name, path in data.paths:
+        if path:
+            piece = _read_one(source, data, name, columns, content, warn)
+            parts[name] = list(range(start, start + len(piece)))
+            start += len(piece)
+            pieces.append(piece)
+    return _join(pieces), parts
+
+
+def _read_one(
+    source: Source, data: DataSpec, split: str | None, columns: Sequence[str], content: str, warn: Warn
+) -> Rows:
+    table = source.read(data, split, columns, warn)
+    place = getattr(data.paths, split) if split else data.path
+    where = str(place or f"source '{source.name}'")
+    require_columns([content_column(data, content), *columns], table.column_names, where)
+    return to_rows(table, data, content, where, f"{split}:" if split else "")
+
+
+def _join(pieces: list[Rows]) -> Rows:
+    def chain(columns: list[list[str] | None]) -> list[str] | None:
+        return None if columns[0] is None else [value for column in columns for value in column or []]
+
+    return replace(
+        pieces[0],
+        where="data.paths",
+        ids=[value for piece in pieces for value in piece.ids],
+        values=[value for piece in pieces for value in piece.values],
+        labels=[value for piece in pieces for value in piece.labels],
+        groups=chain([piece.groups for piece in pieces]),
+        units=chain([piece.units for piece in pieces]),
+    )
+
+
+def _divide(
+    rows: Rows, parts: Parts | None, data: DataSpec, seed: int, trains: bool, warn: Warn
+) -> tuple[Parts, dict[str, Any]]:
+    """Places of each split, and how they were found (`division` in the facts)."""
+    if parts is None and data.split:
+        parts = stated.by_column(rows)
+    if parts is None:
+        return _by_fractions(rows, data, seed, trains)
+    checks.check_groups(rows, parts)
+    if data.limit and data.limit < sum(map(len, parts.values())):
+        parts = _limit_each(rows, parts, data.limit, seed)
+    parts = stated.complete(rows, parts, data.fractions, seed, trains, warn)
+    shares = {name: getattr(data.fractions, name) or stated.SMALL_SHARE for name in parts}
+    checks.check_sizes(rows, parts, shares, len(rows))
+    return parts, {"by": "column" if data.split else "paths"}
+
+
+def _by_fractions(rows: Rows, data: DataSpec, seed: int, trains: bool) -> tuple[Parts, dict[str, Any]]:
+    shares = split_shares(data.fractions, trains)
+    blocks = blocks_of(rows)
+    checks.check_blocks(rows, blocks)
+    if data.limit and data.limit < len(rows):
+        blocks = take_blocks(blocks, data.limit, seed)
+    divided = divide(blocks, shares, seed)
+    parts = {name: sorted(place for block in divided[name] for place in block.rows) for name in shares}
+    checks.check_sizes(rows, parts, shares, len(blocks))
+    return parts, {"by": "fractions", "shares": shares, "blocks": len(blocks)}
+
+
+def split_shares(fractions: Fractions, trains: bool) -> dict[str, float]:
+    """Share of each split that will exist, adding up to 1.
+
+    When nothing trains, train and validation get none and theirs goes to the others in proportion. RecipeError when
+    something trains and train's fraction is 0.
+    """
+    shares: Mapping[str, float] = {name: getattr(fractions, name) for name in SPLITS}
+    if trains and not shares["train"]:
+        raise RecipeError("steps train, but the fraction of train is 0", where="data.fractions.train")
+    kept = {name: share for name, share in shares.items() if share and (trains or name not in ("train", "validation"))}
+    whole = sum(kept.values())
+    return {name: round(share / whole, 9) for name, share in kept.items()}
+
+
+def _limit_each(rows: Rows, parts: Parts, limit: int, seed: int) -> Parts:
+    """At most `limit` rows over all stated splits, each in proportion, whole groups."""
+    whole = sum(map(len, parts.values()))
+    cut = {}
+    for name, places in parts.items():
+        own = blocks_of(rows.take(places))
+        blocks = take_blocks(own, limit * len(places) // whole, seed) or own[:1]
+        cut[name] = sorted(places[place] for block in blocks for place in block.rows)
+    return cut

@@ -1,0 +1,90 @@
+"""The order of the labels: stated, the model's own, or sorted; and what does not fit it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from edgeft.data.source import DataSpec, Warn, did_you_mean
+from edgeft.errors import RecipeError
+
+MAX_SHARE_OF_ROWS = 0.5
+"""More distinct labels than this share of the rows (and than 50) means that the column is no label."""
+
+
+def order_labels(
+    found: Sequence[str], spec: DataSpec, model_labels: Sequence[str] | None, trains: bool, warn: Warn
+) -> tuple[list[str], list[str]]:
+    """(labels in order, each row's label in their spelling).
+
+    Order: data.labels, else the model's own, else sorted (by value when all are whole numbers). Data that spells labels
+    as positions 0..n-1 of a model's label list is translated, with a warning. RecipeError for an unknown label, fewer
+    than two labels, a column that is no label, or data.labels that contradicts a model nothing trains.
+    """
+    counts = Counter(found)
+    _refuse_non_label(counts, spec)
+    if spec.labels is not None:
+        _check_stated(spec.labels, model_labels, trains)
+        order = list(spec.labels)
+    elif model_labels is not None:
+        order = list(model_labels)
+        if _are_positions(counts, order):
+            warn(f"labels {_span(counts)} of the data are read as positions in the model's labels ({_shown(order)})")
+            return order, [order[int(label)] for label in found]
+    else:
+        order = sorted(counts, key=_sort_key(counts))
+        if not trains:
+            warn(f"neither the model nor data.labels states an order of labels; assumed: {_shown(order)}")
+    unknown = sorted(set(counts) - set(order))
+    if unknown:
+        _refuse_unknown(unknown[0], len(unknown), counts, order, spec)
+    if len(order) < 2:
+        raise RecipeError(f"only one label: '{order[0]}'", where="data.label", hint="a classifier needs at least two")
+    return order, list(found)
+
+
+def _sort_key(counts: Counter[str]) -> Callable[[str], Any] | None:
+    numeric = all(label.lstrip("-").isascii() and label.lstrip("-").isdigit() for label in counts)
+    return (lambda label: (int(label), label)) if numeric else None
+
+
+def _refuse_non_label(counts: Counter[str], spec: DataSpec) -> None:
+    rows = sum(counts.values())
+    if len(counts) > max(50, rows * MAX_SHARE_OF_ROWS):
+        what = f"column '{spec.label}' has {len(counts)} different values in {rows} rows: that is no label"
+        raise RecipeError(what, where="data.label", hint="name the column with the classes")
+
+
+def _check_stated(stated: Sequence[str], model_labels: Sequence[str] | None, trains: bool) -> None:
+    repeated = sorted({label for label in stated if list(stated).count(label) > 1})
+    if repeated:
+        raise RecipeError(f"'{repeated[0]}' stands twice", where="data.labels")
+    if model_labels is not None and not trains and list(stated) != list(model_labels):
+        what = f"the order differs from the model's own: {_shown(model_labels)}"
+        hint = "nothing trains, so the model's outputs keep their order; leave data.labels out"
+        raise RecipeError(what, where="data.labels", hint=hint)
+
+
+def _refuse_unknown(label: str, others: int, counts: Counter[str], order: list[str], spec: DataSpec) -> None:
+    owner = "data.labels" if spec.labels is not None else "the model"
+    more = f" (and {others - 1} more)" if others > 1 else ""
+    what = f"label '{label}' ({counts[label]} rows){more} is not known to {owner}"
+    hint = did_you_mean(label, order, "labels")
+    if spec.labels is None:
+        hint += "; to train other labels, state them in data.labels"
+    raise RecipeError(what, where="data.label", hint=hint)
+
+
+def _are_positions(counts: Counter[str], order: list[str]) -> bool:
+    positions = {str(place) for place in range(len(order))}
+    return set(counts) <= positions and set(counts).isdisjoint(order)
+
+
+def _span(counts: Counter[str]) -> str:
+    numbers = sorted(int(label) for label in counts)
+    return f"{numbers[0]}..{numbers[-1]}"
+
+
+def _shown(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")

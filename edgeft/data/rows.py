@@ -1,0 +1,164 @@
+"""A source's table as checked rows: text, label, group, unit and split of each, all of them plain strings."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from edgeft.data.source import DataSpec
+from edgeft.errors import RecipeError, StepError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_CELL_BYTES = 1_000_000
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Columns of equal length. `ids` are unique; groups and units are None where the recipe names no column.
+
+    where: the file the rows come from, for messages. content: name of the task's column (`text`, `image`).
+    """
+
+    where: str
+    content: str
+    ids: list[str]
+    values: list[str]
+    labels: list[str]
+    groups: list[str] | None
+    units: list[str] | None
+    splits: list[str] | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, places: Sequence[int]) -> Rows:
+        """The rows at these places, in this order."""
+
+        def pick(column: list[str] | None) -> list[str] | None:
+            return None if column is None else [column[place] for place in places]
+
+        return replace(
+            self,
+            ids=[self.ids[place] for place in places],
+            values=[self.values[place] for place in places],
+            labels=[self.labels[place] for place in places],
+            groups=pick(self.groups),
+            units=pick(self.units),
+            splits=pick(self.splits),
+        )
+
+
+def wanted_columns(spec: DataSpec, content: str) -> list[str]:
+    """Columns the source must give, each once; `content` is the task's own column (`text` is renamed by data.text)."""
+    unit = None if spec.unit == "row" else spec.unit
+    names = [content_column(spec, content), spec.label, spec.group, unit, spec.split]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def content_column(spec: DataSpec, content: str) -> str:
+    """The source's column behind the task's `content` column."""
+    return spec.text if content == "text" else content
+
+
+def to_rows(table: pa.Table, spec: DataSpec, content: str, where: str, prefix: str = "") -> Rows:
+    """Rows of a table. Ids are `prefix` and the row's number, counted from 1 without a header.
+
+    StepError with the first rows that have an empty, missing or overlong cell; RecipeError for a column of a type that
+    cannot be a text or a label.
+    """
+    column = content_column(spec, content)
+    _validate(table.select(wanted_columns(spec, content)), where)
+    values = _text(table, column, where)
+    groups = _names(table, spec.group, where) if spec.group else None
+    named = None if spec.unit == "row" else spec.unit
+    units = _names(table, named, where) if named else groups if spec.unit is None else None
+    return Rows(
+        where=where,
+        content=content,
+        ids=[f"{prefix}{number}" for number in range(1, table.num_rows + 1)],
+        values=values,
+        labels=_names(table, spec.label, where),
+        groups=groups,
+        units=units,
+        splits=_names(table, spec.split, where) if spec.split else None,
+    )
+
+
+def normalise(text: str) -> str:
+    """What counts as the same text: Unicode NFC, runs of white space as one space, letter case folded."""
+    return " ".join(unicodedata.normalize("NFC", text).split()).casefold()
+
+
+def _text(table: pa.Table, column: str, where: str) -> list[str]:
+    import pyarrow.types as kinds
+
+    kind = table.schema.field(column).type
+    plain = kind.value_type if kinds.is_dictionary(kind) else kind
+    texts = (kinds.is_string, kinds.is_large_string, kinds.is_string_view, kinds.is_null)
+    if not any(is_kind(plain) for is_kind in texts):
+        hint = "name the text column by data.text"
+        raise RecipeError(f"column '{column}' holds {kind} values, text is expected", where=where, hint=hint)
+    values: list[str] = table.column(column).to_pylist()
+    _refuse(where, column, "empty or missing", [n for n, value in enumerate(values, 1) if not value or value.isspace()])
+    long = [n for n, value in enumerate(values, 1) if _bytes(value) > MAX_CELL_BYTES]
+    _refuse(where, column, f"longer than {MAX_CELL_BYTES // 1_000_000} MB", long)
+    return values
+
+
+def _bytes(value: str) -> int:
+    return len(value) if value.isascii() else len(value.encode())
+
+
+def _validate(table: pa.Table, where: str) -> None:
+    """Offsets and UTF-8 of what a Parquet or Arrow file states without having been checked."""
+    import pyarrow as pa
+
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise StepError(
+            f"damaged values: {str(error).splitlines()[0]}", where=where, hint="write the file anew"
+        ) from error
+
+
+def _names(table: pa.Table, column: str | None, where: str) -> list[str]:
+    """A column of labels, groups or splits as strings: texts, whole numbers and truth values."""
+    values = [_name(value) for value in table.column(column).to_pylist()]
+    _refuse(where, column or "", "empty or missing", [row for row, value in enumerate(values, 1) if value == ""])
+    broken = [row for row, value in enumerate(values, 1) if value is None]
+    if broken:
+        kind = table.schema.field(column).type
+        what = f"column '{column}' holds {kind} values that are no names: {_rows_text(broken)}"
+        raise RecipeError(what, where=where, hint="labels, groups and splits are texts, whole numbers or true/false")
+    long = [row for row, value in enumerate(values, 1) if len(value or "") > MAX_CELL_BYTES]
+    _refuse(where, column or "", f"longer than {MAX_CELL_BYTES // 1_000_000} MB", long)
+    return [value or "" for value in values]
+
+
+def _name(value: Any) -> str | None:
+    """`""` for what is missing, None for what cannot name anything."""
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return str(int(value))
+    return None
+
+
+def _refuse(where: str, column: str, fault: str, rows: list[int]) -> None:
+    if rows:
+        what = f"column '{column}' is {fault} in {len(rows)} row{'s' * (len(rows) > 1)}: {_rows_text(rows)}"
+        raise StepError(what, where=where, hint="rows are counted from 1 without the header; fill or remove them")
+
+
+def _rows_text(rows: list[int]) -> str:
+    shown = ", ".join(str(row) for row in rows[:SHOWN])
+    return f"row{'s' * (len(rows) > 1)} {shown}" + (", ..." if len(rows) > SHOWN else "")

@@ -1,0 +1,83 @@
+"""Splits on disk: Parquet whose content digest depends on the rows alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeft.canonical import canonical_json
+from edgeft.data.rows import Rows
+from edgeft.errors import StoreError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROW_GROUP = 8192
+
+
+def write_split(rows: Rows, labels: Sequence[str], path: Path) -> dict[str, Any]:
+    """Write one split and return its facts: n, units, groups, digest, classes.
+
+    Columns: id, the task's column, label (int64, place in `labels`), group, unit. Rows are ordered by the digest of
+    their content, so equal content gives an equal file order whatever the order of the source, and any prefix of a
+    split is a fair sample of it. The digest covers text, label name, group and unit of each row; ids (row numbers of
+    the source) are left out, because inserting a row elsewhere in the file does not make this another split.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    digests = [row_digest(rows, place) for place in range(len(rows))]
+    order = sorted(range(len(rows)), key=lambda place: (digests[place], len(rows.ids[place]), rows.ids[place]))
+    rows = rows.take(order)
+    places = {label: place for place, label in enumerate(labels)}
+    groups = rows.groups if rows.groups is not None else rows.ids
+    units = rows.units if rows.units is not None else rows.ids
+    table = pa.table(
+        {
+            "id": pa.array(rows.ids, pa.string()),
+            rows.content: pa.array(rows.values, pa.string()),
+            "label": pa.array([places[label] for label in rows.labels], pa.int64()),
+            "group": pa.array(groups, pa.string()),
+            "unit": pa.array(units, pa.string()),
+        }
+    )
+    options = {"compression": "zstd", "version": "2.6", "store_schema": False, "write_statistics": False}
+    parquet.write_table(table, path, row_group_size=ROW_GROUP, **options)
+    counts = Counter(rows.labels)
+    return {
+        "n": len(rows),
+        "units": len(set(units)),
+        "groups": len(set(groups)),
+        "digest": sha256("".join(digests[place] for place in order).encode()).hexdigest(),
+        "classes": {label: counts[label] for label in labels},
+    }
+
+
+def row_digest(rows: Rows, place: int) -> str:
+    """SHA-256 over a row's content as canonical JSON: [text, label, group or null, unit or null]."""
+    group = rows.groups[place] if rows.groups is not None else None
+    unit = rows.units[place] if rows.units is not None else None
+    return sha256(canonical_json([rows.values[place], rows.labels[place], group, unit])).hexdigest()
+
+
+def read_split(path: Path) -> pa.Table:
+    """A split's table as `write_split` wrote it; StoreError when the file is missing or damaged."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            return file.read()
+    except (OSError, pa.ArrowException) as error:
+        hint = "remove the store's copy and build again"
+        raise StoreError(
+            f"the split cannot be read: {str(error).splitlines()[0]}", where=str(path), hint=hint
+        ) from error
+
+
+def row_counts(facts: Mapping[str, Any]) -> dict[str, int]:
+    """Split -> n, from dataset facts."""
+    return {name: int(split["n"]) for name, split in facts["splits"].items()}

@@ -1,0 +1,52 @@
+"""What host and target say to each other: jobs, results, and what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgeft.errors import DeviceError
+
+if TYPE_CHECKING:
+    from edgeft.task import Arrays
+
+JobKind = Literal["predict", "latency", "compare", "cold", "placement", "describe"]
+TIMED: frozenset[str] = frozenset({"latency", "compare", "cold"})
+"""Kinds whose answer is a time or a memory figure: meaningless, and refused, on an emulated device."""
+OnProgress = Callable[[float, float], None]
+
+
+def ignore_progress(done: float, total: float) -> None:
+    """For callers that show nothing."""
+
+
+class ArtefactRefused(DeviceError):
+    """The device works, but its runtime cannot load or run this artefact: one candidate's failure."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work on a target.
+
+    runtime: the runtime's one file. models: role (`model`, `other`) -> file on the host; its folder is what travels.
+    feeds: role (`feeds`, `other_feeds`) -> runtime input name -> (n, ...) array. settings: JSON, by kind:
+    batch (all but describe), runs and seconds (latency), blocks and seconds (compare), options (for the runtime).
+    timeout: seconds.
+    """
+
+    kind: JobKind
+    runtime: Path
+    models: Mapping[str, Path] = field(default_factory=dict)
+    feeds: Mapping[str, Arrays] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float = 600.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """data: what the worker wrote into result.json. arrays: outputs by runtime name (predict), else empty."""
+
+    data: Mapping[str, Any]
+    arrays: Arrays

@@ -1,0 +1,53 @@
+"""The contract of a transport: how a job's folder reaches a device and what comes back."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgeft import plugins
+from edgeft.device.protocol import TIMED, Job, OnProgress, Result, ignore_progress
+from edgeft.errors import DeviceError
+
+if TYPE_CHECKING:
+    from edgeft.device.profile import Device
+
+WORKER_FILES = ("worker.py", "timing.py")
+
+
+class Transport(Protocol):
+    """One way to reach a device. Every `run` is a fresh process there; nothing stays behind."""
+
+    def run(self, job: Job, on_progress: OnProgress) -> Result:
+        """Raises DeviceError when the device, and ArtefactRefused when its runtime, does not do the job."""
+        ...
+
+
+def worker_files() -> tuple[Path, ...]:
+    """What travels with every job besides the runtime's file."""
+    here = Path(__file__).parent
+    return tuple(here / name for name in WORKER_FILES)
+
+
+def runtime_file(name: str) -> Path:
+    """The one file of a runtime plugin, found without importing the runtime. DeviceError when there is none."""
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="edgeft.runtimes", name=name):
+        spec = find_spec(entry.module)
+        if spec is not None and spec.origin is not None:
+            return Path(spec.origin)
+    raise DeviceError(f"no runtime is called '{name}'", hint=f"known: {', '.join(plugins.names('runtimes'))}")
+
+
+def run_job(device: Device, job: Job, on_progress: OnProgress = ignore_progress) -> Result:
+    """Run a job on a device through its transport. Timings of emulated devices are refused: they mean nothing."""
+    if device.how == "emulated" and job.kind in TIMED:
+        raise DeviceError(
+            f"{device.name} is emulated: a {job.kind} measurement there says nothing about the device",
+            hint="gate accuracy and artifact_mb on it, and latency on a real device",
+        )
+    transport: Any = plugins.load("transports", device.transport)
+    made: Transport = transport()
+    return made.run(job, on_progress)

@@ -1,0 +1,221 @@
+"""Runs one job on the target: `python worker.py job.json` in the job's folder. It never starts another process.
+
+Standard library and numpy only, no import of edgeft; timing.py and the runtime's one file lie beside it. The job
+comes as JSON and .npz, progress goes to standard output as JSON lines, results to result.json and outputs.npz.
+Whatever a library prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+Progress = Callable[[float, float], None]
+SEEN_LEAST = 0.2
+"""Seconds between two progress lines."""
+
+
+def predict(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
+    """Answers to every case, in runs of exactly job['batch'] (the last one filled by repeating its last case)."""
+    import numpy as np
+
+    feeds, batch = _feeds(job), job["batch"]
+    session = _load(runtime, job, "model")
+    n, parts = _cases(feeds), []
+    for start in range(0, n, batch):
+        outputs = session.run(_rows(feeds, range(start, start + batch), n))
+        kept = min(batch, n - start)
+        parts.append({name: np.array(value)[:kept] for name, value in outputs.items()})
+        progress(start + kept, n)
+    session.close()
+    names = list(parts[0]) if parts else []
+    np.savez("outputs.npz", *(np.concatenate([part[name] for part in parts]) for name in names))
+    return {"n": n, "outputs": names}
+
+
+def latency(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
+    """Times of single runs over the cases in turn; see timing.time_runs."""
+    timing = _beside("timing")
+    session = _load(runtime, job, "model")
+    result: dict[str, Any] = timing.time_runs(_rotation(session, job, "feeds"), job["runs"], job["seconds"], progress)
+    session.close()
+    steady = not timing.throttled(result["sentinel_ms"]) and result["core_share"] >= timing.OWN_CORE
+    return {**result, "throttled": not steady, "clock": clock()}
+
+
+def compare(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
+    """Two models in one process, A B B A; see timing.compare_runs."""
+    timing = _beside("timing")
+    a, b = _load(runtime, job, "model"), _load(runtime, job, "other")
+    runs = _rotation(a, job, "feeds"), _rotation(b, job, "other_feeds")
+    result: dict[str, Any] = timing.compare_runs(*runs, job["blocks"], job["seconds"], progress)
+    return {**result, "throttled": timing.throttled(result["sentinel_ms"]), "clock": clock()}
+
+
+def cold(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
+    """Load and first inference in this fresh process, and its peak memory. The runtime's own import is timed apart."""
+    rows = _rows(_feeds(job), range(job["batch"]), job["batch"])
+    start = time.perf_counter_ns()
+    runtime.describe()
+    imported = time.perf_counter_ns()
+    before = peak_memory_mb()
+    loading = time.perf_counter_ns()
+    session = _load(runtime, job, "model")
+    loaded = time.perf_counter_ns()
+    session.run(rows)
+    answered = time.perf_counter_ns()
+    return {
+        "import_ms": (imported - start) / 1e6,
+        "load_ms": (loaded - loading) / 1e6,
+        "first_ms": (answered - loaded) / 1e6,
+        "peak_mb": peak_memory_mb(),
+        "before_mb": before,
+    }
+
+
+def placement(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
+    """Backend -> nodes it really ran."""
+    session = _load(runtime, job, "model")
+    session.run(_rows(_feeds(job), range(job["batch"]), job["batch"]))
+    return {"placement": dict(session.placement())}
+
+
+def describe(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
+    """The machine and the runtime, as strings."""
+    import numpy as np
+
+    facts = {
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "cpu_flags": " ".join(cpu_flags()),
+        "cpus": str(os.cpu_count() or 1),
+        **clock(),
+        **runtime.describe(),
+    }
+    return {"facts": facts}
+
+
+KINDS = {kind.__name__: kind for kind in (predict, latency, compare, cold, placement, describe)}
+
+
+def cpu_flags() -> tuple[str, ...]:
+    """Instruction-set flags of the first core, sorted; empty where the system does not tell."""
+    for line in _read("/proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return tuple(sorted(set(value.split())))
+    return ()
+
+
+def clock() -> dict[str, str]:
+    """Governor and frequency of the first core, where they can be read."""
+    folder = "/sys/devices/system/cpu/cpu0/cpufreq"
+    found = {
+        "governor": _read(f"{folder}/scaling_governor").strip(),
+        "khz": _read(f"{folder}/scaling_cur_freq").strip(),
+    }
+    return {f"cpu_{name}": value for name, value in found.items() if value}
+
+
+def peak_memory_mb() -> float:
+    """Largest resident set of this process so far, MB (10^6 bytes); VmHWM, else getrusage."""
+    for line in _read("/proc/self/status").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def _load(runtime: Any, job: Mapping[str, Any], role: str) -> Any:
+    return runtime.load(job[role], job.get("options", {}))
+
+
+def _feeds(job: Mapping[str, Any], key: str = "feeds") -> dict[str, Any]:
+    import numpy as np
+
+    with np.load(job[key]["file"], allow_pickle=False) as archive:
+        return {name: archive[f"arr_{index}"] for index, name in enumerate(job[key]["names"])}
+
+
+def _cases(feeds: Mapping[str, Any]) -> int:
+    return len(next(iter(feeds.values()))) if feeds else 0
+
+
+def _rows(feeds: Mapping[str, Any], wanted: range, n: int) -> dict[str, Any]:
+    """Rows `wanted` of every feed; indices past the last case repeat it."""
+    import numpy as np
+
+    rows = [min(index, n - 1, _cases(feeds) - 1) for index in wanted]
+    return {name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()}
+
+
+def _rotation(session: Any, job: Mapping[str, Any], key: str) -> Callable[[], Any]:
+    """A run of the next batch of real cases each time; batches are cut before the clock starts."""
+    feeds, batch = _feeds(job, key), job["batch"]
+    n = _cases(feeds)
+    batches = [_rows(feeds, range(start, start + batch), n) for start in range(0, n, batch)]
+    turn = itertools.cycle(batches)
+    return lambda: session.run(next(turn))
+
+
+def _beside(name: str) -> Any:
+    """A module from this file's own folder."""
+    return _module(str(Path(__file__).with_name(f"{name}.py")))
+
+
+def _module(path: str) -> Any:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _reporter(fd: int) -> Progress:
+    last = 0.0
+
+    def report(done: float, total: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= SEEN_LEAST or done >= total:
+            last = now
+            os.write(fd, (json.dumps({"done": done, "total": total}) + "\n").encode())
+
+    return report
+
+
+def main(argv: list[str]) -> int:
+    """Run the job; result.json says either what came out or, with exit code 3, what the runtime refused."""
+    out = os.dup(1)
+    os.dup2(2, 1)
+    job = json.loads(Path(argv[1]).read_text(encoding="utf-8"))
+    try:
+        result = KINDS[job["kind"]](job, _module(job["runtime"]), _reporter(out))
+    except Exception as error:  # noqa: BLE001  whatever a runtime raises goes to the host as a sentence
+        result = {"error": f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)}
+    Path("result.json").write_text(json.dumps(result), encoding="utf-8")
+    return 3 if "error" in result else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

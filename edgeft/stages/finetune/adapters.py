@@ -1,0 +1,86 @@
+"""Fresh LoRA adapters on a loaded base: which layers they go to, and the head that trains whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from edgeft.errors import StepError
+from edgeft.models.layers import below_heads, body_linears, head_modules, is_transformers
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgeft.stages.finetune.lora import Lora
+
+ADAPTABLE = ("Linear", "Linear4bit", "Conv1d", "Conv2d", "Conv3d", "Embedding", "Conv1D")
+"""Layer types LoRA can adapt and merge."""
+
+
+def add_adapters(module: torch.nn.Module, options: Lora, where: str) -> torch.nn.Module:
+    """The module with adapters, all else frozen but the head. Raises StepError for a name that matches no layer."""
+    from peft import LoraConfig, get_peft_model
+
+    from edgeft.models.box import Box, boxed
+
+    heads, targets = head_modules(module), target_layers(module, options.target_modules, where)
+    whole = is_transformers(module)
+    if not whole:
+        module, heads, targets = Box(module), tuple(map(boxed, heads)), tuple(map(boxed, targets))
+    config = LoraConfig(
+        task_type="SEQ_CLS" if whole and hasattr(module, "num_labels") else None,
+        r=options.rank,
+        lora_alpha=options.alpha,
+        lora_dropout=options.dropout,
+        target_modules=list(targets),
+        modules_to_save=list(heads),
+        use_rslora=options.rslora,
+        use_dora=options.dora,
+        init_lora_weights=True if options.init == "default" else options.init,
+    )
+    wrapped: Any = get_peft_model(module, config)
+    return wrapped
+
+
+def target_layers(module: torch.nn.Module, wanted: str | Sequence[str], where: str) -> tuple[str, ...]:
+    """Full names of the layers to adapt. `wanted`: all-linear, or names and ends of names, each of which must match."""
+    heads = head_modules(module)
+    if isinstance(wanted, str):
+        from edgeft.models.layers import linear_layers
+
+        names = body_linears(module) or below_heads(_quantised(module), heads)
+        if not names:
+            raise StepError(
+                "this model has no linear layer below its head to adapt",
+                where=where,
+                hint=f"its linear layers: {linear_layers(module)}",
+            )
+        return names
+    known = below_heads(
+        [name for name, child in module.named_modules() if name and type(child).__name__ in ADAPTABLE], heads
+    )
+    found: list[str] = []
+    for entry in wanted:
+        matches = [name for name in known if name == entry or name.endswith("." + entry)]
+        if not matches:
+            raise _no_such_layer(entry, known, heads, where)
+        found += [name for name in matches if name not in found]
+    return tuple(found)
+
+
+def _quantised(module: torch.nn.Module) -> tuple[str, ...]:
+    return tuple(name for name, child in module.named_modules() if type(child).__name__ == "Linear4bit")
+
+
+def _no_such_layer(entry: str, known: Sequence[str], heads: Sequence[str], where: str) -> StepError:
+    if any(entry == head or head.endswith("." + entry) for head in heads):
+        return StepError(
+            f"target_modules: '{entry}' is the head, which trains whole already",
+            where=where,
+            hint="take it out of target_modules",
+        )
+    ends = list(dict.fromkeys(name.rpartition(".")[2] for name in known))
+    near = get_close_matches(entry, ends, n=3) or get_close_matches(entry, known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"layers of this model: {', '.join(ends[:12])}"
+    return StepError(f"target_modules: no layer of this model is called '{entry}'", where=where, hint=hint)

@@ -1,0 +1,66 @@
+"""Low-rank adapters on frozen weights. Hu et al. 2021, arXiv 2106.09685."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from edgeft.artifact import Artifact, Kind
+from edgeft.canonical import Facts
+from edgeft.stage import Context
+from edgeft.stages.finetune.base import FineTune
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Lora(FineTune):
+    """LoRA fine-tuning on the float model."""
+
+    makes: ClassVar[Kind] = "peft-adapter"
+
+    method: Literal["lora"] = Field("lora", description="Low-rank adapters on the float weights.")
+    rank: int = Field(16, ge=1, le=4096, description="Rank of the update of each adapted layer.")
+    alpha: float = Field(32, gt=0, description="The update is scaled by alpha/rank (rslora: alpha/sqrt(rank)).")
+    dropout: float = Field(0.05, ge=0, lt=1, description="Dropout before the adapters.")
+    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
+        "all-linear",
+        description="Layers to adapt, by name or end of name; all-linear: every linear layer below the head.",
+    )
+    rslora: bool = Field(False, description="Rank-stabilised scaling (Kalajdzievski 2023, arXiv 2312.03732).")
+    dora: bool = Field(False, description="Train magnitude and direction apart (Liu et al. 2024, arXiv 2402.09353).")
+    init: Literal["default", "gaussian", "orthogonal"] = Field(
+        "default", description="Start of the adapters; each starts as a zero update."
+    )
+
+    def build(self, model: Artifact, ctx: Context, device: str) -> torch.nn.Module:
+        """The base with fresh adapters and a trainable head."""
+        from edgeft.stages.finetune.adapters import add_adapters
+
+        return add_adapters(self.load_base(model, ctx, device), self, ctx.step)
+
+    def load_base(self, model: Artifact, ctx: Context, device: str) -> torch.nn.Module:
+        """The frozen base model."""
+        from edgeft.models.load import load_model
+
+        return load_model(
+            model, labels=ctx.labels, task=ctx.task.name, device=device, quantise=None, seed=ctx.seed, new_head=True
+        )
+
+    def save(self, module: torch.nn.Module, model: Artifact, out: Path, ctx: Context, device: str) -> Facts:
+        """The adapter, with what its base was while it trained."""
+        from edgeft.models.adapter import save_adapter
+
+        about: dict[str, Any] = {**self.base_precision(device), "labels": list(ctx.labels)}
+        save_adapter(module, out, about)
+        return {"base": {"path": str(model.path), "digest": model.digest}, "method": self.method, **about}
+
+    def base_precision(self, device: str) -> dict[str, Any]:
+        """quantised, compute_dtype, double_quant of the base during training."""
+        return {"quantised": None, "compute_dtype": "float32", "double_quant": True}
+
+    def trained_fraction(self) -> float:
+        """About 2*rank/width of the body for all-linear; 6% covers small encoders at rank 16."""
+        return min(1.0, 0.06 * self.rank / 16)

@@ -1,0 +1,143 @@
+"""transformers' Trainer with our training step; imported only when a run begins (it imports torch and transformers)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import EvalPrediction, Trainer, TrainingArguments
+
+from edgeft.models.predict import forward_logits
+from edgeft.stage import Context
+from edgeft.stages.finetune.data import ROW, Examples
+from edgeft.stages.finetune.guards import FiniteGuard
+from edgeft.stages.finetune.oom import MicroBatches
+from edgeft.stages.finetune.schedule import Schedule, rate_factor
+
+MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What of the recipe the loop itself needs. warmup: steps."""
+
+    schedule: Schedule
+    warmup: int
+    milestones: tuple[float, ...]
+    decay: float
+    label_smoothing: float
+    frozen_body: bool
+
+
+class EdgeftTrainer(Trainer):  # type: ignore[misc]
+    """One loss for every model form, micro-batches that fit, a stop at the first NaN, and figures in every log line."""
+
+    def __init__(self, *, rules: Rules, guard: FiniteGuard, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.rules, self.guard = rules, guard
+        # Our loss is a sum over the items of the whole optimiser step: the Trainer must count them for every model.
+        self.model_accepts_loss_kwargs = True
+        self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        alone = self.args.world_size == 1 and not self.is_fsdp_enabled and not self.is_deepspeed_enabled
+        self.micro = MicroBatches(self.trained, splittable=alone)
+        self.seen, self.seen_at, self.peak_mb = 0, time.monotonic(), 0.0
+        self.total_seen = 0
+        # Statistics of frozen normalisation layers stay as they are: an adapter could not carry their drift.
+        kinds = (torch.nn.modules.batchnorm._BatchNorm,)
+        self.still = [child for child in self.model.modules() if rules.frozen_body and isinstance(child, kinds)]
+
+    def training_step(self, model: Any, inputs: Mapping[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward of one micro-batch, in parts where memory demands it; the loss is detached."""
+        model.train()
+        for child in self.still:
+            child.eval()
+        batch = self._prepare_inputs(dict(inputs))
+        items = num_items_in_batch if num_items_in_batch is not None else len(batch["labels"])
+        self.seen += len(batch["labels"])
+        self.total_seen += len(batch["labels"])
+        return self.micro.run(batch, lambda part: self._forward_backward(model, part, items))
+
+    def _forward_backward(self, model: Any, batch: Mapping[str, torch.Tensor], items: Any) -> torch.Tensor:
+        with self.compute_loss_context_manager():
+            logits = forward_logits(model, feeds_of(batch))
+            loss = torch.nn.functional.cross_entropy(
+                logits.float(), batch["labels"], reduction="sum", label_smoothing=self.rules.label_smoothing
+            )
+        # Data parallelism averages gradients over processes, while `items` counts those of all of them.
+        loss = loss * (self.accelerator.num_processes / items)
+        self.guard.check_loss(loss, batch, self.state.global_step + 1)
+        self.accelerator.backward(loss)
+        return loss.detach()
+
+    def prediction_step(
+        self, model: Any, inputs: Mapping[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(mean loss, logits, labels) of one evaluation batch; the loss without label smoothing."""
+        batch = self._prepare_inputs(dict(inputs))
+        with torch.no_grad(), self.compute_loss_context_manager():
+            logits = forward_logits(model, feeds_of(batch)).float()
+            loss = torch.nn.functional.cross_entropy(logits, batch["labels"])
+        return loss, logits, batch["labels"]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Our own schedules, as a LambdaLR whose state is its step count."""
+        self.lr_scheduler: Any
+        if self.lr_scheduler is None:
+            rules = self.rules
+            factor = rate_factor(
+                rules.schedule, num_training_steps, rules.warmup, milestones=rules.milestones, decay=rules.decay
+            )
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: it walks all parameters at every step."""
+        return 0
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add memory and examples per second to training entries."""
+        if "loss" in logs:
+            now = time.monotonic()
+            memory = self.memory_mb()
+            self.peak_mb = max(self.peak_mb, memory)
+            speed = self.seen * self.args.world_size / max(now - self.seen_at, 1e-9)
+            logs |= {"memory_mb": round(memory, 1), "examples_per_second": round(speed, 2)}
+            self.seen, self.seen_at = 0, now
+        super().log(logs, start_time)
+
+    def memory_mb(self) -> float:
+        """Peak memory of the GPU so far, or the resident memory of this process now."""
+        if self.args.device.type == "cuda":
+            return float(torch.cuda.max_memory_allocated(self.args.device)) / MEGABYTE
+        import psutil
+
+        return float(psutil.Process().memory_info().rss) / MEGABYTE
+
+
+def feeds_of(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What the model sees of a batch."""
+    return {name: tensor for name, tensor in batch.items() if name not in ("labels", ROW)}
+
+
+def scorer(ctx: Context, examples: Examples) -> Any:
+    """The Trainer's compute_metrics, answered by the task itself."""
+
+    def compute(prediction: EvalPrediction) -> dict[str, float]:
+        import numpy as np
+
+        outputs = {"logits": np.asarray(prediction.predictions, dtype=np.float32)}
+        metrics = ctx.task.score(outputs, examples.rows, ctx.labels).metrics
+        return {name: float(metrics[name]) for name in ("accuracy", "macro_f1") if name in metrics}
+
+    return compute
+
+
+def single_gpu(arguments: TrainingArguments) -> TrainingArguments:
+    """Without a launcher, use one GPU even where several are visible: DataParallel copies 4-bit weights wrongly."""
+    if arguments.device.type == "cuda" and arguments.world_size == 1:
+        arguments._n_gpu = 1
+    return arguments

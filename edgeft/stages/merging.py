@@ -1,0 +1,175 @@
+"""The parts of a merge: the unmerged reference, a merged module on either base, and how far apart they answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgeft.artifact import Artifact
+from edgeft.canonical import Facts
+from edgeft.errors import StepError
+from edgeft.models.adapter import adapter_about, attach_adapter
+from edgeft.models.layers import body_linears, unwrap
+from edgeft.models.load import load_model
+from edgeft.models.predict import predict_logits
+from edgeft.models.save import save_model
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from edgeft.stage import Context
+
+    Logits = NDArray[np.float32]
+
+Base = Literal["original", "quantised"]
+NAMES: dict[Base, str] = {"original": "original + delta", "quantised": "dequantised NF4 + delta"}
+EXACT_CASES = 32
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The unmerged model on the validation split. exact: its logits on the first EXACT_CASES rows when the 4-bit layers
+    compute in float32; logits: of all rows, computing as in training; feeds and rows: what it was asked."""
+
+    feeds: dict[str, Any]
+    rows: Any
+    logits: Logits
+    exact: Logits
+    metrics: dict[str, float]
+
+    @property
+    def n(self) -> int:
+        """Cases."""
+        return len(self.logits)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A merged module against the reference. exact_difference: largest logit difference in float32, relative to the
+    largest logit (at least 1); kl: mean KL(unmerged || merged) in nats; agreement: share of equal top classes."""
+
+    base: Base
+    module: torch.nn.Module
+    exact_difference: float
+    kl: float
+    agreement: float
+    max_difference: float
+    metrics: dict[str, float]
+
+
+def measure_unmerged(base: Artifact, adapter: Artifact, ctx: Context) -> Reference:
+    """Answers of the base with its adapter beside it, as it was trained. Raises StepError without validation rows."""
+    import pyarrow.parquet as pq
+    import torch
+
+    split = ctx.splits.get("validation")
+    if split is None or split.n == 0 or ctx.prepared is None:
+        raise StepError(
+            "a merge is measured on the validation split, and there is none",
+            where=f"step {ctx.step}",
+            hint="raise data.fractions.validation",
+        )
+    rows = pq.read_table(split.path)
+    feeds = dict(ctx.task.feeds(rows, ctx.prepared))
+    module = load_model(
+        base, adapter=adapter, labels=ctx.labels, task=ctx.task.name, compute_dtype="float32", seed=ctx.seed
+    )
+    exact = predict_logits(module, first_cases(feeds), batch_size=BATCH)
+    about = adapter_about(adapter)
+    if about["quantised"] and about["compute_dtype"]:
+        from edgeft.models.nf4 import set_compute_dtype
+
+        # Down from float32, never up: a layer rounds its bias to the compute dtype for good.
+        set_compute_dtype(module, getattr(torch, about["compute_dtype"]))
+    logits = predict_logits(module, feeds, batch_size=BATCH)
+    metrics = dict(ctx.task.score({"logits": logits}, rows, ctx.labels).metrics)
+    return Reference(feeds, rows, logits, exact, metrics)
+
+
+def merged_module(base: Artifact, adapter: Artifact, on: Base, ctx: Context) -> torch.nn.Module:
+    """The base, fresh from disk in float32, with the adapter's delta added; `quantised` first rounds what NF4 rounded.
+
+    peft's own merge of a 4-bit model quantises the sum again; here the sum stays as it is.
+    """
+    module = load_model(base, labels=ctx.labels, task=ctx.task.name, quantise=None, seed=ctx.seed, new_head=True)
+    if on == "quantised":
+        from edgeft.models.nf4 import round_trip_nf4
+
+        double = bool(adapter_about(adapter)["double_quant"])
+        for name in body_linears(module):
+            layer: Any = module.get_submodule(name)
+            layer.weight.data = round_trip_nf4(layer.weight.data, double_quant=double)
+    wrapped: Any = attach_adapter(module, adapter.path)
+    try:
+        merged: torch.nn.Module = wrapped.merge_and_unload(safe_merge=True)
+    except (ValueError, NotImplementedError, AttributeError, TypeError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise StepError(
+            f"this adapter cannot be merged: {first[:300]}", where=f"step {ctx.step}",
+            hint="an adapter whose parts do not fold into the base's weights cannot ship as one model",
+        ) from error  # fmt: skip
+    inner: torch.nn.Module = unwrap(merged)
+    return inner.eval()
+
+
+def score_merged(on: Base, module: torch.nn.Module, dtype: torch.dtype, reference: Reference, ctx: Context) -> Scored:
+    """Compare with the reference: exactly in float32, then as shipped, its weights rounded once to the base's dtype."""
+    import numpy as np
+    import torch
+
+    exact = predict_logits(module, first_cases(reference.feeds), batch_size=BATCH)
+    scale = max(1.0, float(np.abs(reference.exact).max()))
+    if dtype != torch.float32:
+        module = module.to(dtype).to(torch.float32)
+    logits = predict_logits(module, reference.feeds, batch_size=BATCH)
+    return Scored(
+        base=on,
+        module=module,
+        exact_difference=float(np.abs(exact - reference.exact).max()) / scale,
+        kl=mean_kl(reference.logits, logits),
+        agreement=float((logits.argmax(axis=1) == reference.logits.argmax(axis=1)).mean()),
+        max_difference=float(np.abs(logits - reference.logits).max()),
+        metrics=dict(ctx.task.score({"logits": logits}, reference.rows, ctx.labels).metrics),
+    )
+
+
+def mean_kl(logits: Logits, other: Logits) -> float:
+    """Mean over cases of KL(softmax(logits) || softmax(other)), in nats, computed in float64. Both (n, classes)."""
+    from scipy.special import log_softmax, rel_entr, softmax
+
+    ours, theirs = softmax(logits.astype("float64"), axis=1), log_softmax(other.astype("float64"), axis=1)
+    import numpy as np
+
+    return max(0.0, float(rel_entr(ours, np.exp(theirs)).sum(axis=1).mean()))
+
+
+def first_cases(feeds: dict[str, Any]) -> dict[str, Any]:
+    """The rows that the float32 comparison uses."""
+    return {name: array[:EXACT_CASES] for name, array in feeds.items()}
+
+
+def stored_dtype(base: Artifact) -> torch.dtype:
+    """Dtype of the base's floating-point weights on disk (of the first such tensor; models are stored in one)."""
+    import torch
+    from safetensors import safe_open
+
+    names = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float32}
+    files = sorted(base.path.glob("*.safetensors")) if base.path.is_dir() else [base.path]
+    for path in files:
+        with safe_open(str(path), "pt") as stream:
+            for key in stream.keys():  # noqa: SIM118  safe_open is not a mapping
+                kind = stream.get_slice(key).get_dtype()
+                if kind in names:
+                    return names[kind]
+    return torch.float32
+
+
+def write_merged(module: torch.nn.Module, dtype: torch.dtype, base: Artifact, out: Path) -> Facts:
+    """The merged model in canonical form and in the base's dtype."""
+    import torch
+
+    return save_model(module if dtype == torch.float32 else module.to(dtype), base, out)

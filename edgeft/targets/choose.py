@@ -1,0 +1,171 @@
+"""One candidate per target, fixed before the gate set is opened; every other one gets its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from edgeft.gate import RESOURCE_METRICS, Gate
+from edgeft.measurement import Measurement
+from edgeft.record import CandidateRow
+
+Optimise = Literal["latency", "size"]
+FLOAT = "float"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """rows: as given, in order, with status and why settled. chosen: a row's name, None when none is eligible."""
+
+    rows: list[CandidateRow]
+    chosen: str | None
+    why: str
+
+
+def choose(
+    rows: Sequence[CandidateRow], optimise: Optimise, gates: Sequence[Gate], source: Mapping[str, float]
+) -> Choice:
+    """The least p50 latency, or bytes, among candidates that could pass the gates by their search-set values.
+
+    rows: of one target, status `eligible` for those that ran. gates: those that hold on it. source: metric -> value of
+    the source on the search set. A compressed candidate must also beat its exporter's float one where that is eligible.
+    Latencies whose intervals overlap the best one's are ties: they break by size, then by name.
+    """
+    settled, misses = [], {}
+    for row in rows:
+        if row.status != "eligible":
+            settled.append(row)
+            continue
+        reason, distance = _refusal(row, optimise, gates, source)
+        if reason:
+            misses[row.name] = (distance, reason)
+            row = row.model_copy(update={"status": "rejected", "why": reason})
+        settled.append(row)
+    settled = [_against_float(row, settled, optimise) for row in settled]
+    eligible = [row for row in settled if row.status == "eligible"]
+    if not eligible:
+        return Choice(settled, None, _none(settled, misses))
+    best, why = _best(eligible, optimise)
+    final = [_settle(row, best, optimise) for row in settled]
+    return Choice(final, best.name, why)
+
+
+def _refusal(
+    row: CandidateRow, optimise: Optimise, gates: Sequence[Gate], source: Mapping[str, float]
+) -> tuple[str, float]:
+    """(why this candidate may not be chosen or empty, how far it is off relative to what is asked)."""
+    if optimise == "latency" and _p50(row) is None:
+        return "its latency was not measured", float("inf")
+    for gate in gates:
+        if gate.severity == "block":
+            reason, distance = _miss(row, gate, source)
+            if reason:
+                return reason, distance
+    return "", 0.0
+
+
+def _miss(row: CandidateRow, gate: Gate, source: Mapping[str, float]) -> tuple[str, float]:
+    found = measurement(row, gate.metric)
+    if found is None:
+        if gate.metric in RESOURCE_METRICS:
+            return f"{gate.metric} was not measured", float("inf")
+        return "", 0.0  # a metric of the user's own is computed on the gate set alone
+    value = found.value
+    if gate.no_worse_than and gate.margin is not None:
+        if gate.metric not in source:
+            return "", 0.0
+        drop = source[gate.metric] - value
+        reason = f"{gate.metric} drops by {drop:.4g} on the search set, the gate allows {gate.margin:g}"
+        return (reason, drop - gate.margin) if drop > gate.margin else ("", 0.0)
+    if gate.at_least is not None and value < gate.at_least:
+        return f"{gate.metric} is {value:.4g} on the search set, the gate asks {gate.at_least:g}", gate.at_least - value
+    if gate.at_most is not None and value > gate.at_most:
+        over = (value - gate.at_most) / gate.at_most if gate.at_most > 0 else float("inf")
+        return f"{gate.metric} is {value:.4g}, the gate allows {gate.at_most:g}", over
+    return "", 0.0
+
+
+def _against_float(row: CandidateRow, rows: Sequence[CandidateRow], optimise: Optimise) -> CandidateRow:
+    """Rejected when it is not faster (or smaller) than an eligible float candidate of the same exporter."""
+    if row.status != "eligible" or _is_float(row):
+        return row
+    floats = [other for other in rows if _is_float(other) and other.exporter == row.exporter]
+    if not floats or floats[0].status != "eligible":
+        return row
+    plain = floats[0]
+    mine, other = _p50(row), _p50(plain)
+    if optimise == "latency" and mine is not None and other is not None and mine.value >= other.value:
+        why = f"not faster than float here: {mine.value:.3g} ms against {other.value:.3g} ms"
+    elif optimise == "size" and row.bytes >= plain.bytes:
+        why = f"not smaller than float: {row.bytes / 1e6:.3g} MB against {plain.bytes / 1e6:.3g} MB"
+    else:
+        return row
+    return row.model_copy(update={"status": "rejected", "why": why})
+
+
+def _best(eligible: Sequence[CandidateRow], optimise: Optimise) -> tuple[CandidateRow, str]:
+    if optimise == "size":
+        best = min(eligible, key=lambda row: (row.bytes, row.name))
+        return best, f"smallest of {len(eligible)} eligible: {best.bytes / 1e6:.3g} MB"
+    fastest = min(eligible, key=lambda row: (_value(row), row.bytes, row.name))
+    ties = [row for row in eligible if row is fastest or _overlap(row, fastest)]
+    best = min(ties, key=lambda row: (row.bytes, row.name))
+    why = f"fastest of {len(eligible)} eligible: p50 {_value(best):.3g} ms"
+    if len(ties) > 1:
+        others = ", ".join(row.name for row in ties if row is not best)
+        why = f"p50 {_value(best):.3g} ms, level with {others} within the intervals; smaller or first by name"
+    return best, why
+
+
+def _settle(row: CandidateRow, best: CandidateRow, optimise: Optimise) -> CandidateRow:
+    if row.name == best.name:
+        return row.model_copy(update={"status": "chosen", "why": "smallest" if optimise == "size" else "fastest"})
+    if row.status != "eligible" or row.why:
+        return row
+    if optimise == "size":
+        return row.model_copy(update={"why": f"larger than {best.name}"})
+    return row.model_copy(
+        update={"why": f"level with {best.name}" if _overlap(row, best) else f"slower than {best.name}"}
+    )
+
+
+def _none(rows: Sequence[CandidateRow], misses: Mapping[str, tuple[float, str]]) -> str:
+    if not rows:
+        return "there was no candidate"
+    if not misses:
+        return "no candidate could run: " + "; ".join(f"{row.name}: {row.why or row.status}" for row in rows)
+    nearest = min(misses, key=lambda name: (misses[name][0], name))
+    return f"no candidate is eligible; nearest: {nearest}: {misses[nearest][1]}"
+
+
+def measurement(row: CandidateRow, metric: str) -> Measurement | None:
+    """A candidate's measurement of a metric, the artefact's size included."""
+    for data in row.metrics:
+        if data["metric"] == metric:
+            return Measurement.from_json(data)
+    if metric == "artifact_mb" and row.bytes:
+        return Measurement(metric, row.bytes / 1e6, "MB", 1, "measured", "", method="file size")
+    return None
+
+
+def _is_float(row: CandidateRow) -> bool:
+    return bool(row.variant.get("name") == FLOAT)
+
+
+def _p50(row: CandidateRow) -> Measurement | None:
+    return measurement(row, "latency_p50_ms")
+
+
+def _value(row: CandidateRow) -> float:
+    found = _p50(row)
+    return found.value if found else float("inf")
+
+
+def _overlap(row: CandidateRow, other: CandidateRow) -> bool:
+    mine, theirs = _p50(row), _p50(other)
+    if mine is None or theirs is None:
+        return False
+    if mine.interval is None or theirs.interval is None:
+        return mine.value == theirs.value
+    return mine.interval[0] <= theirs.interval[1] and theirs.interval[0] <= mine.interval[1]

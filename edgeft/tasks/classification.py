@@ -1,0 +1,81 @@
+"""Scores and answers of any classifier: logits in, accuracy, macro-F1, confusion and labelled probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from edgeft.errors import StepError
+from edgeft.task import Arrays, Score
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+METRICS = ("accuracy", "macro_f1")
+TOP = 3
+
+
+def score_logits(outputs: Arrays, rows: pa.Table, labels: Sequence[str]) -> Score:
+    """Accuracy, macro-F1 and confusion of `logits` (n, classes) against the rows' `label` column (int64 places).
+
+    StepError when the shapes do not fit or a logit is not finite: a broken artefact has no score.
+    """
+    import numpy as np
+
+    logits = checked_logits(outputs, labels)
+    truth = rows.column("label").to_numpy().astype(np.int64)
+    if len(truth) != len(logits) or not len(truth):
+        raise StepError(f"{len(logits)} outputs for {len(truth)} rows")
+    if truth.min() < 0 or truth.max() >= len(labels):
+        raise StepError(f"a row's label is outside 0..{len(labels) - 1}")
+    predictions = logits.argmax(axis=1).astype(np.int64)
+    confusion = np.zeros((len(labels), len(labels)), np.int64)
+    np.add.at(confusion, (truth, predictions), 1)
+    correct = predictions == truth
+    metrics = {"accuracy": float(correct.mean()), "macro_f1": macro_f1(confusion)}
+    return Score(metrics=metrics, correct=correct, predictions=predictions, confusion=confusion)
+
+
+def macro_f1(confusion: NDArray[np.int64]) -> float:
+    """Mean F1 = 2 TP / (2 TP + FP + FN) of the classes that occur in truth or predictions.
+
+    Equal to scikit-learn's f1_score(average="macro", zero_division=0) without `labels`.
+    """
+    hits = confusion.diagonal()
+    seen = confusion.sum(axis=0) + confusion.sum(axis=1)
+    present = seen > 0
+    return float((2 * hits[present] / seen[present]).mean())
+
+
+def checked_logits(outputs: Arrays, labels: Sequence[str]) -> NDArray[np.floating[Any]]:
+    """`logits` as (n, classes); StepError for another shape or a value that is not finite, naming the first rows."""
+    import numpy as np
+
+    if "logits" not in outputs:
+        raise StepError(f"the outputs have no `logits`, only {', '.join(sorted(outputs)) or 'nothing'}")
+    logits: NDArray[np.floating[Any]] = np.asarray(outputs["logits"])
+    if logits.ndim != 2 or logits.shape[1] != len(labels):
+        what = f"logits have shape {tuple(logits.shape)}, (n, {len(labels)}) is expected"
+        raise StepError(what, hint=f"the labels are {', '.join(labels[:10])}: does the model have as many outputs?")
+    broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(broken):
+        what = f"logits of {len(broken)} of {len(logits)} cases are NaN or infinite"
+        raise StepError(what, hint=f"first: {', '.join(str(place) for place in broken[:5])} (counted from 0)")
+    return logits
+
+
+def answers(outputs: Arrays, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Per case: label, probability (softmax in float64) and the `top` three."""
+    import numpy as np
+
+    logits = checked_logits(outputs, labels).astype(np.float64)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    found = []
+    for row in probabilities:
+        order = np.argsort(-row, kind="stable")[:TOP]
+        top = [{"label": labels[place], "probability": float(row[place])} for place in order]
+        found.append({**top[0], "top": top})
+    return found

@@ -1,0 +1,175 @@
+"""A torch module as an ONNX graph: torch.onnx (dynamo) with dynamic batch and length, and a mask that converts well."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeft.exporter import Unsupported
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+EXAMPLE_BATCH, EXAMPLE_LENGTH = 3, 12
+"""Shape of the example the graph is traced with: unequal and above 1, so that neither is taken for a constant."""
+LOWEST_OPSET, HIGHEST_OPSET = 18, 23
+"""What the dynamo exporter writes itself; below, the result is converted down."""
+SAME_MASK = 1e-5
+"""Logits of the same float32 model under two spellings of one mask: equal but for rounding, about 1e-6 at order 1."""
+
+
+def feed_names(module: torch.nn.Module, prepared: Path | None) -> tuple[str, ...]:
+    """Canonical feeds the graph takes: what preprocessing makes and the model's forward accepts, in that order."""
+    from edgeft.models.predict import accepted_feeds
+
+    made: Sequence[str] = ("input_ids", "attention_mask", "token_type_ids")
+    if prepared is not None:
+        about = json.loads((prepared / "preprocess.json").read_text(encoding="utf-8"))
+        if about.get("kind") != "text":
+            raise Unsupported(f"this exporter takes text models, not preprocessing of kind {about.get('kind')!r}")
+        made = about["inputs"]
+    accepted = accepted_feeds(module)
+    names = tuple(name for name in made if name in accepted)
+    if not names:
+        raise Unsupported(f"the model's forward takes none of {', '.join(made)}")
+    return names
+
+
+def example_feeds(module: torch.nn.Module, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """One valid input per name, int64 (3, 12), the last rows padded; token ids by optimum's text generator."""
+    import torch
+    from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
+
+    config = getattr(module, "config", None)
+    feeds = {name: torch.zeros(EXAMPLE_BATCH, EXAMPLE_LENGTH, dtype=torch.int64) for name in names}
+    if "input_ids" in feeds and config is not None and hasattr(config, "vocab_size"):
+        maker = DummyTextInputGenerator(
+            "text-classification", NormalizedTextConfig(config), EXAMPLE_BATCH, sequence_length=EXAMPLE_LENGTH
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            feeds["input_ids"] = maker.generate("input_ids", framework="pt")
+    if "attention_mask" in feeds:
+        lengths = torch.tensor([EXAMPLE_LENGTH, EXAMPLE_LENGTH - 5, 2])
+        feeds["attention_mask"] = (torch.arange(EXAMPLE_LENGTH)[None, :] < lengths[:, None]).to(torch.int64)
+    return feeds
+
+
+def traceable(module: torch.nn.Module, names: Sequence[str], *, additive_mask: bool) -> torch.nn.Module:
+    """Positional feeds in, logits out. additive_mask: the mask goes in as (batch, 1, 1, length) floats, 0 or lowest.
+
+    That spelling replaces the gather and broadcast of boolean masks that transformers traces to (a dozen operators, and
+    IsNaN in the attention) by one multiplication.
+    """
+    import torch
+
+    from edgeft.models.predict import forward_logits
+
+    class Served(torch.nn.Module):  # type: ignore[misc,unused-ignore]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = module
+
+        def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+            feeds = dict(zip(names, tensors, strict=True))
+            if additive_mask:
+                kept = feeds["attention_mask"][:, None, None, :].to(torch.float32)
+                feeds["attention_mask"] = (1.0 - kept) * torch.finfo(torch.float32).min
+            return forward_logits(self.model, feeds)
+
+    return Served().eval()
+
+
+def wants_additive_mask(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor]) -> bool:
+    """True where the additive mask gives the same logits on a padded batch: bidirectional encoders, not all others."""
+    import torch
+
+    from edgeft.models.layers import is_transformers
+
+    if "attention_mask" not in feeds or not is_transformers(module):
+        return False
+    with torch.inference_mode():
+        plain = traceable(module, tuple(feeds), additive_mask=False)(*feeds.values())
+        try:
+            other = traceable(module, tuple(feeds), additive_mask=True)(*feeds.values())
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
+            return False
+    same = plain.shape == other.shape and bool(torch.isfinite(other).all())
+    return same and float((plain - other).abs().max()) <= SAME_MASK * max(1.0, float(plain.abs().max()))
+
+
+def trace(module: torch.nn.Module, names: Sequence[str], opset: int) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """The ONNX model (inputs `names`, output logits, dynamic batch and sequence) and facts on how it was traced.
+
+    Raises Unsupported with the operator's name when torch cannot express the model in ONNX.
+    """
+    import torch
+
+    if hasattr(module, "set_attn_implementation"):
+        with quiet_export():
+            module.set_attn_implementation("eager")
+    feeds = example_feeds(module, names)
+    additive = wants_additive_mask(module, feeds)
+    dims = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
+    try:
+        with quiet_export(), torch.no_grad():
+            program = torch.onnx.export(
+                traceable(module, names, additive_mask=additive),
+                tuple(feeds.values()),
+                dynamo=True,
+                dynamic_shapes={"tensors": tuple(dims for _ in feeds)},
+                opset_version=min(max(opset, LOWEST_OPSET), HIGHEST_OPSET),
+                input_names=list(names),
+                output_names=["logits"],
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason, op = explain(error)
+        raise Unsupported(reason, op=op) from error
+    if program is None:
+        raise Unsupported("torch.onnx.export returned no program")
+    return program.model_proto, {"additive_mask": additive, "example": [EXAMPLE_BATCH, EXAMPLE_LENGTH]}
+
+
+def explain(error: BaseException) -> tuple[str, str]:
+    """(reason, operator name or empty) of an exporter failure, from the innermost cause that names one."""
+    import re
+
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and len(chain) < 12:
+        chain.append(cause)
+    for item in reversed(chain):
+        found = re.search(
+            r"(?:No ONNX function found for|target:?|operator)\W+<?(?:OpOverload\W+op=')?([\w:]+\.?[\w.]*)", str(item)
+        )
+        if found:
+            return f"torch.onnx has no translation for it: {first_line(item)}", found[1].rstrip(".")
+    return f"torch.onnx cannot export this model: {first_line(chain[-1])}", ""
+
+
+def first_line(error: BaseException) -> str:
+    """First non-empty line of a message, cut at 300 characters."""
+    return next((line.strip()[:300] for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextmanager
+def quiet_export() -> Iterator[None]:
+    """torch.onnx warns of its own internals (tree specs, absent torchvision); nothing a user could act on."""
+    import logging
+
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

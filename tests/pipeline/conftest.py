@@ -1,0 +1,100 @@
+"""A recipe on real short texts and a tiny BERT that builds in seconds, and a way to run the real command on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RECIPE = """\
+name: tiny
+model: {{path: {model}, task: text-classification}}
+data:
+  source: csv
+  path: {data}
+  text: text
+  label: label
+  group: group
+  unit: row
+  fractions: {{train: 0.45, validation: 0.1, calibration: 0.05, search: 0.15, gate: 0.25}}
+serve: {{batch: 1, length: 32}}
+seed: 3
+steps:
+  - finetune: {{method: {method}, epochs: 2, batch_size: 16, learning_rate: 0.01, eval_steps: 10, checkpoint_steps: 5}}
+targets:
+  - {{device: local-cpu, export: [onnx], optimise: size}}
+gates:
+  - {{metric: accuracy, no_worse_than: source, margin: 0.08}}
+  - {{metric: artifact_mb, at_most: 25}}
+"""
+
+
+@dataclass
+class Workbench:
+    """A folder with recipe.yaml, a store of its own, and the `edgeft` command run in it."""
+
+    folder: Path
+    store: Path
+
+    def env(self) -> dict[str, str]:
+        """The environment of every run."""
+        return {**os.environ, "EDGEFT_STORE": str(self.store), "HF_HUB_OFFLINE": "1"}
+
+    def run(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """`edgeft ARGUMENTS` to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "edgeft", *arguments],
+            cwd=self.folder,
+            env=self.env(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """`edgeft ARGUMENTS`, running."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "edgeft", *arguments],
+            cwd=self.folder,
+            env=self.env(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def record(self, name: str = "tiny") -> dict[str, Any]:
+        """out/NAME/record.json."""
+        content: dict[str, Any] = json.loads((self.folder / "out" / name / "record.json").read_text())
+        return content
+
+    def digests(self) -> dict[str, str]:
+        """Step -> digest of what it made; measurements apart, which differ by nature."""
+        return {row["id"]: row["digest"] for row in self.record()["steps"] if not row["id"].endswith("/latency")}
+
+
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for tests that only need a finished build, so that they do not train again."""
+    return tmp_path_factory.mktemp("shared-store")
+
+
+@pytest.fixture
+def workbench(tmp_path: Path, shared_store: Path, text_csv: Path, tiny_bert: Path) -> Callable[..., Workbench]:
+    """workbench(method="lora", fresh=False, extra="", replace=()): a Workbench with that recipe."""
+
+    def make(method: str = "lora", fresh: bool = False, replace: Sequence[tuple[str, str]] = ()) -> Workbench:
+        text = RECIPE.format(model=tiny_bert, data=text_csv, method=method)
+        for old, new in replace:
+            assert old in text, old
+            text = text.replace(old, new)
+        (tmp_path / "recipe.yaml").write_text(text)
+        return Workbench(tmp_path, tmp_path / "store" if fresh else shared_store)
+
+    return make

@@ -1,0 +1,123 @@
+"""The main job on a tiny model: outcome folder, cache, refusals, exit codes; every run is the real command."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import Workbench
+
+pytestmark = pytest.mark.ml
+Bench = Callable[..., Workbench]
+
+
+def test_a_build_ends_in_a_bundle_and_a_report(workbench: Bench) -> None:
+    bench = workbench()
+    run = bench.run("build", "recipe.yaml")
+    assert run.returncode == 0, run.stderr
+    out = bench.folder / "out/tiny"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "choice.lock", "recipe.resolved.yaml", "record.json", "report.html", "targets",
+    ]  # fmt: skip
+    bundle = out / "targets/local-cpu"
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    for name, about in manifest["files"].items():
+        assert hashlib.sha256((bundle / name).read_bytes()).hexdigest() == about["sha256"]
+    assert {"model.onnx", "tokenizer.json", "preprocess.json", "model_card.md"} <= set(manifest["files"])
+    record = bench.record()
+    assert record["status"] == "passed"
+    assert [verdict["status"] for verdict in record["targets"][0]["verdicts"]] == ["PASS", "PASS"]
+    assert record["merge"]["candidates"][0]["taken"]
+    assert "Failed to load" not in run.stderr, "third-party noise belongs to the log file"
+
+
+def test_a_second_build_is_cached_and_opens_nothing(workbench: Bench) -> None:
+    bench = workbench()
+    assert bench.run("build", "recipe.yaml").returncode == 0
+    openings = len(bench.record()["openings"])
+    again = bench.run("build", "recipe.yaml")
+    assert again.returncode == 0
+    record = bench.record()
+    assert {row["state"] for row in record["steps"]} == {"cached"}
+    assert len(record["openings"]) == openings
+    plan = bench.run("plan", "recipe.yaml", "--json")
+    assert {row["state"] for row in json.loads(plan.stdout)["steps"]} == {"cached"}
+
+
+def test_plan_says_which_part_of_the_key_changed(workbench: Bench) -> None:
+    bench = workbench()
+    assert bench.run("build", "recipe.yaml").returncode == 0
+    plan = bench.run("plan", "recipe.yaml", "--set", "finetune.epochs=3", "--json")
+    rows = {row["id"]: row for row in json.loads(plan.stdout)["steps"]}
+    assert rows["data"]["state"] == "cached"
+    assert rows["finetune"]["state"] == "will run"
+    assert "epochs 2" in rows["finetune"]["why"] and "3" in rows["finetune"]["why"]
+    assert rows["merge"]["state"] == "waits"
+
+
+def test_a_failed_gate_leaves_a_report_and_nothing_shippable(workbench: Bench) -> None:
+    bench = workbench(replace=[("at_most: 25", "at_most: 0.001")])
+    run = bench.run("build", "recipe.yaml")
+    assert run.returncode == 1, run.stderr
+    out = bench.folder / "out/tiny"
+    assert (out / "report.html").is_file()
+    assert not (out / "targets").exists()
+    assert "0.001" in run.stdout
+    record = bench.record()
+    assert record["status"] == "failed"
+    assert record["targets"][0]["why"]
+
+
+def test_an_absolute_gate_above_what_was_reached_fails_after_one_opening(workbench: Bench) -> None:
+    bench = workbench(
+        replace=[("  - {metric: artifact_mb", "  - {metric: accuracy, at_least: 0.999}\n  - {metric: artifact_mb")]
+    )
+    run = bench.run("build", "recipe.yaml")
+    assert run.returncode in (1, 5), run.stderr
+    out = bench.folder / "out/tiny"
+    assert not (out / "targets").exists()
+    if (out / "rejected").exists():
+        assert (out / "rejected/local-cpu/NOT-FOR-SHIPPING.txt").is_file()
+
+
+def test_a_gate_that_cannot_pass_at_this_n_is_refused_before_training(workbench: Bench) -> None:
+    bench = workbench(fresh=True, replace=[("margin: 0.08", "margin: 0.001")])
+    run = bench.run("build", "recipe.yaml")
+    assert run.returncode == 2
+    assert (
+        "recipe.yaml:" in run.stderr
+        and "cannot pass on" in run.stderr
+        and "even with no case lost it needs" in run.stderr
+    )
+    assert not list(bench.store.glob("scratch/*/checkpoints"))
+
+
+def test_locked_reproduces_the_bytes(workbench: Bench, tmp_path: Path) -> None:
+    bench = workbench()
+    assert bench.run("build", "recipe.yaml").returncode == 0
+    model = (bench.folder / "out/tiny/targets/local-cpu/model.onnx").read_bytes()
+    bench.store = tmp_path / "other-store"
+    run = bench.run("build", "recipe.yaml", "--locked")
+    assert run.returncode == 0, run.stderr
+    assert (bench.folder / "out/tiny/targets/local-cpu/model.onnx").read_bytes() == model
+    lock = bench.folder / "out/tiny/choice.lock"
+    content = json.loads(lock.read_text())
+    content["targets"]["local-cpu"]["digest"] = "0" * 64
+    lock.write_text(json.dumps(content))
+    refused = bench.run("build", "recipe.yaml", "--locked")
+    assert refused.returncode == 3
+    assert "locked is 000000000000" in refused.stderr
+
+
+def test_a_folder_that_edgeft_did_not_write_is_not_replaced(workbench: Bench) -> None:
+    bench = workbench()
+    own = bench.folder / "out/tiny"
+    own.mkdir(parents=True)
+    (own / "thesis.tex").write_text("years of work")
+    run = bench.run("build", "recipe.yaml")
+    assert run.returncode == 3 and "not a build's outcome" in run.stderr
+    assert (own / "thesis.tex").read_text() == "years of work"
