@@ -1,7 +1,7 @@
 """The quickstart's work as a bare script on the same libraries: train, merge, export, quantise, evaluate, time.
 
-`python -m bench.bare DATASET_FOLDER MODEL_FOLDER RECIPE_JSON` where the folder holds the parquet splits of a build. No cache, no
-checks, no evidence: what a folder of scripts does. Its options come from the recipe, so that both do the same steps.
+`python -m bench.bare DATASET_FOLDER MODEL_FOLDER OPTIONS_JSON` where the folder holds the parquet splits of a build. No
+cache, no checks, no evidence: what a folder of scripts does. Its options come from the recipe: both do the same steps.
 """
 
 from __future__ import annotations
@@ -90,9 +90,12 @@ def train(folder: Path, splits: dict[str, Any], labels: list[str], options: dict
     from transformers import AutoModelForSequenceClassification, BitsAndBytesConfig, Trainer, TrainingArguments
 
     nf4 = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16,
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
         llm_int8_skip_modules=["classifier", "pooler"],
-    )  # fmt: skip
+    )
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=len(labels), quantization_config=nf4)
     fine = options["finetune"]
     model = get_peft_model(
@@ -113,10 +116,22 @@ def train(folder: Path, splits: dict[str, Any], labels: list[str], options: dict
 
     with tempfile.TemporaryDirectory() as place:
         arguments = TrainingArguments(
-            output_dir=place, report_to="none", disable_tqdm=True, use_cpu=True, max_steps=fine["steps"], learning_rate=fine["learning_rate"],
-            per_device_train_batch_size=fine["batch_size"], per_device_eval_batch_size=64, eval_strategy="steps", eval_steps=fine["eval_steps"],
-            save_strategy="no", lr_scheduler_type=fine["schedule"], remove_unused_columns=False, label_names=["labels"], optim="adamw_torch_fused",
-        )  # fmt: skip
+            output_dir=place,
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
+            max_steps=fine["steps"],
+            learning_rate=fine["learning_rate"],
+            per_device_train_batch_size=fine["batch_size"],
+            per_device_eval_batch_size=64,
+            eval_strategy="steps",
+            eval_steps=fine["eval_steps"],
+            save_strategy="no",
+            lr_scheduler_type=fine["schedule"],
+            remove_unused_columns=False,
+            label_names=["labels"],
+            optim="adamw_torch_fused",
+        )
         data = [{"ids": ids, "label": int(label)} for ids, label in zip(rows, targets, strict=True)]
         Trainer(model, arguments, data_collator=collate, train_dataset=data, eval_dataset=held).train()
     return model.eval()

@@ -83,7 +83,8 @@ def stamp(model: onnx.ModelProto, opset: int, ir_version: int) -> onnx.ModelProt
         try:
             model = onnx.version_converter.convert_version(model, opset)
         except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
-            raise Unsupported(f"opset {have} cannot be lowered to {opset}: {_first_line(error)}") from error
+            reason = _first_line(error).rpartition("failed: ")[2]  # after the converter's own source line
+            raise Unsupported(f"opset {have} cannot be lowered to {opset}: {reason}") from error
     standard = [entry for entry in model.opset_import if entry.domain in ("", "ai.onnx", "ai.onnx.ml")]
     needed = max(8, onnx.helper.find_min_ir_version_for(standard, True))
     if needed > ir_version:

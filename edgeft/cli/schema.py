@@ -12,6 +12,7 @@ DESCRIPTION = """Print the JSON Schema (draft 2020-12) of a recipe, with the opt
 
 An editor with a YAML language server then completes keys, shows their descriptions and marks mistakes."""
 EPILOG = """examples:
+  edgeft schema --format markdown | less
   edgeft schema --output recipe.schema.json
   then, as the first line of a recipe:
   # yaml-language-server: $schema=recipe.schema.json
@@ -20,16 +21,27 @@ EPILOG = """examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `schema`."""
+    parser.add_argument(
+        "--format",
+        choices=("json", "markdown"),
+        default="json",
+        help="json: JSON Schema; markdown: a reference page to read",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write to FILE instead of standard output")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print or write the schema."""
-    import json
+    if args.format == "markdown":
+        from edgeft.recipe.reference import render_reference
 
-    from edgeft.recipe.jsonschema import recipe_schema
+        text = render_reference().rstrip("\n")
+    else:
+        import json
 
-    text = json.dumps(recipe_schema(), indent=2, ensure_ascii=False)
+        from edgeft.recipe.jsonschema import recipe_schema
+
+        text = json.dumps(recipe_schema(), indent=2, ensure_ascii=False)
     if args.output is None:
         print(text)
         return 0

@@ -56,19 +56,21 @@ def load_model(
         carried = whole_modules(adapter.path) if adapter else ()
         module = _load_transformers(model, labels, task, dtype=dtype, seed=seed, new_head=new_head, carried=carried)
     if quantise == "nf4":
-        from edgeft.models.nf4 import quantise_nf4
-
-        quantise_nf4(
-            module,
-            body_linears(module),
-            compute_dtype=getattr(torch, compute_dtype or about.get("compute_dtype") or "float32"),
-            double_quant=bool(about.get("double_quant", double_quant)),
-            device=device,
-        )
+        _to_nf4(module, {"double_quant": double_quant, **about}, compute_dtype, device)
     module = module.to(device)
     if adapter:
         module = attach_adapter(module, adapter.path)
     return module.eval()
+
+
+def _to_nf4(module: torch.nn.Module, about: Mapping[str, Any], compute_dtype: str | None, device: str) -> None:
+    import torch
+
+    from edgeft.models.nf4 import quantise_nf4
+
+    dtype = getattr(torch, compute_dtype or about.get("compute_dtype") or "float32")
+    double = bool(about["double_quant"])
+    quantise_nf4(module, body_linears(module), compute_dtype=dtype, double_quant=double, device=device)
 
 
 def load_source(model: Artifact, adapter: Artifact | None, ctx: Context) -> torch.nn.Module:

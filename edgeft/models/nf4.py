@@ -24,7 +24,6 @@ def quantise_nf4(
     compute_dtype: dtype of the matrix products; activations between layers keep theirs.
     """
     import torch
-    from bitsandbytes.nn import Linear4bit, Params4bit
 
     if not names:
         raise StepError(
@@ -35,25 +34,32 @@ def quantise_nf4(
         old = module.get_submodule(name)
         if not isinstance(old, torch.nn.Linear):
             raise TypeError(f"{name} is {type(old).__name__}, not Linear")
-        new = Linear4bit(
-            old.in_features,
-            old.out_features,
-            bias=old.bias is not None,
-            compute_dtype=compute_dtype,
-            compress_statistics=double_quant,
-            quant_type="nf4",
-            device="meta",
-        )
-        weight = old.weight.data.contiguous()
-        new.weight = Params4bit(
-            weight, requires_grad=False, compress_statistics=double_quant, quant_type="nf4", module=new
-        )
-        if old.bias is not None:
-            new.bias = torch.nn.Parameter(old.bias.data, requires_grad=False)
+        new = _nf4_layer(old, compute_dtype, double_quant)
         module.set_submodule(name, new.to(device))
     # peft chooses its bitsandbytes layers by this flag, as transformers' own 4-bit loading sets it.
     module.is_loaded_in_4bit = True
     keep_weights_unpacked(module)
+
+
+def _nf4_layer(old: torch.nn.Linear, compute_dtype: torch.dtype, double_quant: bool) -> torch.nn.Module:
+    """A 4-bit layer with `old`'s weights, quantised when it moves to its device."""
+    import torch
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    new = Linear4bit(
+        old.in_features,
+        old.out_features,
+        bias=old.bias is not None,
+        compute_dtype=compute_dtype,
+        compress_statistics=double_quant,
+        quant_type="nf4",
+        device="meta",
+    )
+    weight = old.weight.data.contiguous()
+    new.weight = Params4bit(weight, requires_grad=False, compress_statistics=double_quant, quant_type="nf4", module=new)
+    if old.bias is not None:
+        new.bias = torch.nn.Parameter(old.bias.data, requires_grad=False)
+    return new
 
 
 def keep_weights_unpacked(module: torch.nn.Module) -> None:

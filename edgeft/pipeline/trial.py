@@ -18,6 +18,9 @@ from edgeft.pipeline.plan import Plan
 from edgeft.record import CandidateRow, LatencyRow, ParityRow
 from edgeft.task import Score
 
+SEARCH_ALPHA = 0.025
+"""Each side of the interval shown with a search-set accuracy: 95% in all. Nothing is decided on it."""
+
 
 @dataclass
 class Trial:
@@ -92,7 +95,9 @@ def _try(plan: Plan, executor: Executor, trial: Trial, source: Score) -> None:
         changes["placement"] = facts["placement"]
     else:
         trial.measurements = [_size(candidate, trial.artifact)]
-    trial.row = trial.row.model_copy(update={**changes, **_scored(trial, source)})
+    trial.row = trial.row.model_copy(
+        update={**changes, **_scored(trial, source, executor, recipe.measure.search_cases)}
+    )
 
 
 def score_outputs(executor: Executor, outputs: Artifact, split: str, cases: int | None) -> Score:
@@ -111,17 +116,21 @@ def split_rows(executor: Executor, split: str, cases: int | None = None) -> Any:
     return thin(read_split(executor.dataset.path / f"{split}.parquet"), cases)
 
 
-def _scored(trial: Trial, source: Score) -> dict[str, Any]:
+def _scored(trial: Trial, source: Score, executor: Executor, cases: int | None) -> dict[str, Any]:
     from edgeft.evaluate.flips import flips
+    from edgeft.evaluate.statistics import bound_rate
 
     if trial.score is None or trial.artifact is None:
         return {}
     n = len(trial.score.correct)
     where, how = trial.candidate.device.name, trial.candidate.device.how
-    scores = [
-        Measurement(name, value, "", n, how, where, method="search set")
-        for name, value in sorted(trial.score.metrics.items())
-    ]
+    units = split_rows(executor, "search", cases).column("unit").to_numpy(zero_copy_only=False)
+    bound = bound_rate(trial.score.correct, units, SEARCH_ALPHA)
+    spans = {"accuracy": ((bound.low, bound.high), f"search set, {bound.method}")}
+    scores = []
+    for name, value in sorted(trial.score.metrics.items()):
+        span, method = spans.get(name, (None, "search set"))
+        scores.append(Measurement(name, value, "", n, how, where, span, 1 - 2 * SEARCH_ALPHA, method))
     return {
         "metrics": [measurement.to_json() for measurement in [*scores, *trial.measurements]],
         "flips": dict(flips(source, trial.score)),

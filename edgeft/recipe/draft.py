@@ -17,6 +17,8 @@ from edgeft.recipe.paths import RESOLVERS, BadPath, Stated, relative
 from edgeft.recipe.problems import did_you_mean
 
 GATE_SHARES = (0.12, 0.2, 0.3)
+TEST_SHARE = 0.5
+"""Of the rows, when nothing trains."""
 MARGINS = (0.02, 0.03, 0.05, 0.1)
 
 
@@ -107,20 +109,30 @@ def _device(request: Request) -> str:
 
 
 def _gate_set(look: Look, guesses: Guesses, *, trains: bool) -> tuple[float, float, str]:
-    """(share of the rows, margin, a sentence): the tightest margin that the number of rows can show at all."""
+    """(share of the rows, margin, a sentence): the tightest margin that the number of cases can show at all."""
     from edgeft.evaluate.gates import needed_at_best
     from edgeft.gate import Gate
 
-    values = look.columns[guesses.group.column] if guesses.group else None
-    units = len(set(values)) if values else look.rows
-    for share in GATE_SHARES if trains else (0.5,):
-        for margin in MARGINS[:1] if share != GATE_SHARES[-1] and trains else MARGINS:
-            cases = int(units * share)
-            if needed_at_best(Gate(metric="accuracy", no_worse_than="source", margin=margin), cases) is None:
-                note = f"the gate set has about {cases:,} {'groups' if values else 'rows'}"
-                return share, margin, note if margin == MARGINS[0] else f"{note}: too few to show a smaller margin"
-    cases = int(units * share)
-    return share, MARGINS[-1], f"only about {cases:,} cases: too few for any useful margin; add rows to the data"
+    groups = look.columns[guesses.group.column] if guesses.group else None
+    noun = "groups" if groups else "rows"
+    units = len(set(groups)) if groups else look.rows
+    shares = GATE_SHARES if trains else (TEST_SHARE,)
+    if guesses.split:
+        shares = (_stated_share(look.columns[guesses.split.column]) or GATE_SHARES[0],)
+    for margin, share in [*((MARGINS[0], share) for share in shares), *((margin, shares[-1]) for margin in MARGINS)]:
+        cases = int(units * share)
+        if needed_at_best(Gate(metric="accuracy", no_worse_than="source", margin=margin), cases) is None:
+            note = f"the gate set has about {cases:,} {noun}"
+            return share, margin, note if margin == MARGINS[0] else f"{note}: too few to show a smaller margin"
+    cases = int(units * shares[-1])
+    return shares[-1], MARGINS[-1], f"about {cases:,} {noun} in the gate set: too few for any useful margin; add data"
+
+
+def _stated_share(values: list[str]) -> float:
+    """Share of the rows that a split column puts into the gate set."""
+    from edgeft.data.stated import ALIASES
+
+    return sum(ALIASES.get(value.lower()) == "gate" for value in values) / max(1, len(values))
 
 
 def _head(request: Request, look: Look, guesses: Guesses) -> str:

@@ -64,7 +64,8 @@ def excerpt(mark: Mark) -> str:
     lines = mark.source.lines
     if not 1 <= mark.line <= len(lines):
         return ""
-    text = lines[mark.line - 1].replace("\t", " ")
+    # A tab would move the caret; an escape character would reach the terminal.
+    text = "".join(letter if letter.isprintable() else " " for letter in lines[mark.line - 1])
     start = 0 if mark.column <= SHOWN_WIDTH - 20 else mark.column - SHOWN_WIDTH // 2
     number = str(mark.line)
     shown = text[start : start + SHOWN_WIDTH].rstrip()

@@ -130,6 +130,8 @@ def reasons(record: RunRecord) -> list[str]:
             for verdict in target.verdicts:
                 if verdict.get("status") == status and verdict.get("severity") != "warn":
                     rows.append(f"{target.device}: {verdict.get('why', '')}")
+    if not record.error:
+        rows += [f"{row.device}: {row.why}" for row in record.targets if row.candidates and not row.chosen and row.why]
     return rows
 
 

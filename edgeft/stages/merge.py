@@ -94,7 +94,7 @@ class Merge(Stage):
             raise StepError(
                 f"the merged model does not answer as the unmerged one: {'; '.join(reasons)}",
                 where=f"step {ctx.step}",
-                hint="the adapter belongs to another base, or its files are damaged; train again or give the right base",
+                hint="the adapter belongs to another base, or its files are damaged; train again or give its own base",
             )
 
     def choose(self, scored: list[Scored], reference: Reference, ctx: Context) -> tuple[MergeRow, Scored]:

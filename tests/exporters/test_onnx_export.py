@@ -11,11 +11,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from edgeft_exporters import onnx_graph as graphs
+from edgeft_exporters.onnx import OnnxExporter
 
 from edgeft.artifact import Artifact
 from edgeft.exporter import Unsupported
-from edgeft_exporters import onnx_graph as graphs
-from edgeft_exporters.onnx import OnnxExporter
 from tests.exporters import tiny
 
 pytestmark = pytest.mark.ml
@@ -30,7 +30,9 @@ def run(path: Path, feeds: dict[str, np.ndarray]) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("n", "length"), [(1, 24), (3, 24), (5, 7), (1, 1)])
-def test_export_answers_like_torch_at_every_shape(classifier: Artifact, exported: Artifact, n: int, length: int) -> None:
+def test_export_answers_like_torch_at_every_shape(
+    classifier: Artifact, exported: Artifact, n: int, length: int
+) -> None:
     feeds = tiny.make_feeds(n, max(length, 4))
     feeds = {name: array[:, :length] for name, array in feeds.items()}
     ours, theirs = run(exported.path / "model.onnx", feeds), tiny.logits_of(classifier, feeds)
@@ -74,6 +76,29 @@ def test_versions_are_stamped_for_the_device(classifier: Artifact, exported: Art
 def test_a_device_too_old_is_unsupported(classifier: Artifact, tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match="needs IR version 9, the device takes 8"):
         OnnxExporter().export(classifier, {"opset": 20, "ir_version": 8}, tmp_path, tiny.context(tmp_path))
+
+
+def test_an_opset_without_layer_norm_is_unsupported_in_words(classifier: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="cannot be lowered to 13: No Previous Version of LayerNormalization"):
+        OnnxExporter().export(classifier, {"opset": 13, "ir_version": 8}, tmp_path, tiny.context(tmp_path))
+
+
+@pytest.mark.parametrize(("family", "additive"), [("DistilBert", True), ("Llama", False)])
+def test_the_mask_is_respelt_only_where_the_answers_stay(tmp_path: Path, family: str, additive: bool) -> None:
+    import transformers
+
+    shape = {"vocab_size": tiny.VOCABULARY, "num_labels": 3, "pad_token_id": 0, "initializer_range": 0.2}
+    named = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
+    if family == "Llama":
+        named = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = getattr(transformers, f"{family}Config")(**shape, **named)
+    torch.manual_seed(0)
+    getattr(transformers, f"{family}ForSequenceClassification")(config).save_pretrained(tmp_path / "torch")
+    model = Artifact("torch-model", tmp_path / "torch", "0" * 64, {"form": "transformers"})
+    facts = OnnxExporter().export(model, tiny.SETTINGS, tmp_path, tiny.context(tmp_path))
+    feeds = {name: array for name, array in tiny.make_feeds(6).items() if name != "token_type_ids"}
+    assert facts["additive_mask"] is additive
+    assert np.abs(run(tmp_path / "model.onnx", feeds) - tiny.logits_of(model, feeds)).max() < FLOAT32
 
 
 def test_large_weights_go_to_external_data(classifier: Artifact, exported: Artifact, tmp_path: Path) -> None:
@@ -173,7 +198,12 @@ def test_signature_knows_other_exporters_names(tmp_path: Path) -> None:
 
 
 def _save_matmul(
-    path: Path, weight: onnx.TensorProto, domain: str = "", operator: str = "MatMul", given: str = "x", result: str = "y"
+    path: Path,
+    weight: onnx.TensorProto,
+    domain: str = "",
+    operator: str = "MatMul",
+    given: str = "x",
+    result: str = "y",
 ) -> Path:
     make = onnx.helper
     value = make.make_tensor_value_info

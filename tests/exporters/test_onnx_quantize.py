@@ -10,14 +10,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-
-from edgeft.artifact import Artifact
-from edgeft.device.profile import Device
-from edgeft.exporter import Unsupported, Variant
 from edgeft_exporters.onnx import OnnxExporter, saturates
 from edgeft_exporters.onnx_embedding import quantise_rows
 from edgeft_exporters.onnx_quantize import linear_nodes
 from edgeft_exporters.onnx_ranges import collect_ranges, with_extremes
+
+from edgeft.artifact import Artifact
+from edgeft.device.profile import Device
+from edgeft.exporter import Unsupported, Variant
 from tests.exporters import tiny
 
 pytestmark = pytest.mark.ml
@@ -121,7 +121,9 @@ def test_ranges_are_those_of_numpy(exported: Artifact) -> None:
     inside.graph.output.append(onnx.helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, None))
     session = onnxruntime.InferenceSession(inside.SerializeToString(), providers=["CPUExecutionProvider"])
     values = session.run([tensor], feeds)[0]
-    assert collect_ranges(model, [tensor], feeds, "minmax")[tensor] == pytest.approx((values.min(), values.max()), rel=1e-5)
+    assert collect_ranges(model, [tensor], feeds, "minmax")[tensor] == pytest.approx(
+        (values.min(), values.max()), rel=1e-5
+    )
     batches = [values[start : start + 8] for start in range(0, 20, 8)]
     average = np.mean([batch.min() for batch in batches]), np.mean([batch.max() for batch in batches])
     assert collect_ranges(model, [tensor], feeds, "average")[tensor] == pytest.approx(average, rel=1e-5)

@@ -6,9 +6,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-
 from edgeft_exporters.onnx_rewrite import remove_softmax_nan_guards
+from onnx import TensorProto, helper, numpy_helper
 
 pytestmark = pytest.mark.ml
 
@@ -70,7 +69,6 @@ def test_a_guard_that_may_matter_stays_with_its_reason(model: onnx.ModelProto, r
 def test_torchs_own_attention_is_recognised() -> None:
     """The pattern as torch 2.13 writes it for scaled_dot_product_attention with a boolean mask."""
     import torch
-
     from edgeft_exporters.onnx import clean
     from edgeft_exporters.onnx_torch import quiet_export
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edgeft.errors import Exit, RecipeError
@@ -66,3 +68,11 @@ def test_all_mistakes_are_named_and_many_are_counted(write: Write) -> None:
     assert "and 19 more:" in caught.value.hint
     assert "unknown key 'wrong8'" in caught.value.hint
     assert caught.value.hint.endswith("and 11 after these")
+
+
+def test_excerpt_sends_no_escape_to_the_terminal(project: Path) -> None:
+    (project / "demo.yaml").write_bytes(b"name: a\x1b[31mb\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("demo.yaml")
+    assert str(caught.value) == "demo.yaml:1:8: unprintable character U+001B"
+    assert "\x1b" not in caught.value.render()

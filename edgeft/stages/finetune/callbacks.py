@@ -85,6 +85,8 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
     ) -> None:
         """Stop before a gradient that is not finite reaches the weights."""
+        if args.fp16:
+            return  # the gradient scaler meets infinities in its ordinary work, and skips those steps itself
         if self.trained is None:
             self.trained = [parameter for parameter in rest["model"].parameters() if parameter.requires_grad]
         self.guard.check_gradients(self.trained, state.global_step + 1)

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,12 +25,26 @@ if TYPE_CHECKING:
 
     from edgeft.stage import Context
     from edgeft.stages.finetune.base import FineTune
-    from edgeft.stages.finetune.trainer import EdgeftTrainer
+    from edgeft.stages.finetune.trainer import EdgeftTrainer, Rules
 
 LOG_LINES = 200
 """A run logs at most about this many training points."""
 CHECKPOINTS = 10
 LEAST_STEPS_BETWEEN = 10
+
+FIXED: Mapping[str, Any] = {
+    "report_to": "none",
+    "disable_tqdm": True,
+    "push_to_hub": False,
+    "logging_strategy": "steps",
+    "logging_nan_inf_filter": False,
+    "save_strategy": "steps",
+    "save_total_limit": None,
+    "remove_unused_columns": False,
+    "label_names": ["labels"],
+    "ddp_find_unused_parameters": False,
+}
+"""What a recipe never changes: no reports, no hub, no bars; saving and rotation are the checkpoint module's."""
 
 
 @dataclass(frozen=True)
@@ -96,24 +111,16 @@ def build_trainer(
     from transformers import PrinterCallback
 
     from edgeft.stages.finetune.callbacks import Keeper, Teller
-    from edgeft.stages.finetune.trainer import EdgeftTrainer, Rules, scorer
+    from edgeft.stages.finetune.trainer import EdgeftTrainer, scorer
 
     held = ctx.splits.get("validation")
     validation = read_examples(ctx, "validation", accepted_feeds(module)) if held is not None and held.n else None
     if validation is None:
         ctx.warn("there is no validation split: the last weights are kept, not the best")
     guard = FiniteGuard(examples, ctx.scratch, ctx.step)
-    rules = Rules(
-        options.schedule,
-        round(options.warmup * length.total),
-        options.milestones,
-        options.decay,
-        options.label_smoothing,
-        frozen_body=options.makes == "peft-adapter",
-    )
     keeper = Keeper(root, options.metric, options.patience, sampler, guard, whole=options.makes != "peft-adapter")
     trainer = EdgeftTrainer(
-        rules=rules,
+        rules=_rules(options, length),
         guard=guard,
         model=module,
         data_collator=collate(may_trim(module)),
@@ -129,6 +136,19 @@ def build_trainer(
     return trainer
 
 
+def _rules(options: FineTune, length: Length) -> Rules:
+    from edgeft.stages.finetune.trainer import Rules
+
+    return Rules(
+        schedule=options.schedule,
+        warmup=round(options.warmup * length.total),
+        milestones=options.milestones,
+        decay=options.decay,
+        label_smoothing=options.label_smoothing,
+        frozen_body=options.makes == "peft-adapter",
+    )
+
+
 def arguments(options: FineTune, ctx: Context, device: str, length: Length, root: Path, *, evaluate: bool) -> Any:
     """TrainingArguments. Evaluation and saving go by steps alone: by epochs, the Trainer saves the last step of an
     epoch before it evaluates it, and a run resumed from there would miss that evaluation."""
@@ -140,14 +160,12 @@ def arguments(options: FineTune, ctx: Context, device: str, length: Length, root
     every = options.checkpoint_steps or max(LEAST_STEPS_BETWEEN, math.ceil(length.total / CHECKPOINTS))
     return single_gpu(
         TrainingArguments(
+            **FIXED,
             output_dir=str(root / PARTIAL),
-            report_to="none",
-            disable_tqdm=True,
-            push_to_hub=False,
             use_cpu=not cuda,
             max_steps=length.total,
             per_device_train_batch_size=options.batch_size,
-            per_device_eval_batch_size=2 * options.batch_size,
+            per_device_eval_batch_size=options.batch_size,
             gradient_accumulation_steps=options.accumulation,
             learning_rate=options.learning_rate,
             weight_decay=options.weight_decay,
@@ -156,20 +174,13 @@ def arguments(options: FineTune, ctx: Context, device: str, length: Length, root
             bf16=cuda and options.mixed_precision(device) == "bfloat16",
             fp16=cuda and options.mixed_precision(device) == "float16",
             torch_compile=options.compile,
-            logging_strategy="steps",
             logging_steps=max(1, length.total // LOG_LINES),
-            logging_nan_inf_filter=False,
             eval_strategy="steps" if evaluate else "no",
             eval_steps=options.eval_steps or length.per_epoch,
-            save_strategy="steps",
             save_steps=every,
-            save_total_limit=None,
             seed=ctx.seed,
             data_seed=ctx.seed,
-            remove_unused_columns=False,
-            label_names=["labels"],
             dataloader_pin_memory=cuda,
-            ddp_find_unused_parameters=False,
         )
     )
 

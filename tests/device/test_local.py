@@ -1,0 +1,139 @@
+"""Jobs on this machine with runtimes that hang, crash, die and chatter: clear errors, nothing left behind."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeft.device.local import LocalTransport
+from edgeft.device.profile import Device
+from edgeft.device.protocol import ArtefactRefused, Job, ignore_progress
+from edgeft.device.transport import run_job, runtime_file
+from edgeft.errors import DeviceError, Exit
+
+RUNTIME = """
+import os, signal, sys, time
+NAME, DISTRIBUTIONS = "fake", ()
+def describe(): return {"fake": "1"}
+class Session:
+    def __init__(self, path): self.text = open(path).read()
+    def run(self, feeds):
+        {run}
+        return {"y": feeds["x"] * 2, "file": feeds["x"]}
+    def placement(self): return {"fake": 1}
+    def close(self): pass
+def load(path, options):
+    {load}
+    return Session(path)
+"""
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Temporary folders of jobs go here, so that what is left behind can be counted."""
+    where = tmp_path / "jobs"
+    where.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(where))
+    return where
+
+
+def job(tmp_path: Path, run: str = "pass", load: str = "pass", kind: str = "predict", timeout: float = 60.0) -> Job:
+    runtime, model = tmp_path / "fake.py", tmp_path / "model.bin"
+    runtime.write_text(RUNTIME.replace("{run}", run).replace("{load}", load))
+    model.write_text("weights")
+    feeds = {"x": np.arange(5, dtype=np.float32).reshape(5, 1)}
+    settings = {"batch": 2, "runs": 8, "seconds": 0.1}
+    return Job(kind, runtime, {"model": model}, {"feeds": feeds}, settings, timeout)  # type: ignore[arg-type]
+
+
+def test_outputs_come_back_in_order_with_progress(tmp_path: Path, folders: Path) -> None:
+    seen: list[tuple[float, float]] = []
+    result = LocalTransport().run(job(tmp_path, run="print('chatter on stdout')"), lambda *step: seen.append(step))
+    assert result.arrays["y"].tolist() == [[0], [2], [4], [6], [8]]
+    assert set(result.arrays) == {"y", "file"}, "names that numpy.savez could mistake are safe"
+    assert seen[-1] == (5, 5)
+    assert list(folders.iterdir()) == []
+
+
+def test_every_run_has_the_served_batch(tmp_path: Path) -> None:
+    result = LocalTransport().run(job(tmp_path, run="assert len(feeds['x']) == 2, len(feeds['x'])"), ignore_progress)
+    assert len(result.arrays["y"]) == 5
+
+
+def test_what_the_runtime_refuses_is_a_sentence(tmp_path: Path, folders: Path) -> None:
+    with pytest.raises(ArtefactRefused, match="refused the predict job: no kernel for Foo") as caught:
+        LocalTransport().run(job(tmp_path, load="raise ValueError('no kernel for Foo')"), ignore_progress)
+    assert caught.value.exit_code == Exit.DEVICE and "Traceback" not in caught.value.render()
+    assert list(folders.iterdir()) == []
+
+
+def test_a_hung_worker_is_stopped(tmp_path: Path, folders: Path) -> None:
+    start = time.monotonic()
+    with pytest.raises(DeviceError, match=r"did not finish within 1\.5 s"):
+        LocalTransport().run(job(tmp_path, run="time.sleep(60)", timeout=1.5), ignore_progress)
+    assert time.monotonic() - start < 15
+    assert list(folders.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "what", "said"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL", "out of memory"),
+        ("os.abort()", "killed by SIGABRT", "the runtime itself crashed"),
+        ("sys.stderr.write('the reason\\n'); sys.stderr.flush(); os._exit(7)", "exit code 7", "the reason"),
+    ],
+)
+def test_a_worker_that_dies_is_explained(tmp_path: Path, folders: Path, line: str, what: str, said: str) -> None:
+    with pytest.raises(DeviceError, match=what) as caught:
+        LocalTransport().run(job(tmp_path, run=line), ignore_progress)
+    assert not isinstance(caught.value, ArtefactRefused)
+    assert said in caught.value.render()
+    assert list(folders.iterdir()) == []
+
+
+def test_a_raising_listener_stops_the_worker(tmp_path: Path, folders: Path) -> None:
+    """Ctrl-C arrives in the host's loop: the worker may not outlive it."""
+
+    def interrupt(done: float, total: float) -> None:
+        raise KeyboardInterrupt
+
+    pid = tmp_path / "pid"
+    load = f"open({str(pid)!r}, 'w').write(str(os.getpid()))"
+    with pytest.raises(KeyboardInterrupt):
+        LocalTransport().run(job(tmp_path, load=load, run="time.sleep(0.3)"), interrupt)
+    assert not Path(f"/proc/{pid.read_text()}").exists()
+    assert list(folders.iterdir()) == []
+
+
+def test_an_interpreter_that_is_not_there(tmp_path: Path, folders: Path) -> None:
+    with pytest.raises(DeviceError, match="cannot start"):
+        LocalTransport(python=str(tmp_path / "nowhere")).run(job(tmp_path), ignore_progress)
+    assert list(folders.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["latency", "cold", "compare"])
+def test_timings_of_emulated_devices_are_refused(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(DeviceError, match="phone is emulated"):
+        run_job(Device(name="phone", how="emulated"), job(tmp_path, kind=kind))
+    assert run_job(Device(name="phone", how="emulated"), job(tmp_path)).arrays
+
+
+def test_latency_cold_placement_and_description(tmp_path: Path) -> None:
+    timed = LocalTransport().run(job(tmp_path, kind="latency"), ignore_progress).data
+    assert len(timed["samples_ms"]) >= 8 and isinstance(timed["throttled"], bool)
+    cold = LocalTransport().run(job(tmp_path, kind="cold", run="bytearray(80_000_000)"), ignore_progress).data
+    assert cold["peak_mb"] > cold["before_mb"] + 60 and cold["load_ms"] > 0 and cold["first_ms"] > 0
+    assert LocalTransport().run(job(tmp_path, kind="placement"), ignore_progress).data["placement"] == {"fake": 1}
+    facts = LocalTransport().run(job(tmp_path, kind="describe"), ignore_progress).data["facts"]
+    assert facts["fake"] == "1" and facts["python"] == sys.version.split()[0].rstrip("+")
+
+
+def test_the_runtime_file_is_found_without_importing_it() -> None:
+    assert runtime_file("onnxruntime").name == "ort.py"
+    with pytest.raises(DeviceError, match="no runtime is called 'abacus'"):
+        runtime_file("abacus")

@@ -1,0 +1,98 @@
+"""The choice: who is refused and why, ties, and the nearest miss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgeft.gate import Gate
+from edgeft.measurement import Measurement
+from edgeft.record import CandidateRow
+from edgeft.targets.choose import choose
+
+SOURCE = {"accuracy": 0.90}
+MARGIN = Gate(metric="accuracy", no_worse_than="source", margin=0.02)  # type: ignore[call-arg]
+
+
+def row(name: str, p50: float | None, accuracy: float = 0.90, size: int = 10_000_000, **more: Any) -> CandidateRow:
+    metrics = [Measurement("accuracy", accuracy, "", 100, "measured", "here")]
+    if p50 is not None:
+        spread = more.pop("spread", 0.1)
+        metrics.append(Measurement("latency_p50_ms", p50, "ms", 99, "measured", "here", (p50 - spread, p50 + spread)))
+    return CandidateRow(
+        name=f"onnx/{name}", exporter="onnx", runtime="onnxruntime", variant={"name": name},
+        status=more.pop("status", "eligible"), why=more.pop("why", ""), bytes=size,
+        metrics=[metric.to_json() for metric in metrics], **more,
+    )  # fmt: skip
+
+
+def told(
+    rows: list[CandidateRow], optimise: Any = "latency", gates: list[Gate] | None = None
+) -> tuple[Any, dict[str, str], str]:
+    choice = choose(rows, optimise, [MARGIN] if gates is None else gates, SOURCE)
+    return choice.chosen, {r.variant["name"]: f"{r.status}: {r.why}" for r in choice.rows}, choice.why
+
+
+def test_the_fastest_that_keeps_accuracy_wins() -> None:
+    chosen, rows, why = told([row("float", 8.0), row("int8", 3.0, 0.89), row("int4", 2.0, 0.80)])
+    assert chosen == "onnx/int8" and "3 ms" in why
+    assert rows["int4"] == "rejected: accuracy drops by 0.1 on the search set, the gate allows 0.02"
+    assert rows["float"] == "eligible: slower than onnx/int8" and rows["int8"] == "chosen: fastest"
+
+
+def test_slower_than_float_is_refused_with_both_figures() -> None:
+    chosen, rows, _ = told([row("float", 8.0), row("static", 15.9, size=1)])
+    assert chosen == "onnx/float"
+    assert rows["static"] == "rejected: not faster than float here: 15.9 ms against 8 ms"
+
+
+def test_slower_than_a_float_that_may_not_ship_is_still_allowed() -> None:
+    limit = Gate(metric="artifact_mb", at_most=5)  # type: ignore[call-arg]
+    chosen, rows, _ = told([row("float", 8.0), row("small", 9.0, size=4_000_000)], gates=[limit])
+    assert chosen == "onnx/small"
+    assert rows["float"] == "rejected: artifact_mb is 10, the gate allows 5"
+
+
+def test_size_decides_when_size_is_asked_even_without_latency() -> None:
+    chosen, rows, _ = told([row("float", None), row("a", None, size=3), row("b", None, size=20_000_000)], "size")
+    assert chosen == "onnx/a" and rows["b"].startswith("rejected: not smaller than float")
+    chosen, rows, why = told([row("float", None)])
+    assert chosen is None and rows["float"] == "rejected: its latency was not measured" and "nearest" in why
+
+
+def test_level_latencies_break_by_size_then_name() -> None:
+    chosen, rows, why = told([row("float", 8.0), row("a", 3.0, size=5), row("b", 3.1, size=4)])
+    assert chosen == "onnx/b" and "level with onnx/a" in why and rows["a"] == "eligible: level with onnx/b"
+    assert told([row("float", 8.0), row("b", 3.0, size=5), row("a", 3.1, size=5)])[0] == "onnx/a"
+    assert told([row("float", 8.0), row("a", 3.0, size=5), row("b", 3.3, size=4)])[0] == "onnx/a"
+
+
+def test_nothing_eligible_names_the_nearest_miss() -> None:
+    chosen, _, why = told([row("float", 8.0, 0.85), row("int8", 3.0, 0.70)])
+    assert chosen is None
+    assert (
+        why
+        == "no candidate is eligible; nearest: onnx/float: accuracy drops by 0.05 on the search set, the gate allows 0.02"
+    )
+
+
+def test_unsupported_and_failed_rows_stay_as_they_are() -> None:
+    chosen, rows, why = told([row("float", None, status="unsupported", why="Foo: no kernel")])
+    assert chosen is None and rows["float"] == "unsupported: Foo: no kernel" and "Foo: no kernel" in why
+    assert choose([], "latency", [], {}).why == "there was no candidate"
+
+
+@pytest.mark.parametrize(
+    ("gate", "chosen"),
+    [
+        ({"metric": "latency_p50_ms", "at_most": 5}, "onnx/int8"),
+        ({"metric": "latency_p50_ms", "at_most": 1}, None),
+        ({"metric": "latency_p50_ms", "at_most": 1, "severity": "warn"}, "onnx/int8"),
+        ({"metric": "accuracy", "at_least": 0.95}, None),
+        ({"metric": "cold_load_ms", "at_most": 100}, None),
+        ({"metric": "score.py:cost", "at_least": 0.5}, "onnx/int8"),
+    ],
+)
+def test_gates_on_the_search_set(gate: dict[str, Any], chosen: str | None) -> None:
+    assert told([row("float", 8.0), row("int8", 3.0)], gates=[Gate(**gate)])[0] == chosen

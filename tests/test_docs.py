@@ -1,0 +1,103 @@
+"""The documentation is true: tutorials run as written, the reference is what the types say, links lead somewhere."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def commands(page: Path) -> list[str]:
+    """The lines of a page's ```sh blocks."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_reference_is_current() -> None:
+    from edgeft.recipe.reference import render_reference
+
+    assert (ROOT / "docs/recipe.md").read_text(encoding="utf-8") == render_reference(), (
+        "run: edgeft schema --format markdown --output docs/recipe.md"
+    )
+
+
+@pytest.mark.parametrize(
+    "page", sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]), ids=lambda p: p.name
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_readme_commands_exist() -> None:
+    from edgeft.cli import COMMANDS
+
+    for command in re.findall(
+        r"^\s*edgeft (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    ):
+        assert command in COMMANDS
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make ([\w-]+)", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE):
+        assert f"\n{target}:" in makefile
+
+
+@pytest.mark.ml
+def test_own_model_tutorial_runs_as_written(tmp_path: Path, text_csv: Path, tiny_bert: Path) -> None:
+    """A fine-tuned folder, a csv, and nothing else: the page's commands one after the other."""
+    fine_tune(tmp_path, text_csv, tiny_bert)
+    env = {**os.environ, "EDGEFT_STORE": str(tmp_path / "store")}
+    name = ""
+    for line in commands(ROOT / "docs/own-model.md"):
+        words = shlex.split(line.replace("NAME", name))
+        assert words[0] == "edgeft"
+        run = subprocess.run(
+            [sys.executable, "-m", *words], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300
+        )
+        assert run.returncode == 0, f"{line}\n{run.stdout}\n{run.stderr}"
+        if words[1] == "init":
+            found = re.search(r"^name: (\S+)", (tmp_path / "recipe.yaml").read_text(), flags=re.MULTILINE)
+            assert found is not None
+            name = found.group(1)
+    assert (tmp_path / "out" / name / "targets/local-cpu/manifest.json").is_file()
+
+
+def fine_tune(folder: Path, text_csv: Path, tiny_bert: Path) -> None:
+    """A tiny classifier, trained a little so that its answers mean something, as folder/my-model; rows as folder/test.csv."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    with text_csv.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    names = sorted({row["label"] for row in rows})
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        tiny_bert,
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        label2id={name: at for at, name in enumerate(names)},
+    )
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for start in range(0, len(rows), 32):
+        part = rows[start :: len(rows) // 32][:32]
+        batch = tokenizer(
+            [row["text"] for row in part], padding=True, truncation=True, max_length=32, return_tensors="pt"
+        )
+        loss = model(**batch, labels=torch.tensor([names.index(row["label"]) for row in part])).loss
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    model.save_pretrained(folder / "my-model")
+    for path in tiny_bert.glob("tokenizer*.json"):
+        shutil.copy(path, folder / "my-model")
+    shutil.copy(text_csv, folder / "test.csv")
