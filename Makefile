@@ -19,10 +19,10 @@ quickstart: $(VENV)/.installed ## QLoRA to a gated int8 model on real text, with
 	$(BIN)/edgeft build edgeft:text/quickstart
 
 test: $(VENV)/.installed lint ## The everyday suite: offline, CPU
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu and not device and not macos"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-unit: $(VENV)/.installed ## The part that imports no torch: under a minute
-	$(BIN)/python -m pytest -n 2 -m "not ml and not slow and not gpu and not device and not macos"
+	$(BIN)/python -m pytest -n 2 -m "not ml and not slow"
 
 test-full: $(VENV)/.installed lint ## Everything this machine can run
 	$(BIN)/python -m pytest -n 2 --dist worksteal

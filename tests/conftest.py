@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,21 @@ import pytest
 # Three libraries the core always has, small enough to read in a second, far enough apart to tell from a few words.
 LIBRARIES = ("networkx", "jinja2", "rich")
 PER_LIBRARY = 320
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs hardware is skipped with its reason, never faked and never silently left out."""
+    from edgeft.pipeline.host import gpu_names
+
+    absent = {
+        "gpu": None if gpu_names() else "needs a CUDA GPU; this machine has none",
+        "device": "needs a device that is not this machine",
+        "macos": None if sys.platform == "darwin" else "needs macOS",
+    }
+    for item in items:
+        for mark, reason in absent.items():
+            if reason and item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ def doctor(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     code = "import sys; from edgeft.cli import main; sys.exit(main(['doctor', *sys.argv[1:]]))"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], env={**os.environ, **environment}, capture_output=True, text=True,
-        timeout=120, check=False,
+        timeout=120, check=False, cwd="/",  # not the checkout, whose egg-info would be found first
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from edgeft.canonical import Facts, canonical_json
 from edgeft.errors import StepError
 from edgeft.models.code import WEIGHTS, code_file
 from edgeft.models.layers import is_transformers, unwrap
+from edgeft.models.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +47,8 @@ def save_model(module: torch.nn.Module, source: Artifact, out: Path, *, shard: s
 def save_transformers(module: torch.nn.Module, out: Path, *, shard: str = SHARD) -> None:
     """model.safetensors (or shards with a sorted index) and config.json: sorted, no paths, versions or run settings."""
     whole: Any = unwrap(module)
-    whole.save_pretrained(str(out), max_shard_size=shard)
+    with quiet_transformers():
+        whole.save_pretrained(str(out), max_shard_size=shard)
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     for name in NOISE:
         config.pop(name, None)
