@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+# Two workers with two threads each on two cores spend their time in OpenMP's barriers, not in the tests.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 # Three libraries the core always has, small enough to read in a second, far enough apart to tell from a few words.
 LIBRARIES = ("networkx", "jinja2", "rich")
 PER_LIBRARY = 320
