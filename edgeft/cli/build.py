@@ -25,6 +25,7 @@ EPILOG = """examples:
   edgeft build recipe.yaml --to merge --export gpu-box/      train on one machine ...
   edgeft build recipe.yaml --from gpu-box/                   ... compress and gate on another
   edgeft build recipe.yaml --locked                          reproduce the bytes of choice.lock
+  accelerate launch --num_processes 4 -m edgeft build recipe.yaml      train on four GPUs
 
 exit codes: 0 every gate passed, 1 a gate failed, 2 bad recipe or usage, 3 a step failed, 4 device unreachable,
 5 inconclusive, 130 interrupted
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from edgeft.pipeline.build import Options, prepare_build, run_build
+    from edgeft.pipeline.follow import follow, rank
     from edgeft.pipeline.noise import own_stream
     from edgeft.pipeline.progress import open_events
     from edgeft.pipeline.recorder import make_record
@@ -95,10 +97,13 @@ def run(args: argparse.Namespace) -> int:
             "--export goes with --to", where="--export", hint="name the step to stop after: --to merge --export DIR"
         )
     signal.signal(signal.SIGTERM, _terminate)
-    events = open_events(_mode(args), own_stream(1 if args.json else 2))
+    events = open_events("quiet" if rank() > 0 else _mode(args), own_stream(1 if args.json else 2))
     try:
         store = Store()
         build = prepare_build(load_recipe(args.recipe, args.sets), store, options, events)
+        if rank() > 0:
+            follow(build)
+            return 0
         run_build(build)
     finally:
         events.close()

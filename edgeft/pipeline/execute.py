@@ -72,7 +72,7 @@ class Executor:
             warnings=list(found.warnings),
         )
         self.events.cached(spec.id, spec.title)
-        return self._keep(spec, self.store.artifact(found))
+        return self.keep(spec, self.store.artifact(found))
 
     def inputs_of(self, spec: Spec) -> dict[str, Artifact]:
         """Role -> artefact; every needed step must be done already."""
@@ -108,7 +108,7 @@ class Executor:
         why = explain_change(self.store.latest(self.recipe, spec.id), content)
         self.events.started(spec.id, spec.title, why)
         warnings: list[str] = []
-        context = self._context(spec, scratch, warnings)
+        context = self.context(spec, scratch, warnings)
         started = time.monotonic()
         row = StepRow(id=spec.id, title=spec.title, state="failed", why=why, key=key)
         self.rows[spec.id] = row
@@ -123,7 +123,7 @@ class Executor:
         self.store.finish_scratch(key)
         row.state, row.digest, row.bytes = "ran", result.digest, result.bytes
         self.events.finished(spec.id, spec.title, row.seconds)
-        return self._keep(spec, self.store.artifact(result))
+        return self.keep(spec, self.store.artifact(result))
 
     def _call(self, spec: Spec, inputs: Mapping[str, Artifact], out: Path, context: Context) -> Facts:
         log = context.scratch / "log.txt"
@@ -155,7 +155,8 @@ class Executor:
             f"{type(error).__name__}: {text[:300]}", where=f"step {spec.id}", hint=f"the whole story is in {log}"
         )
 
-    def _context(self, spec: Spec, scratch: Path, warnings: list[str]) -> Context:
+    def context(self, spec: Spec, scratch: Path, warnings: list[str]) -> Context:
+        """What the step may use; its warnings are added to the list."""
         facts: Facts = self.dataset.facts if self.dataset else {}
         splits = {}
         if self.dataset:
@@ -182,7 +183,8 @@ class Executor:
             on_warning=warn,
         )
 
-    def _keep(self, spec: Spec, artifact: Artifact) -> Artifact:
+    def keep(self, spec: Spec, artifact: Artifact) -> Artifact:
+        """Remember what a step gave; later steps find data and preprocessing there."""
         self.done[spec.id] = artifact
         if spec.id == "data":
             self.dataset = artifact

@@ -74,6 +74,7 @@ def numeric_host() -> dict[str, object]:
         "cap": os.environ.get("ATEN_CPU_CAPABILITY", ""),
         "threads": threads(),
         "gpus": list(gpu_names()),
+        "processes": int(os.environ.get("WORLD_SIZE") or 1),
     }
 
 
