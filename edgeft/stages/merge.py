@@ -23,19 +23,25 @@ and the merge on the very weights it computes with. Both do the same float32 sum
 encoders of 6 to 24 layers. A delta that is lost, doubled or of the wrong sign shows at 1e-2 and above."""
 ALLOWED_FLIPS = 1
 """Cases whose top class may change whatever min_agreement says: with few cases, one near-tie must not decide."""
+BETTER_P = 0.1
+"""A merge on other weights than those trained on flips answers that the source model gave. One more right case of seven
+hundred is noise and not worth that; this much evidence is."""
 
 
 class Merge(Stage):
     """Merge an adapter into its base: on the original weights or on the dequantised ones it was trained on."""
 
     name: ClassVar[str] = "merge"
+    version: ClassVar[int] = 2
     takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"base": ("torch-model",), "model": ("peft-adapter",)}
     makes: ClassVar[Kind] = "torch-model"
     reads: ClassVar[tuple[str, ...]] = ("validation",)
     tools: ClassVar[tuple[str, ...]] = ("torch", "transformers", "peft", "bitsandbytes")
 
     base: Literal["measure", "original", "quantised"] = Field(
-        "measure", description="Weights to add the delta to; measure: score both on validation and take the better."
+        "measure",
+        description="Weights to add the delta to; measure: score both on validation, take the one closer to the unmerged "
+        "model unless the other is shown to be better.",
     )
     max_kl: float = Field(
         0.01, gt=0, description="Largest mean KL(unmerged || merged), in nats, of the merge on the weights trained on."
@@ -98,13 +104,15 @@ class Merge(Stage):
             )
 
     def choose(self, scored: list[Scored], reference: Reference, ctx: Context) -> tuple[MergeRow, Scored]:
-        """The candidate asked for, or that of the better task metric (equal: the lower KL), with the report's row."""
+        """The candidate asked for, or the more faithful one unless the other is shown to score better; and its row."""
         from edgeft.stages.merging import NAMES
 
         metric = ctx.task.headline
         allowed = [item for item in scored if self.base in ("measure", item.base)]
-        taken = max(allowed, key=lambda item: (item.metrics[metric], -item.kl))
+        taken = min(allowed, key=lambda item: item.kl)
         other = next((item for item in allowed if item is not taken), None)
+        if other is not None and _shown_better(other, taken, metric):
+            taken, other = other, taken
         rows = [
             MergeCandidate(
                 name=NAMES[item.base],
@@ -146,7 +154,17 @@ def _why(taken: Scored, other: Scored | None, metric: str, *, asked: bool) -> st
     if other is None:
         return "the adapter was not trained on a 4-bit base, so there is one way to merge it"
     theirs = other.metrics[metric]
-    if ours > theirs:
-        return f"better {metric} on validation: {ours:.4f} against {theirs:.4f} on the {other.base} weights"
-    closer = f"closer to the unmerged model: KL {taken.kl:.2g} against {other.kl:.2g}"
-    return f"equal {metric} on validation ({ours:.4f}); {closer}"
+    scores = f"{metric} on validation {ours:.4f} against {theirs:.4f} on the {other.base} weights"
+    if taken.kl > other.kl:
+        return f"shown to score better: {scores}, exact McNemar p below {BETTER_P:g}"
+    closer = f"closer to the unmerged model, KL {taken.kl:.2g} against {other.kl:.2g}"
+    return f"{closer}; {scores}, which shows no gain that would be worth leaving it for"
+
+
+def _shown_better(item: Scored, faithful: Scored, metric: str) -> bool:
+    """True when `item` scores higher and its gained cases outnumber its lost ones by more than chance."""
+    from edgeft.evaluate.statistics import mcnemar_exact
+
+    gained = int((item.correct & ~faithful.correct).sum())
+    lost = int((faithful.correct & ~item.correct).sum())
+    return item.metrics[metric] > faithful.metrics[metric] and gained > lost and mcnemar_exact(lost, gained) < BETTER_P

@@ -50,7 +50,8 @@ class Reference:
 @dataclass(frozen=True)
 class Scored:
     """A merged module against the reference. exact_difference: largest logit difference in float32, relative to the
-    largest logit (at least 1); kl: mean KL(unmerged || merged) in nats; agreement: share of equal top classes."""
+    largest logit (at least 1); kl: mean KL(unmerged || merged) in nats; agreement: share of equal top classes;
+    correct: (n,) bool."""
 
     base: Base
     module: torch.nn.Module
@@ -59,6 +60,7 @@ class Scored:
     agreement: float
     max_difference: float
     metrics: dict[str, float]
+    correct: NDArray[np.bool_]
 
 
 def measure_unmerged(base: Artifact, adapter: Artifact, ctx: Context) -> Reference:
@@ -126,6 +128,7 @@ def score_merged(on: Base, module: torch.nn.Module, dtype: torch.dtype, referenc
     if dtype != torch.float32:
         module = module.to(dtype).to(torch.float32)
     logits = predict_logits(module, reference.feeds, batch_size=BATCH)
+    score = ctx.task.score({"logits": logits}, reference.rows, ctx.labels)
     return Scored(
         base=on,
         module=module,
@@ -133,7 +136,8 @@ def score_merged(on: Base, module: torch.nn.Module, dtype: torch.dtype, referenc
         kl=mean_kl(reference.logits, logits),
         agreement=float((logits.argmax(axis=1) == reference.logits.argmax(axis=1)).mean()),
         max_difference=float(np.abs(logits - reference.logits).max()),
-        metrics=dict(ctx.task.score({"logits": logits}, reference.rows, ctx.labels).metrics),
+        metrics=dict(score.metrics),
+        correct=score.correct,
     )
 
 
