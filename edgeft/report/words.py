@@ -85,9 +85,9 @@ def interval_text(metric: str, interval: Any) -> str:
 
 
 def places_for(low: float, high: float) -> int:
-    """Decimals at which both ends of an interval can be told apart, at most 6."""
+    """Decimals at which rounding moves neither end by more than a quarter of the width, at most 6."""
     for places in range(7):
-        if f"{low:.{places}f}" != f"{high:.{places}f}" and abs(high - low) >= 10.0**-places:
+        if f"{low:.{places}f}" != f"{high:.{places}f}" and abs(high - low) >= 2 * 10.0**-places:
             return places
     return 6 if low != high else 2
 

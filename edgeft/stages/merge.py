@@ -40,8 +40,8 @@ class Merge(Stage):
 
     base: Literal["measure", "original", "quantised"] = Field(
         "measure",
-        description="Weights to add the delta to; measure: score both on validation, take the one closer to the unmerged "
-        "model unless the other is shown to be better.",
+        description="Weights to add the delta to; measure: score both on validation, take the one closer to the "
+        "unmerged model unless the other is shown to be better.",
     )
     max_kl: float = Field(
         0.01, gt=0, description="Largest mean KL(unmerged || merged), in nats, of the merge on the weights trained on."
