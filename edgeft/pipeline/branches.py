@@ -13,6 +13,7 @@ from edgeft.canonical import Facts, canonical_json
 from edgeft.device.profile import Device
 from edgeft.exporter import Exporter, Variant
 from edgeft.pipeline.answers import logits_of, prepared_of, read_cases, write_outputs
+from edgeft.pipeline.estimates import protocol_time, quarter_model, whole_model
 from edgeft.pipeline.spec import Spec
 from edgeft.pipeline.trunk import Ref, Trunk, split_refs
 from edgeft.recipe.load import LoadedRecipe
@@ -49,7 +50,6 @@ def plan_candidates(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> list
     found = []
     for index, (target, device) in enumerate(zip(loaded.recipe.targets, devices.values(), strict=True)):
         known: list[str] = []
-        kept = 0
         for name in target.export:
             exporter: Exporter = plugins.load("exporters", name)()
             for variant in (None, *exporter.ladder(device)):
@@ -57,7 +57,6 @@ def plan_candidates(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> list
                 known.append(label)
                 if target.candidates is None or label in target.candidates or variant is None:
                     found.append(Candidate(target, device, exporter, variant))
-                    kept += 1
         unknown = [name for name in target.candidates or () if name not in known]
         if unknown:
             raise loaded.error(
@@ -90,6 +89,7 @@ def export_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
         tools=exporter.tools,
         host="any",
         reads=("calibration",),
+        estimate=whole_model,
     )
 
 
@@ -156,6 +156,7 @@ def compress_spec(candidate: Candidate, recipe: Recipe) -> Spec:
         tools=exporter.tools,
         reads=("calibration",) if variant.needs_calibration else (),
         host="numeric" if variant.needs_calibration else "any",
+        estimate=quarter_model,
     )
 
 
@@ -237,6 +238,7 @@ def latency_spec(candidate: Candidate, recipe: Recipe) -> Spec:
         reads=("search",),
         tools=(exporter.runtime,),
         host="measuring",
+        estimate=protocol_time(recipe.measure.protocol),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -85,6 +85,12 @@ class Merge(Stage):
         row, taken = self.choose(scored, reference, ctx)
         facts = write_merged(taken.module, dtype, base, out)
         return {**facts, "merge": row.model_dump(mode="json")}
+
+    def estimate(self, rows: Mapping[str, int], model_bytes: int) -> dict[str, Any]:
+        """The merged model on disk; base, 4-bit base and both merges in memory."""
+        megabytes = model_bytes / 1e6
+        basis = "estimated: float weights on disk, four copies in memory"
+        return {"memory_mb": round(4 * megabytes + 900), "disk_mb": round(megabytes, 1), "basis": basis}
 
     def check(self, candidate: Scored, n: int, ctx: Context) -> None:
         """The merge on the weights trained on must answer as the unmerged model does. Raises StepError."""
