@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,10 +97,14 @@ def run(args: argparse.Namespace) -> int:
         raise RecipeError(
             "--export goes with --to", where="--export", hint="name the step to stop after: --to merge --export DIR"
         )
+    if args.export:
+        from edgeft.store.portable import check_place
+
+        check_place(args.export)
     signal.signal(signal.SIGTERM, _terminate)
     events = open_events("quiet" if rank() > 0 else _mode(args), own_stream(1 if args.json else 2))
     try:
-        store = Store()
+        store = Store(on_warning=lambda text: events.warn("store", text))
         build = prepare_build(load_recipe(args.recipe, args.sets), store, options, events)
         if rank() > 0:
             follow(build)
@@ -108,9 +113,10 @@ def run(args: argparse.Namespace) -> int:
     finally:
         events.close()
     record = make_record(build, started, time.monotonic() - began)
+    code = _finish(args, build, record)
     if args.export and build.stopped:
         store.export(_keys(build), args.export, {"recipe": record.name, "to": args.to, "edgeft": record.edgeft})
-    return _finish(args, build, record)
+    return code
 
 
 def _finish(args: argparse.Namespace, build: Build, record: RunRecord) -> int:
@@ -121,7 +127,8 @@ def _finish(args: argparse.Namespace, build: Build, record: RunRecord) -> int:
     if args.json:
         print(record.model_dump_json())
     else:
-        print("\n".join(summary_lines(record, report=str(build.folder / "report.html"))))
+        lines = summary_lines(record, report=str(build.folder / "report.html"))
+        print("\n".join(lines), file=sys.stderr if build.error is not None or build.interrupted else sys.stdout)
     return record.exit_code
 
 

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from edgeft import plugins
     from edgeft.pipeline import preflight
     from edgeft.pipeline.inputs import NeedsDownload, resolve_inputs
-    from edgeft.pipeline.plan import make_plan, plan_rows
+    from edgeft.pipeline.plan import known_dataset, make_plan, plan_rows
     from edgeft.recipe.load import load_recipe
     from edgeft.store import Store
 
@@ -48,7 +48,10 @@ def run(args: argparse.Namespace) -> int:
         inputs = resolve_inputs(loaded, store, offline=args.offline, download=False)
     except NeedsDownload as need:
         return _print_download(need.what, as_json=args.json)
-    rows = plan_rows(make_plan(loaded, inputs, store, devices), store)
+    plan = make_plan(loaded, inputs, store, devices)
+    if dataset := known_dataset(plan, store):
+        preflight.check_gate_set(loaded, dataset)
+    rows = plan_rows(plan, store)
     preflight.check_disk(rows, store, str(store.root))
     if args.json:
         print(json.dumps({"steps": [asdict(row) for row in rows], "downloads": []}, indent=1))

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from edgeft.ship.bundle import Bundle
 
 HELP = "Answer one input with a built bundle, on the real runtime"
@@ -62,13 +64,20 @@ def answers(bundle: Bundle, texts: list[str]) -> list[dict[str, Any]]:
     found = []
     try:
         for index in range(len(texts)):
-            named = {spec["name"]: feeds[name][index : index + 1] for name, spec in manifest["inputs"].items()}
+            named = {spec["name"]: _case(feeds[name], index, spec) for name, spec in manifest["inputs"].items()}
             outputs = session.run(named)
-            canonical = {name: outputs[spec["name"]] for name, spec in manifest["outputs"].items()}
+            canonical = {name: outputs[spec["name"]][:1] for name, spec in manifest["outputs"].items()}
             found += task.answer(canonical, manifest["labels"])
     finally:
         session.close()
     return found
+
+
+def _case(feed: Any, index: int, spec: Mapping[str, Any]) -> Any:
+    """One case in the artefact's own dtype, repeated to its batch where that is fixed."""
+    batch = spec["shape"][0] if spec["shape"] else 1
+    repeats = batch if isinstance(batch, int) else 1
+    return feed[index : index + 1].repeat(repeats, axis=0).astype(spec["dtype"], copy=False)
 
 
 def _texts(given: str) -> list[str]:

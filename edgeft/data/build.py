@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 Parts = dict[str, list[int]]
 Tell = Callable[[float, float, str, str], None]
 
+LEARNING = ("train", "validation")
+
 
 def build_dataset(
     data: DataSpec, seed: int, task: Task, out: Path, *,
-    model_labels: Sequence[str] | None, trains: bool, warn: Warn, progress: Tell,
+    model_labels: Sequence[str] | None, trains: bool, validates: bool = False, warn: Warn, progress: Tell,
 ) -> Facts:  # fmt: skip
     """Write `<split>.parquet` and dataset.json into `out`; returns what dataset.json says.
 
@@ -47,7 +49,7 @@ def build_dataset(
     labels, spelt = order_labels(rows.labels, data, model_labels, trains, note)
     rows = replace(rows, labels=spelt)
     progress(1, 3, "parts", f"dividing {len(rows)} rows")
-    parts, how = _divide(rows, parts, data, seed, trains, note)
+    parts, how = _divide(rows, parts, data, seed, _read_by_steps(trains, validates), note)
     found = _check(rows, parts, labels, trains, note)
     progress(2, 3, "parts", "writing")
     splits = {name: write_split(rows.take(places), labels, out / f"{name}.parquet") for name, places in parts.items()}
@@ -122,24 +124,24 @@ def _join(pieces: list[Rows]) -> Rows:
 
 
 def _divide(
-    rows: Rows, parts: Parts | None, data: DataSpec, seed: int, trains: bool, warn: Warn
+    rows: Rows, parts: Parts | None, data: DataSpec, seed: int, reads: frozenset[str], warn: Warn
 ) -> tuple[Parts, dict[str, Any]]:
     """Places of each split, and how they were found (`division` in the facts)."""
     if parts is None and data.split:
         parts = stated.by_column(rows)
     if parts is None:
-        return _by_fractions(rows, data, seed, trains)
+        return _by_fractions(rows, data, seed, reads)
     checks.check_groups(rows, parts)
     if data.limit and data.limit < sum(map(len, parts.values())):
         parts = _limit_each(rows, parts, data.limit, seed)
-    parts = stated.complete(rows, parts, data.fractions, seed, trains, warn)
+    parts = stated.complete(rows, parts, data.fractions, seed, reads, warn)
     shares = {name: getattr(data.fractions, name) or stated.SMALL_SHARE for name in parts}
     checks.check_sizes(rows, parts, shares, len(rows))
     return parts, {"by": "column" if data.split else "paths"}
 
 
-def _by_fractions(rows: Rows, data: DataSpec, seed: int, trains: bool) -> tuple[Parts, dict[str, Any]]:
-    shares = split_shares(data.fractions, trains)
+def _by_fractions(rows: Rows, data: DataSpec, seed: int, reads: frozenset[str]) -> tuple[Parts, dict[str, Any]]:
+    shares = split_shares(data.fractions, reads)
     blocks = blocks_of(rows)
     checks.check_blocks(rows, blocks)
     if data.limit and data.limit < len(rows):
@@ -150,18 +152,24 @@ def _by_fractions(rows: Rows, data: DataSpec, seed: int, trains: bool) -> tuple[
     return parts, {"by": "fractions", "shares": shares, "blocks": len(blocks)}
 
 
-def split_shares(fractions: Fractions, trains: bool) -> dict[str, float]:
+def split_shares(fractions: Fractions, reads: frozenset[str]) -> dict[str, float]:
     """Share of each split that will exist, adding up to 1.
 
-    When nothing trains, train and validation get none and theirs goes to the others in proportion. RecipeError when
-    something trains and train's fraction is 0.
+    Of train and validation, what no step reads gets none and its share goes to the others in proportion. RecipeError
+    when training has no train rows, or a merge without training no validation rows.
     """
     shares: Mapping[str, float] = {name: getattr(fractions, name) for name in SPLITS}
-    if trains and not shares["train"]:
-        raise RecipeError("steps train, but the fraction of train is 0", where="data.fractions.train")
-    kept = {name: share for name, share in shares.items() if share and (trains or name not in ("train", "validation"))}
+    needed = next(iter(sorted(reads)), None)
+    if needed and not shares[needed]:
+        raise RecipeError(f"a step reads {needed}, but its fraction is 0", where=f"data.fractions.{needed}")
+    kept = {name: share for name, share in shares.items() if share and (name in reads or name not in LEARNING)}
     whole = sum(kept.values())
     return {name: round(share / whole, 9) for name, share in kept.items()}
+
+
+def _read_by_steps(trains: bool, validates: bool) -> frozenset[str]:
+    """Of train and validation, those that a step reads: a merge measures itself on validation though nothing trains."""
+    return frozenset(LEARNING if trains else LEARNING[1:] if validates else ())
 
 
 def _limit_each(rows: Rows, parts: Parts, limit: int, seed: int) -> Parts:

@@ -41,21 +41,21 @@ def by_column(rows: Rows) -> dict[str, list[int]]:
 
 
 def complete(
-    rows: Rows, parts: Mapping[str, list[int]], fractions: Fractions, seed: int, trains: bool, warn: Warn
+    rows: Rows, parts: Mapping[str, list[int]], fractions: Fractions, seed: int, reads: frozenset[str], warn: Warn
 ) -> dict[str, list[int]]:
     """Stated splits with the missing ones carved, in whole groups, out of train or validation (the larger).
 
-    Carved shares are those of data.fractions, relative to the donor's own. Validation is carved only when something
-    trains. Nothing is ever taken from gate. RecipeError when gate, train or a donor is missing.
+    Carved shares are those of data.fractions, relative to the donor's own. Validation is carved only when a
+    step reads it. Nothing is ever taken from gate. RecipeError when gate, train or a donor is missing.
     """
     parts = {name: places for name, places in parts.items() if places}
     if "gate" not in parts:
         raise RecipeError("no row is in the gate split", where="data.split", hint="call it gate or test")
-    if trains and "train" not in parts:
+    if "train" in reads and "train" not in parts:
         raise RecipeError(
             "steps train, but no row is in the train split", where="data.split", hint="or leave steps empty"
         )
-    needed = ["calibration", "search", *(["validation"] if trains else [])]
+    needed = ["calibration", "search", *(["validation"] if "validation" in reads else [])]
     missing = [name for name in needed if name not in parts]
     if not missing:
         return _in_order(parts)

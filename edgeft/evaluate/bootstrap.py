@@ -125,19 +125,19 @@ def _draw_sums(sums: Floats, draws: int, seed: int) -> Floats:
 
 def _bca(estimate: float, replicates: Floats, jackknife: Floats, alpha: float) -> tuple[float, float]:
     import numpy as np
-    from scipy.stats import norm
+    from scipy.special import ndtr, ndtri
 
     replicates, jackknife = replicates[np.isfinite(replicates)], jackknife[np.isfinite(jackknife)]
     if not len(replicates):
         return float("nan"), float("nan")
     count = len(replicates)
     below = float((replicates < estimate).sum() + 0.5 * (replicates == estimate).sum()) / count
-    bias = norm.ppf(min(max(below, 1 / (count + 1)), count / (count + 1)))
+    bias = ndtri(min(max(below, 1 / (count + 1)), count / (count + 1)))
     skew = acceleration(jackknife)
     levels = []
     for level in (alpha, 1 - alpha):
-        z = bias + norm.ppf(level)
-        levels.append(float(norm.cdf(bias + z / max(1e-9, 1 - skew * z))))
+        z = bias + ndtri(level)
+        levels.append(float(ndtr(bias + z / max(1e-9, 1 - skew * z))))
     low, high = np.quantile(replicates, levels)
     return float(low), float(high)
 

@@ -126,11 +126,10 @@ def needed_at_best(gate: Gate, units_n: int) -> int | None:
 
 
 def overall(verdicts: Iterable[Verdict]) -> tuple[Status, Exit]:
-    """The worst of what blocks, and its exit code; `warn` gates stop nothing; no verdict at all is inconclusive."""
-    known = list(verdicts)
+    """The worst of what blocks, and its exit code; `warn` gates stop nothing. Where nothing blocks: inconclusive."""
     codes = {"PASS": Exit.OK, "FAIL": Exit.GATE_FAILED, "INCONCLUSIVE": Exit.INCONCLUSIVE}
-    blocking = [codes[verdict.status] for verdict in known if verdict.severity != "warn"]
-    code = worst(*blocking) if known else Exit.INCONCLUSIVE
+    blocking = [codes[verdict.status] for verdict in verdicts if verdict.severity != "warn"]
+    code = worst(*blocking) if blocking else Exit.INCONCLUSIVE
     names: dict[Exit, Status] = {Exit.OK: "PASS", Exit.GATE_FAILED: "FAIL", Exit.INCONCLUSIVE: "INCONCLUSIVE"}
     return names[code], code
 

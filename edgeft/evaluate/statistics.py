@@ -39,10 +39,10 @@ def clopper_pearson(hits: float, n: float, alpha: float) -> tuple[float, float]:
 
     hits and n may be fractional (an effective sample size); then the beta quantiles interpolate.
     """
-    from scipy.stats import beta
+    from scipy.special import betaincinv  # what scipy.stats.beta.ppf calls; scipy.stats takes 0.4 s to import
 
-    low = 0.0 if hits <= 0 else float(beta.ppf(alpha, hits, n - hits + 1))
-    high = 1.0 if hits >= n else float(beta.ppf(1 - alpha, hits + 1, n - hits))
+    low = 0.0 if hits <= 0 else float(betaincinv(hits, n - hits + 1, alpha))
+    high = 1.0 if hits >= n else float(betaincinv(hits + 1, n - hits, 1 - alpha))
     return low, high
 
 
@@ -86,14 +86,14 @@ def effective_size(hits: NDArray[np.bool_], units: NDArray[Any], alpha: float) -
     Korn & Graubard 1998, Survey Methodology 24, with the t adjustment for m units; quantiles at 1 - alpha.
     """
     import numpy as np
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     n, count = len(hits), len(np.unique(units))
     if count == n:
         return float(n)
     if count == 1:
         return 1.0
-    adjustment = float(t.ppf(1 - alpha, n - 1) / t.ppf(1 - alpha, count - 1)) ** 2
+    adjustment = float(stdtrit(n - 1, 1 - alpha) / stdtrit(count - 1, 1 - alpha)) ** 2
     return max(1.0, min(float(n), n / design_effect(hits, units) * adjustment))
 
 
@@ -138,11 +138,11 @@ def bound_loss(lost: NDArray[np.bool_], gained: NDArray[np.bool_], units: NDArra
 def mcnemar_exact(lost: int, gained: int) -> float:
     """Two-sided p-value of the exact conditional McNemar test (McNemar 1947, Psychometrika 12). For information:
     a large p is no evidence of equality and never a reason to pass."""
-    from scipy.stats import binom
+    from scipy.special import bdtr
 
     if lost + gained == 0:
         return 1.0
-    return min(1.0, 2 * float(binom.cdf(min(lost, gained), lost + gained, 0.5)))
+    return min(1.0, 2 * float(bdtr(min(lost, gained), lost + gained, 0.5)))
 
 
 def _rate_method(units: int, n: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from edgeft import plugins
 from edgeft.artifact import Artifact
 from edgeft.canonical import Facts
+from edgeft.device.protocol import ArtefactRefused
 from edgeft.errors import StepError
 from edgeft.stage import Context
 
@@ -67,6 +68,16 @@ def read_cases(ctx: Context, split: str, cases: int | None) -> Any:
     from edgeft.data.table import read_split
 
     return thin(read_split(ctx.splits[split].path), cases)
+
+
+def refuse_broken(outputs: Mapping[str, Any]) -> None:
+    """ArtefactRefused where an answer is not a finite number: such a candidate is out, the others go on."""
+    import numpy as np
+
+    for name, array in outputs.items():
+        broken = int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).sum())
+        if broken:
+            raise ArtefactRefused(f"{name} of {broken} of {len(array)} cases are NaN or infinite")
 
 
 def write_outputs(outputs: Mapping[str, Any], rows: Any, out: Path, ctx: Context) -> Facts:

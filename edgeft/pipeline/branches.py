@@ -12,10 +12,10 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import Facts, canonical_json
 from edgeft.device.profile import Device
 from edgeft.exporter import Exporter, Variant
-from edgeft.pipeline.answers import logits_of, prepared_of, read_cases, write_outputs
+from edgeft.pipeline.answers import logits_of, prepared_of, read_cases, refuse_broken, write_outputs
 from edgeft.pipeline.estimates import protocol_time, quarter_model, whole_model
 from edgeft.pipeline.spec import Spec
-from edgeft.pipeline.trunk import Ref, Trunk, split_refs
+from edgeft.pipeline.trunk import FEED_TOOLS, Ref, Trunk, split_refs
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.recipe.schema import Recipe, Target
 from edgeft.stage import Context
@@ -125,7 +125,7 @@ def parity_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
         needs=needs,
         given=given,
         reads=("search",),
-        tools=("torch", "transformers", candidate.exporter.runtime),
+        tools=(*FEED_TOOLS, "torch", "transformers", candidate.exporter.runtime),
         host="numeric",
     )
 
@@ -153,7 +153,7 @@ def compress_spec(candidate: Candidate, recipe: Recipe) -> Spec:
         run=run,
         config={"variant": variant.to_json()},
         needs=needs,
-        tools=exporter.tools,
+        tools=(*FEED_TOOLS, *exporter.tools) if variant.needs_calibration else exporter.tools,
         reads=("calibration",) if variant.needs_calibration else (),
         host="numeric" if variant.needs_calibration else "any",
         estimate=quarter_model,
@@ -179,6 +179,8 @@ def outputs_spec(candidate: Candidate, recipe: Recipe, split: str, cases: int | 
             batch=recipe.serve.batch,
             on_progress=lambda done, total: ctx.progress(done, total, "case"),
         )
+        if split == "search":
+            refuse_broken(outputs)
         return write_outputs(outputs, rows, out, ctx)
 
     step = f"gate/{candidate.id}" if split == "gate" else f"{candidate.id}/outputs"
@@ -192,7 +194,7 @@ def outputs_spec(candidate: Candidate, recipe: Recipe, split: str, cases: int | 
         config={"cases": cases, "device": device_key(device), "batch": recipe.serve.batch, "task": recipe.model.task},
         needs={"artifact": candidate.id, "prepared": "prepare"},
         reads=(split,),
-        tools=(exporter.runtime,),
+        tools=(*FEED_TOOLS, exporter.runtime),
         host="numeric",
     )
 
@@ -236,7 +238,7 @@ def latency_spec(candidate: Candidate, recipe: Recipe) -> Spec:
         config=config,
         needs={"artifact": candidate.id, "prepared": "prepare"},
         reads=("search",),
-        tools=(exporter.runtime,),
+        tools=(*FEED_TOOLS, exporter.runtime),
         host="measuring",
         estimate=protocol_time(recipe.measure.protocol),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeft import plugins
-from edgeft.errors import EdgeftError, Exit, RecipeError
+from edgeft.errors import EdgeftError, Exit, RecipeError, worst
 from edgeft.pipeline import lock, preflight
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.gatekeeping import Judgement, judge
@@ -20,6 +20,11 @@ from edgeft.pipeline.trial import Trial, score_outputs, try_candidates
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.store import Store
 from edgeft.task import Score, Task
+
+_SENDING = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
+"""Audit events with (socket, address)."""
+_ASKING = frozenset({"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"})
+"""Audit events of name look-ups, the name or address first."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Build:
     plan: Plan
     executor: Executor
     options: Options
+    locked: lock.Locked | None = None
     source: Score | None = None
     trials: dict[str, list[Trial]] = field(default_factory=dict)
     chosen: dict[str, Trial] = field(default_factory=dict)
@@ -65,8 +71,10 @@ def prepare_build(loaded: LoadedRecipe, store: Store, options: Options, events: 
     task: Task = plugins.load("tasks", loaded.recipe.model.task)()
     devices = preflight.load_devices(loaded)
     preflight.check_recipe(loaded, devices, task)
+    preflight.check_out(options.out / loaded.recipe.name)
     inputs = resolve_inputs(loaded, store, offline=options.offline)
     plan = make_plan(loaded, inputs, store, devices)
+    locked = lock.read(options.out / loaded.recipe.name / lock.FILE, plan) if options.locked else None
     if options.to is not None and options.to not in step_names(plan.specs):
         raise RecipeError(
             f"no step is called '{options.to}'", where="--to", hint=f"steps: {', '.join(step_names(plan.specs))}"
@@ -78,7 +86,7 @@ def prepare_build(loaded: LoadedRecipe, store: Store, options: Options, events: 
     executor = Executor(
         store, loaded.recipe.name, loaded.recipe.seed, task, events, threads(), options.offline, options.remeasure, pins
     )
-    return Build(loaded, plan, executor, options)
+    return Build(loaded, plan, executor, options, locked)
 
 
 def run_build(build: Build) -> Build:
@@ -87,7 +95,7 @@ def run_build(build: Build) -> Build:
         _flow(build)
     except EdgeftError as error:
         build.error = error
-        build.failed_step = next((row.id for row in build.executor.rows.values() if row.state == "failed"), "")
+        build.failed_step = build.executor.current
     except KeyboardInterrupt:
         build.interrupted = True
     return build
@@ -105,14 +113,13 @@ def _flow(build: Build) -> None:
             return
     outputs = executor.perform(plan.source)
     build.source = score_outputs(executor, outputs, "search", recipe.measure.search_cases)
-    locked = lock.read(build.folder / lock.FILE, plan) if options.locked else None
-    if locked is not None:
-        plan.candidates[:] = lock.restrict(plan.candidates, locked)
+    if build.locked is not None:
+        plan.candidates[:] = lock.restrict(plan.candidates, build.locked)
     build.trials = try_candidates(plan, executor, build.source)
-    if locked is None:
+    if build.locked is None:
         _choose(build)
     else:
-        build.chosen = lock.apply(build.trials, locked)
+        build.chosen = lock.apply(build.trials, build.locked)
         build.reasons = dict.fromkeys(build.chosen, "pinned by choice.lock")
     if options.to == "search":
         build.stopped = True
@@ -148,14 +155,19 @@ def go_offline() -> None:
     os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"})
 
     def refuse(event: str, args: tuple[object, ...]) -> None:
-        if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname"):
-            address = args[1] if event == "socket.connect" and len(args) > 1 else args[0]
-            if not isinstance(address, (str, bytes)) or event != "socket.connect":
-                raise EdgeftError(
-                    f"a library tried to reach {address} although the build is offline",
-                    where="--offline",
-                    hint="gather what is missing where there is internet: edgeft fetch RECIPE --into DIR",
-                )
+        if event in _SENDING:
+            address = args[1]
+            if address is None or isinstance(address, (str, bytes)):
+                return  # a connected socket, or a local one (AF_UNIX): its address is a path
+        elif event in _ASKING:
+            address = args[0]
+        else:
+            return
+        raise EdgeftError(
+            f"a library tried to reach {address!r} although the build is offline",
+            where="--offline",
+            hint="gather what is missing where there is internet: edgeft fetch RECIPE --into DIR",
+        )
 
     sys.addaudithook(refuse)
 
@@ -172,5 +184,7 @@ def outcome(build: Build) -> tuple[str, Exit]:
         return "stopped", Exit.OK
     if set(build.chosen) != set(build.trials):
         return "failed", Exit.GATE_FAILED
-    status, code = overall([verdict for row in build.judgement.verdicts.values() for verdict in row])
-    return {"PASS": "passed", "FAIL": "failed", "INCONCLUSIVE": "inconclusive"}[status], code
+    # Each target by itself: one without a verdict is inconclusive, whatever the others say.
+    codes = [overall(build.judgement.verdicts.get(device, []))[1] for device in build.plan.devices]
+    code = worst(*codes) if codes else Exit.INCONCLUSIVE
+    return {Exit.OK: "passed", Exit.GATE_FAILED: "failed", Exit.INCONCLUSIVE: "inconclusive"}[code], code

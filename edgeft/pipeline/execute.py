@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgeft.artifact import Artifact
 from edgeft.canonical import Facts
@@ -22,6 +22,8 @@ from edgeft.stage import Context, Split
 from edgeft.store import CorruptObject, StepResult, Store, explain_change, step_key
 from edgeft.task import Task
 
+EVIDENCE = ("outputs", "record")
+"""Kinds of what a step found out on this machine, as against what it made."""
 _DISK_FULL = frozenset(code for name in ("ENOSPC", "EDQUOT") if (code := getattr(errno, name, None)) is not None)
 
 
@@ -29,7 +31,9 @@ _DISK_FULL = frozenset(code for name in ("ENOSPC", "EDQUOT") if (code := getattr
 class Executor:
     """Runs the specs of one build. `done` holds what each id gave; `rows` is the report's step table.
 
-    pins: step id -> key of an imported result (`--from`), accepted when only tools or host differ.
+    pins: step id -> key of an imported result (`--from`), accepted when only tools or host differ. Evidence (answers,
+    parity, latency) is never accepted: it is of the machine it was taken on, and this build's verdicts are of this one.
+    current: the step being looked for or run; empty between steps.
     remeasure: run measuring steps even when a record exists.
     """
 
@@ -47,20 +51,22 @@ class Executor:
     keys: dict[str, str] = field(default_factory=dict)
     dataset: Artifact | None = None
     prepared: Artifact | None = None
+    current: str = ""
 
     def perform(self, spec: Spec) -> Artifact:
         """The spec's artefact, from the store or freshly made. Raises EdgeftError; nothing partial is kept."""
+        self.current = spec.id
         inputs = self.inputs_of(spec)
-        content = material(spec, inputs, self.dataset.facts if self.dataset else None)
-        key = step_key(content)
+        key, content = self.address(spec)
         self.keys[spec.id] = key
-        found = self._find(spec, key, content)
+        found = self.find(spec, key, content)
         if found is None:
             with self.store.claim(key, on_wait=lambda text: self.events.note(spec.id, text)) as claim:
-                found = self._find(spec, key, content)
+                found = self.find(spec, key, content)
                 if found is None:
                     return self._run(spec, inputs, key, content, claim.scratch)
-        self.store.remember_latest(self.recipe, spec.id, key, content)
+        self.keys[spec.id] = found.key
+        self.store.remember_latest(self.recipe, spec.id, found.key, content)
         self.rows[spec.id] = StepRow(
             id=spec.id,
             title=spec.title,
@@ -78,12 +84,18 @@ class Executor:
         """Role -> artefact; every needed step must be done already."""
         return {**spec.given, **{role: self.done[name] for role, name in spec.needs.items()}}
 
-    def _find(self, spec: Spec, key: str, content: Mapping[str, Any]) -> StepResult | None:
+    def address(self, spec: Spec) -> tuple[str, dict[str, Any]]:
+        """(key, what the key is the digest of) of a step whose needs are done."""
+        content = material(spec, self.inputs_of(spec), self.dataset.facts if self.dataset else None)
+        return step_key(content), content
+
+    def find(self, spec: Spec, key: str, content: Mapping[str, Any]) -> StepResult | None:
+        """A finished result that may stand for this step; a damaged one is told of, set aside and does not count."""
         if self.remeasure and spec.host == "measuring":
             return None
         try:
             found = self.store.find(key)
-            if found is None and spec.id in self.pins:
+            if found is None and spec.id in self.pins and spec.makes not in EVIDENCE:
                 found = self._pinned(self.pins[spec.id], content)
         except CorruptObject as error:
             self.events.warn(spec.id, f"{error.what}; it is set aside and the step runs again")
@@ -183,9 +195,18 @@ class Executor:
             on_warning=warn,
         )
 
+    def leave_out(self, why: str, state: Literal["skipped", "failed"] = "skipped") -> None:
+        """The current step belongs to a candidate that is out; the build goes on without it."""
+        row = self.rows.get(self.current)
+        if row is not None:
+            row.state, row.why = state, why
+            self.events.note(self.current, why)
+        self.current = ""
+
     def keep(self, spec: Spec, artifact: Artifact) -> Artifact:
         """Remember what a step gave; later steps find data and preprocessing there."""
         self.done[spec.id] = artifact
+        self.current = ""
         if spec.id == "data":
             self.dataset = artifact
         elif spec.id == "prepare":

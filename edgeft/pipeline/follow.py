@@ -14,8 +14,7 @@ from edgeft.errors import StepError
 from edgeft.pipeline.build import Build
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.noise import to_log
-from edgeft.pipeline.spec import Spec, material
-from edgeft.store import step_key
+from edgeft.pipeline.spec import Spec
 
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 24 * 3600.0
@@ -25,15 +24,22 @@ PATIENCE_SECONDS = 24 * 3600.0
 def rank() -> int:
     """This process's number in a multi-process run, as accelerate and torchrun announce it; 0 when alone."""
     value = os.environ.get("RANK", "0")
-    return int(value) if value.isdigit() else 0
+    alone = os.environ.get("WORLD_SIZE", "1") in ("", "0", "1")
+    return int(value) if value.isdigit() and not alone else 0
 
 
 def follow(build: Build) -> None:
     """Take part in every step that trains, then return: the rest of the build is rank 0's. Raises StepError."""
-    specs = build.plan.trunk.specs
+    specs = _until(build.plan.trunk.specs, build.options.to)
     last = max((index for index, spec in enumerate(specs) if trains(spec)), default=-1)
     for spec in specs[: last + 1]:
         _await(build.executor, spec, join=trains(spec))
+
+
+def _until(specs: list[Spec], to: str | None) -> list[Spec]:
+    """The trunk as far as rank 0 goes: it stops after the step that `--to` names."""
+    ids = [spec.id for spec in specs]
+    return specs[: ids.index(to) + 1] if to in ids else specs
 
 
 def trains(spec: Spec) -> bool:
@@ -43,12 +49,11 @@ def trains(spec: Spec) -> bool:
 
 def _await(executor: Executor, spec: Spec, *, join: bool) -> None:
     """Keep the result of a step once rank 0 has committed it, after training along where that is asked for."""
-    content = material(spec, executor.inputs_of(spec), executor.dataset.facts if executor.dataset else None)
-    key = step_key(content)
-    if join and executor.store.find(key) is None:
+    key, content = executor.address(spec)
+    if join and executor.find(spec, key, content) is None:
         _train_along(executor, spec, key)
     until = time.monotonic() + PATIENCE_SECONDS
-    while (found := executor.store.find(key)) is None:
+    while (found := executor.find(spec, key, content)) is None:
         if time.monotonic() > until:
             raise StepError(f"rank 0 has not finished {spec.id}", where=f"rank {rank()}", hint="see the log of rank 0")
         time.sleep(POLL_SECONDS)

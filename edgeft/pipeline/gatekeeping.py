@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from edgeft.data.table import column_array
 from edgeft.evaluate.custom import CustomValues
 from edgeft.evaluate.flips import flips
 from edgeft.evaluate.gates import decide_data_gate, decide_resource_gate
@@ -15,11 +16,10 @@ from edgeft.pipeline.arrays import load_arrays
 from edgeft.pipeline.branches import outputs_spec
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.plan import Plan
-from edgeft.pipeline.spec import Spec, material
+from edgeft.pipeline.spec import Spec
 from edgeft.pipeline.trial import Trial, score_outputs, split_rows
 from edgeft.pipeline.trunk import source_spec
 from edgeft.record import GateSetRow, OpeningRow
-from edgeft.store import step_key
 from edgeft.task import Score
 
 
@@ -80,7 +80,7 @@ def _open(
     result.opening = _count_opening(plan, executor, chosen, [source_step, *specs.values()])
     source = score_outputs(executor, executor.perform(source_step), "gate", None)
     rows = split_rows(executor, "gate")
-    units = rows.column("unit").to_numpy(zero_copy_only=False)
+    units = column_array(rows, "unit")
     for device, spec in specs.items():
         outputs = executor.perform(spec)
         score = score_outputs(executor, outputs, "gate", None)
@@ -103,7 +103,7 @@ def _decide(
     if gate.metric not in executor.task.metrics:
         answers = [load_arrays(executor.done[step].path / "outputs.npz")["logits"] for step in (spec.id, "source/gate")]
         custom = _custom_values(gate, answers[0], answers[1], rows)
-    truth = rows.column("label").to_numpy()
+    truth = column_array(rows, "label")
     return decide_data_gate(gate, device, score, source, units, truth=truth, custom=custom)
 
 
@@ -114,7 +114,7 @@ def _custom_values(gate: Gate, ours: Any, theirs: Any, rows: Any) -> CustomValue
     from edgeft.tasks.custom_metric import load_metric
 
     metric: Callable[..., Any] = load_metric(gate.metric)
-    labels = rows.column("label").to_numpy()
+    labels = column_array(rows, "label")
 
     def on(logits: Any) -> Any:
         whole = metric(logits, labels, rows)
@@ -130,8 +130,7 @@ def _count_opening(plan: Plan, executor: Executor, chosen: Mapping[str, Trial], 
     dataset = executor.dataset
     if dataset is None:
         raise ValueError("the data step has not run")
-    keys = [step_key(material(spec, executor.inputs_of(spec), dataset.facts)) for spec in specs]
-    if all(executor.store.find(key) is not None for key in keys):
+    if all(executor.find(spec, *executor.address(spec)) is not None for spec in specs):
         return None
     digest = dataset.facts["splits"]["gate"]["digest"]
     targets = {device: trial.candidate.name for device, trial in chosen.items()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import subprocess
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -63,12 +65,29 @@ def gpu_names() -> tuple[str, ...]:
         except OSError:
             continue
         names += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
-    return tuple(names)
+    return tuple(names) or _asked_gpu_names()
+
+
+def _asked_gpu_names() -> tuple[str, ...]:
+    """What nvidia-smi lists, where the driver has no /proc folder (Windows, WSL, Jetson); empty without that tool."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    command = [tool, "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    lines = answer.stdout.splitlines() if answer.returncode == 0 else []
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def numeric_host() -> dict[str, object]:
     """The host part of a numeric step's key: same seed and code on another instruction set gives other weights."""
+    # The driver lists every GPU; which of them this process may use decides how many train and on which.
+    visible = {"visible": os.environ.get("CUDA_VISIBLE_DEVICES")} if gpu_names() else {}
     return {
+        **visible,
         "machine": platform.machine(),
         "flags": list(cpu_flags()),
         "cap": os.environ.get("ATEN_CPU_CAPABILITY", ""),

@@ -12,6 +12,7 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import digest_json
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.store import Store
+from edgeft.usercode import code_digest
 
 MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "surgery.json")
 TOKENIZER_FILES = (
@@ -86,10 +87,9 @@ def _folder(loaded: LoadedRecipe, *, offline: bool, download: bool) -> tuple[Pat
 
     patterns = sorted({*MODEL_FILES, *TOKENIZER_FILES})
     try:
-        return Path(snapshot_download(name, revision=model.revision, allow_patterns=patterns, local_files_only=True)), {
-            "name": name,
-            "revision": model.revision or "newest on this machine",
-        }
+        return _snapshot(
+            name, snapshot_download(name, revision=model.revision, allow_patterns=patterns, local_files_only=True)
+        )
     except HFValidationError:
         raise loaded.error(
             ("model", "path"),
@@ -107,16 +107,18 @@ def _folder(loaded: LoadedRecipe, *, offline: bool, download: bool) -> tuple[Pat
     if not download:
         raise NeedsDownload(name)
     try:
-        return Path(snapshot_download(name, revision=model.revision, allow_patterns=patterns)), {
-            "name": name,
-            "revision": model.revision or "newest",
-        }
+        return _snapshot(name, snapshot_download(name, revision=model.revision, allow_patterns=patterns))
     except Exception as error:
         raise loaded.error(
             ("model", "path"),
             f"'{name}' could not be fetched from the hub: {str(error).splitlines()[0]}",
             "check the id and the network, or give a local folder",
         ) from error
+
+
+def _snapshot(name: str, folder: str) -> tuple[Path, dict[str, Any]]:
+    """A hub model's folder in the hub cache, which is called by its commit: that is what the report must name."""
+    return Path(folder), {"name": name, "revision": Path(folder).name}
 
 
 def _transformers_artifact(loaded: LoadedRecipe, store: Store, folder: Path) -> Artifact:
@@ -201,7 +203,7 @@ def _code_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
         raise loaded.error(
             ("model", "code"), "a model given as code needs a tokenizer", "add `tokenizer: FOLDER` to model"
         )
-    digest = digest_json([store.file_digest(Path(file)), function, store.file_digest(weights)])
+    digest = digest_json([code_digest(model.code or "", store.file_digest, "model.code"), store.file_digest(weights)])
     facts = {"form": "code", "code": f"{file}:{function}", "weights": str(weights)}
     about = {"name": f"{Path(file).name}:{function}", "form": "code", "bytes": weights.stat().st_size}
     return Inputs(

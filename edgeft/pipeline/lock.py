@@ -15,6 +15,8 @@ from edgeft.pipeline.trial import Trial
 
 FILE = "choice.lock"
 VERSION = 1
+Locked = Mapping[str, Mapping[str, str]]
+"""Target -> {candidate, digest}."""
 
 
 def render(recipe: str, chosen: Mapping[str, Trial]) -> bytes:
@@ -23,7 +25,7 @@ def render(recipe: str, chosen: Mapping[str, Trial]) -> bytes:
     return canonical_json({"version": VERSION, "recipe": recipe, "targets": targets}, indent=1)
 
 
-def read(path: Path, plan: Plan) -> dict[str, dict[str, str]]:
+def read(path: Path, plan: Plan) -> Locked:
     """Target -> {candidate, digest}. RecipeError when it is missing, malformed or of other targets."""
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -63,7 +65,7 @@ def read(path: Path, plan: Plan) -> dict[str, dict[str, str]]:
     return targets
 
 
-def restrict(candidates: list[Candidate], locked: Mapping[str, Mapping[str, str]]) -> list[Candidate]:
+def restrict(candidates: list[Candidate], locked: Locked) -> list[Candidate]:
     """Only the locked candidates and the float exports they are made from."""
     kept = []
     for candidate in candidates:
@@ -73,7 +75,7 @@ def restrict(candidates: list[Candidate], locked: Mapping[str, Mapping[str, str]
     return kept
 
 
-def apply(trials: Mapping[str, list[Trial]], locked: Mapping[str, Mapping[str, str]]) -> dict[str, Trial]:
+def apply(trials: Mapping[str, list[Trial]], locked: Locked) -> dict[str, Trial]:
     """The locked trials, or StepError where the bytes are not those that were locked."""
     chosen = {}
     for device, rows in trials.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -14,7 +14,9 @@ from typing import TextIO
 def to_log(path: Path) -> Iterator[TextIO]:
     """Send file descriptors 1 and 2 to `path` (appended) inside the block; yields the log for our own lines.
 
-    Only the descriptors are redirected: a terminal that holds its own duplicate keeps writing to the screen.
+    Only the descriptors are redirected: a terminal that holds its own duplicate keeps writing to the screen, and what
+    keeps a reference to sys.stderr (a library's log handler) goes on working afterwards. Streams that do not write to
+    these descriptors, as under a test runner, are replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
@@ -25,14 +27,24 @@ def to_log(path: Path) -> Iterator[TextIO]:
         try:
             for number, _ in saved:
                 os.dup2(log.fileno(), number)
-            sys.stdout = sys.stderr = log
+            if not all(_writes_to(stream, number) for number, stream in zip((1, 2), streams, strict=True)):
+                sys.stdout = sys.stderr = log
             yield log
         finally:
-            log.flush()
+            for stream in (sys.stdout, sys.stderr, log):
+                with suppress(OSError, ValueError):  # closed by what ran inside, or the disk is full
+                    stream.flush()
             sys.stdout, sys.stderr = streams
             for number, copy in saved:
                 os.dup2(copy, number)
                 os.close(copy)
+
+
+def _writes_to(stream: TextIO, number: int) -> bool:
+    try:
+        return stream.fileno() == number
+    except (OSError, ValueError):
+        return False
 
 
 def own_stream(number: int) -> TextIO:

@@ -130,6 +130,16 @@ def plan_rows(plan: Plan, store: Store) -> list[PlanRow]:
     return [reader.row(spec) for spec in plan.specs]
 
 
+def known_dataset(plan: Plan, store: Store) -> Facts | None:
+    """Facts of the data where that step is cached, so that a plan can refuse what the build would."""
+    content = material(plan.trunk.specs[0], {}, None)
+    try:
+        found = store.find(step_key(content))
+    except CorruptObject:
+        return None
+    return found.facts if found else None
+
+
 def step_names(specs: Sequence[Spec]) -> list[str]:
     """Names `--to` accepts: the trunk's steps, then `search` (all candidates measured, gate set sealed)."""
     return [*[spec.id for spec in specs if "/" not in spec.id], "search"]

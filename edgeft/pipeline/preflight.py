@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any
+from pathlib import Path
 
 from edgeft import plugins
 from edgeft.canonical import Facts
 from edgeft.device.profile import Device, load_device
-from edgeft.errors import EdgeftError, StoreError
+from edgeft.errors import EdgeftError, RecipeError, StoreError
+from edgeft.evaluate.statistics import NEEDED_CAP
 from edgeft.gate import LATENCY_METRICS, RESOURCE_METRICS
 from edgeft.pipeline.host import gpu_names
 from edgeft.pipeline.plan import PlanRow
@@ -19,6 +21,8 @@ from edgeft.store import Store
 from edgeft.task import Task
 
 DISK_RESERVE_MB = 500.0
+MARKER = "record.json"
+"""The file by which an outcome's folder is known as one."""
 
 
 def load_devices(loaded: LoadedRecipe) -> dict[str, Device]:
@@ -52,6 +56,21 @@ def check_recipe(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task
             )
 
 
+def check_out(folder: Path) -> None:
+    """The outcome's folder must be new, empty or an earlier outcome, and its place writable: never replace a thesis."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise StoreError(f"{folder} is no folder", where="--out", hint="name another folder with --out")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+        raise StoreError(
+            f"{folder} exists and is not a build's outcome",
+            where="--out",
+            hint="name another folder with --out, or empty it",
+        )
+    place = existing(folder.absolute().parent)
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise StoreError(f"nothing can be written in {place}", where="--out", hint="name another folder with --out")
+
+
 def _check_targets(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:
     for index, (target, device) in enumerate(zip(loaded.recipe.targets, devices.values(), strict=True)):
         if device.how == "emulated" and target.optimise == "latency":
@@ -77,7 +96,10 @@ def _check_targets(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:
 
 
 def _check_gates(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task) -> None:
+    _check_every_target_is_gated(loaded, devices)
     for index, gate in enumerate(loaded.recipe.gates):
+        if gate.severity == "block":
+            _needed(loaded, index, NEEDED_CAP)
         if gate.device is not None and gate.device not in devices:
             raise loaded.error(
                 ("gates", index, "device"), f"no target is called '{gate.device}'", f"targets: {', '.join(devices)}"
@@ -111,13 +133,11 @@ def _check_gates(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task
 
 def check_gate_set(loaded: LoadedRecipe, dataset: Facts) -> None:
     """Each gate must be able to pass at this n even when nothing flips; the needed n is named otherwise."""
-    from edgeft.evaluate.gates import needed_at_best
-
     about = dataset["splits"]["gate"]
     for index, gate in enumerate(loaded.recipe.gates):
         if not gate.needs_gate_set or gate.severity == "warn":
             continue
-        needed = needed_at_best(gate, about["units"])
+        needed = _needed(loaded, index, about["units"])
         if needed is not None:
             unit = "cases" if dataset["unit"] == "row" else f"units ({dataset['unit']})"
             raise loaded.error(
@@ -127,10 +147,32 @@ def check_gate_set(loaded: LoadedRecipe, dataset: Facts) -> None:
             )
 
 
+def _needed(loaded: LoadedRecipe, index: int, units: int) -> int | None:
+    """`needed_at_best` of a gate; what no number of cases can show is an error at the gate's place in the recipe."""
+    from edgeft.evaluate.gates import needed_at_best
+
+    try:
+        return needed_at_best(loaded.recipe.gates[index], units)
+    except RecipeError as error:
+        raise loaded.error(("gates", index), error.what, error.hint) from error
+
+
+def _check_every_target_is_gated(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:
+    """What no gate can refuse would ship unseen."""
+    blocking = [gate for gate in loaded.recipe.gates if gate.severity == "block"]
+    for index, name in enumerate(devices):
+        if not any(gate.device in (None, name) for gate in blocking):
+            raise loaded.error(
+                ("targets", index),
+                f"no gate can stop what is made for {name}",
+                "add a gate without `device:`, or one for this target, that is not `severity: warn`",
+            )
+
+
 def check_disk(rows: Sequence[PlanRow], store: Store, where: str) -> None:
     """The store's disk must hold what the steps are estimated to write, with a reserve."""
     wanted = sum(row.disk_mb or 0.0 for row in rows if row.state != "cached") + DISK_RESERVE_MB
-    free = shutil.disk_usage(_existing(store)).free / 1e6
+    free = shutil.disk_usage(existing(store.root)).free / 1e6
     if free < wanted:
         raise StoreError(
             f"{free:,.0f} MB are free at the store, the build is estimated to need {wanted:,.0f} MB",
@@ -139,8 +181,8 @@ def check_disk(rows: Sequence[PlanRow], store: Store, where: str) -> None:
         )
 
 
-def _existing(store: Store) -> Any:
-    path = store.root
+def existing(path: Path) -> Path:
+    """The nearest folder above `path` that exists, or `path` itself."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return path

@@ -105,16 +105,18 @@ class Plain(Quiet):
         """The step and why it runs."""
         self.said = time.monotonic()
         self.marks.clear()
-        self.marks.append((self.said, 0.0))
         print(f"run     {step}: {title} ({why})", file=self.stream)
 
     def progress(self, event: Progress) -> None:
         """At most one line each ten seconds."""
         now = time.monotonic()
+        if not self.marks or event.done < self.marks[-1][1]:
+            self.marks.clear()
+            self.marks.append((now, event.done))  # a resumed step begins where it was, a second pass at nought
         if now - self.said < PLAIN_INTERVAL_S:
             return
         self.said = now
-        began, before = self.marks[0] if self.marks else (now, 0.0)
+        began, before = self.marks[0]
         self.marks.append((now, event.done))
         left = eta(event.done - before, event.total - before, now - began)
         parts = [amount(event), event.note, f"{left} left" if left else ""]
@@ -193,15 +195,18 @@ class Live:
 
     def started(self, step: str, title: str, why: str) -> None:
         """Show the step with an endless bar until it tells how far it is."""
+        from rich.markup import escape
+
         self._drop()
-        self.task = self.bar.add_task(f"[bold]{step}[/] {title}", total=None, amount="", note=why)
+        self.task = self.bar.add_task(f"[bold]{step}[/] {title}", total=None, amount="", note=escape(why))
 
     def progress(self, event: Progress) -> None:
         """Move the bar."""
+        from rich.markup import escape
+
         if self.task is not None:
-            self.bar.update(
-                self.task, completed=event.done, total=event.total or None, amount=amount(event), note=event.note
-            )
+            note, total = escape(event.note), event.total or None
+            self.bar.update(self.task, completed=event.done, total=total, amount=amount(event), note=note)
 
     def finished(self, step: str, title: str, seconds: float) -> None:
         """Leave a line behind."""
@@ -220,6 +225,9 @@ class Live:
 
     def note(self, step: str, text: str) -> None:
         """Show beside the bar."""
+        from rich.markup import escape
+
+        text = escape(text)
         if self.task is not None:
             self.bar.update(self.task, note=text)
         else:

@@ -51,8 +51,10 @@ def try_candidates(plan: Plan, executor: Executor, source: Score) -> dict[str, l
         except Unsupported as refusal:
             reason = f"{refusal.op}: {refusal.reason}" if refusal.op else refusal.reason
             trial.row = trial.row.model_copy(update={"status": "unsupported", "why": reason})
+            executor.leave_out(reason)
         except ArtefactRefused as refusal:
             trial.row = trial.row.model_copy(update={"status": "failed", "why": refusal.what})
+            executor.leave_out(refusal.what, state="failed")
         if candidate.variant is None and trial.row.status in ("unsupported", "failed"):
             refused[branch] = trial.row.why
     return trials
@@ -86,6 +88,11 @@ def _try(plan: Plan, executor: Executor, trial: Trial, source: Score) -> None:
             return
     else:
         trial.artifact = executor.perform(compress_spec(candidate, recipe))
+    most, size = candidate.device.max_artifact_mb, artifact_bytes(trial.artifact)
+    if most is not None and size / 1e6 > most:
+        why = f"{size / 1e6:.3g} MB do not fit {candidate.device.name}, which takes {most:g} MB"
+        trial.row = trial.row.model_copy(update={**changes, "status": "rejected", "why": why, "bytes": size})
+        return
     outputs = executor.perform(outputs_spec(candidate, recipe, "search", recipe.measure.search_cases))
     trial.score = score_outputs(executor, outputs, "search", recipe.measure.search_cases)
     if candidate.device.how == "measured":
@@ -117,6 +124,7 @@ def split_rows(executor: Executor, split: str, cases: int | None = None) -> Any:
 
 
 def _scored(trial: Trial, source: Score, executor: Executor, cases: int | None) -> dict[str, Any]:
+    from edgeft.data.table import column_array
     from edgeft.evaluate.flips import flips
     from edgeft.evaluate.statistics import bound_rate
 
@@ -124,7 +132,7 @@ def _scored(trial: Trial, source: Score, executor: Executor, cases: int | None) 
         return {}
     n = len(trial.score.correct)
     where, how = trial.candidate.device.name, trial.candidate.device.how
-    units = split_rows(executor, "search", cases).column("unit").to_numpy(zero_copy_only=False)
+    units = column_array(split_rows(executor, "search", cases), "unit")
     bound = bound_rate(trial.score.correct, units, SEARCH_ALPHA)
     spans = {"accuracy": ((bound.low, bound.high), f"search set, {bound.method}")}
     scores = []

@@ -19,6 +19,8 @@ from edgeft.store import Store
 Ref = str | Artifact
 """An earlier step's id, or an artefact that exists."""
 
+FEED_TOOLS = ("tokenizers",)
+"""Distributions that turn rows into feeds: another version may make other feeds of the same frozen files."""
 DATA_VERSION = 1
 PREPARE_VERSION = 1
 PREDICT_VERSION = 1
@@ -39,7 +41,8 @@ def plan_trunk(loaded: LoadedRecipe, inputs: Inputs, store: Store) -> Trunk:
     """Specs of everything up to the branches. RecipeError where a stage does not fit what comes before it."""
     recipe = loaded.recipe
     trains = any("train" in stage.reads for stage in recipe.steps)
-    specs = [data_spec(loaded, inputs, store, trains=trains), prepare_spec(loaded, inputs)]
+    validates = inputs.adapter is not None or any("validation" in stage.reads for stage in recipe.steps)
+    specs = [data_spec(loaded, inputs, store, trains=trains, validates=validates), prepare_spec(loaded, inputs)]
     walk = _Walk(loaded, inputs)
     for index, stage in enumerate(recipe.steps):
         walk.add(stage, ("steps", index))
@@ -129,14 +132,14 @@ def stage_spec(name: str, stage: Stage, refs: Mapping[str, Ref], seed: int, task
         needs=needs,
         given=given,
         reads=stage.reads,
-        tools=stage.tools,
+        tools=(*FEED_TOOLS, *stage.tools) if stage.reads else stage.tools,
         host="numeric" if stage.numeric else "any",
         seed=seed,
         estimate=stage.estimate,
     )
 
 
-def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: bool) -> Spec:
+def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: bool, validates: bool) -> Spec:
     """Read, check and divide the rows. The key holds content fingerprints, not paths."""
     recipe = loaded.recipe
     from edgeft.data.source import source_for
@@ -151,6 +154,7 @@ def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: boo
             out,
             model_labels=inputs.labels,
             trains=trains,
+            validates=validates,
             warn=ctx.warn,
             progress=ctx.progress,
         )
@@ -160,6 +164,7 @@ def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: boo
         "content": source_for(recipe.data).fingerprint(recipe.data, store.file_digest),
         "model_labels": list(inputs.labels) if inputs.labels else None,
         "trains": trains,
+        "validates": validates,
         "task": recipe.model.task,
     }
     return Spec(
@@ -218,7 +223,7 @@ def source_spec(loaded: LoadedRecipe, trunk: Trunk, split: str, cases: int | Non
         needs=needs,
         given=given,
         reads=(split,),
-        tools=("torch", "transformers", "peft", "bitsandbytes", "onnxruntime"),
+        tools=(*FEED_TOOLS, "torch", "transformers", "peft", "bitsandbytes", "onnxruntime"),
         host="numeric",
         seed=loaded.recipe.seed,
     )

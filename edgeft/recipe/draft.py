@@ -108,6 +108,10 @@ def _device(request: Request) -> str:
     return relative(Path(request.device), request.folder) if is_file else request.device
 
 
+SURE_PART = 0.85
+"""Groups differ in size and stay whole, so a split gets somewhat fewer of them than its share of the rows."""
+
+
 def _gate_set(look: Look, guesses: Guesses, *, trains: bool) -> tuple[float, float, str]:
     """(share of the rows, margin, a sentence): the tightest margin that the number of cases can show at all."""
     from edgeft.evaluate.gates import needed_at_best
@@ -116,15 +120,16 @@ def _gate_set(look: Look, guesses: Guesses, *, trains: bool) -> tuple[float, flo
     groups = look.columns[guesses.group.column] if guesses.group else None
     noun = "groups" if groups else "rows"
     units = len(set(groups)) if groups else look.rows
+    sure = SURE_PART if groups else 1.0
     shares = GATE_SHARES if trains else (TEST_SHARE,)
     if guesses.split:
         shares = (_stated_share(look.columns[guesses.split.column]) or GATE_SHARES[0],)
     for margin, share in [*((MARGINS[0], share) for share in shares), *((margin, shares[-1]) for margin in MARGINS)]:
-        cases = int(units * share)
+        cases = int(units * share * sure)
         if needed_at_best(Gate(metric="accuracy", no_worse_than="source", margin=margin), cases) is None:
-            note = f"the gate set has about {cases:,} {noun}"
+            note = f"the gate set has at least about {cases:,} {noun}"
             return share, margin, note if margin == MARGINS[0] else f"{note}: too few to show a smaller margin"
-    cases = int(units * shares[-1])
+    cases = int(units * shares[-1] * sure)
     return shares[-1], MARGINS[-1], f"about {cases:,} {noun} in the gate set: too few for any useful margin; add data"
 
 

@@ -8,6 +8,9 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
+# Before the import of onnxruntime: its wheels from 1.29 on report loaded models over the network unless told not to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 NAME = "onnxruntime"
 DISTRIBUTIONS = ("onnxruntime",)
 

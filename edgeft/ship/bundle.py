@@ -97,6 +97,12 @@ def open_bundle(folder: Path) -> Bundle:
             raise BundleError("the manifest is too large to be one", where=str(path))
         manifest = json.loads(path.read_text(encoding="utf-8"))
         files = {str(name): (str(row["sha256"]), int(row["bytes"])) for name, row in manifest["files"].items()}
+        if manifest["format"] != FORMAT:
+            raise BundleError(f"format {manifest['format']!r}; this edgeft reads {FORMAT}", where=str(path))
+        if missing := sorted({"task", "runtime", "threads", "labels", "inputs", "outputs"} - set(manifest)):
+            raise KeyError(missing[0])
+        if manifest["model"] not in files:
+            raise ValueError("the model is none of the files whose hashes are stated")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(
             "this is not a bundle's manifest", where=str(path), hint="give a folder that `edgeft build` wrote"

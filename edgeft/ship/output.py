@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeft.errors import StoreError
-from edgeft.pipeline import lock
+from edgeft.pipeline import lock, preflight
 from edgeft.pipeline.build import Build
 from edgeft.record import RunRecord, TargetRow
 from edgeft.ship.bundle import write_bundle
-
-MARKER = "record.json"
 
 
 @dataclass(frozen=True)
@@ -36,16 +34,16 @@ def write_outcome(
     Artefacts go to targets/ only when every gate of every target passed, to rejected/ otherwise.
     """
     folder = build.folder
-    _refuse_foreign(folder)
+    preflight.check_out(folder)
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         fresh.mkdir(parents=True)
         record = _artefacts(build, record, fresh, render.card)
         (fresh / "report.html").write_text(render.html(record), encoding="utf-8")
-        (fresh / MARKER).write_bytes(render.json(record))
+        (fresh / preflight.MARKER).write_bytes(render.json(record))
         (fresh / "recipe.resolved.yaml").write_text(build.loaded.resolved_yaml, encoding="utf-8")
-        if build.chosen and not build.stopped:
+        if build.chosen and set(build.chosen) == set(build.trials) and not build.stopped:
             (fresh / lock.FILE).write_bytes(lock.render(record.name, build.chosen))
         elif (folder / lock.FILE).is_file():
             shutil.copy2(folder / lock.FILE, fresh / lock.FILE)
@@ -89,19 +87,16 @@ def _artefacts(
     return record.model_copy(update={"targets": targets})
 
 
-def _refuse_foreign(folder: Path) -> None:
-    """Never replace a folder that edgeft did not write."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).is_file():
-        raise StoreError(
-            f"{folder} exists and is not a build's outcome",
-            where="--out",
-            hint="name another folder with --out, or empty it",
-        )
-
-
 def _swap(fresh: Path, folder: Path) -> None:
+    """Put the new folder in the old one's place; interrupted between the two renames, the old one comes back."""
     old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

@@ -33,8 +33,7 @@ def export(store: Store, steps: Mapping[str, str], folder: Path, lineage: Mappin
     folder = folder.absolute()
     draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     with guard(folder):
-        if folder.exists() and not _is_export(folder):
-            raise StoreError("is not empty and not an earlier export", where=str(folder), hint="choose a new folder")
+        check_place(folder)
         try:
             _write(store, steps, draft, lineage)
             if folder.exists():
@@ -42,6 +41,13 @@ def export(store: Store, steps: Mapping[str, str], folder: Path, lineage: Mappin
             draft.rename(folder)
         finally:
             remove_tree(draft)
+
+
+def check_place(folder: Path) -> None:
+    """StoreError unless an export may be written there: a new or empty folder, or an earlier export."""
+    with guard(folder):
+        if folder.exists() and not _is_export(folder):
+            raise StoreError("is not empty and not an earlier export", where=str(folder), hint="choose a new folder")
 
 
 def _is_export(folder: Path) -> bool:

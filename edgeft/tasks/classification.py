@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgeft.data.table import column_array
 from edgeft.errors import StepError
 from edgeft.task import Arrays, Score
 
@@ -25,7 +26,7 @@ def score_logits(outputs: Arrays, rows: pa.Table, labels: Sequence[str]) -> Scor
     import numpy as np
 
     logits = checked_logits(outputs, labels)
-    truth = rows.column("label").to_numpy().astype(np.int64)
+    truth = column_array(rows, "label").astype(np.int64)
     if len(truth) != len(logits) or not len(truth):
         raise StepError(f"{len(logits)} outputs for {len(truth)} rows")
     if truth.min() < 0 or truth.max() >= len(labels):

@@ -222,6 +222,9 @@ def test_overall_takes_the_worst_of_what_blocks() -> None:
     assert overall([unsure, bad, good]) == ("FAIL", Exit.GATE_FAILED)
     assert overall([good, replace(bad, severity="warn")]) == ("PASS", Exit.OK)
     assert overall([]) == ("INCONCLUSIVE", Exit.INCONCLUSIVE)
+    assert overall([replace(good, severity="warn")]) == ("INCONCLUSIVE", Exit.INCONCLUSIVE), (
+        "nothing could have refused"
+    )
 
 
 def test_flips_add_up() -> None:

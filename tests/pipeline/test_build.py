@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +48,19 @@ def test_a_second_build_is_cached_and_opens_nothing(workbench: Bench) -> None:
     assert len(record["openings"]) == openings
     plan = bench.run("plan", "recipe.yaml", "--json")
     assert {row["state"] for row in json.loads(plan.stdout)["steps"]} == {"cached"}
+
+
+def test_a_cached_rebuild_imports_nothing_that_trains_or_exports(workbench: Bench) -> None:
+    bench = workbench()
+    assert bench.run("build", "recipe.yaml").returncode == 0
+    command = [sys.executable, "-X", "importtime", "-m", "edgeft", "build", "recipe.yaml"]
+    run = subprocess.run(command, cwd=bench.folder, env=bench.env(), capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0
+    lines = [line for line in run.stderr.splitlines() if line.startswith("import time:")]
+    imported = {line.rpartition("|")[2].strip() for line in lines}
+    assert "edgeft.pipeline.build" in imported
+    heavy = {"torch", "transformers", "tokenizers", "onnxruntime", "pandas", "sklearn", "scipy.stats"}
+    assert imported & heavy == set()
 
 
 def test_plan_says_which_part_of_the_key_changed(workbench: Bench) -> None:
@@ -113,6 +128,37 @@ def test_locked_reproduces_the_bytes(workbench: Bench, tmp_path: Path) -> None:
     assert "locked is 000000000000" in refused.stderr
 
 
+def test_locked_without_a_lock_is_refused_before_anything_runs(workbench: Bench) -> None:
+    bench = workbench(fresh=True)
+    run = bench.run("build", "recipe.yaml", "--locked")
+    assert run.returncode == 2
+    assert "choice.lock" in run.stderr and "run     data" not in run.stderr
+
+
+def test_a_target_that_no_gate_can_stop_is_refused(workbench: Bench) -> None:
+    bench = workbench()
+    run = bench.run("plan", "recipe.yaml", "--set", "gates.0.severity=warn", "--set", "gates.1.severity=warn")
+    assert run.returncode == 2
+    assert "targets[0]" in run.stderr and "no gate can stop" in run.stderr
+
+
+def test_plan_refuses_the_gate_that_the_build_would_refuse(workbench: Bench) -> None:
+    bench = workbench()
+    assert bench.run("build", "recipe.yaml").returncode == 0
+    run = bench.run("plan", "recipe.yaml", "--set", "gates.0.margin=0.001")
+    assert run.returncode == 2 and "gates[0]" in run.stderr and "cannot pass on" in run.stderr
+
+
+def test_what_does_not_fit_the_device_is_not_chosen(workbench: Bench) -> None:
+    bench = workbench(replace=[("device: local-cpu", "device: small-box.yaml")])
+    (bench.folder / "small-box.yaml").write_text("{name: small-box, max_artifact_mb: 0.01}\n")
+    run = bench.run("build", "recipe.yaml")
+    assert run.returncode == 1, run.stderr
+    rows = bench.record()["targets"][0]["candidates"]
+    assert {row["status"] for row in rows} == {"rejected"}
+    assert "do not fit small-box" in rows[0]["why"]
+
+
 def test_a_folder_that_edgeft_did_not_write_is_not_replaced(workbench: Bench) -> None:
     bench = workbench()
     own = bench.folder / "out/tiny"
@@ -120,4 +166,5 @@ def test_a_folder_that_edgeft_did_not_write_is_not_replaced(workbench: Bench) ->
     (own / "thesis.tex").write_text("years of work")
     run = bench.run("build", "recipe.yaml")
     assert run.returncode == 3 and "not a build's outcome" in run.stderr
+    assert "data" not in run.stderr, "it is said before anything runs"
     assert (own / "thesis.tex").read_text() == "years of work"

@@ -1,0 +1,144 @@
+"""Small guards of a build: no network, no closed log, no half-swapped folder, no number that is none."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeft.cli.run import _case
+from edgeft.device.protocol import ArtefactRefused
+from edgeft.pipeline.answers import refuse_broken
+from edgeft.pipeline.inputs import resolve_inputs
+from edgeft.pipeline.progress import Plain
+from edgeft.recipe.load import load_recipe
+from edgeft.ship.bundle import BundleError, open_bundle
+from edgeft.ship.output import _swap
+from edgeft.stage import Progress
+from edgeft.store import Store
+
+OFFLINE = """
+import socket, sys, tempfile
+from edgeft.errors import EdgeftError
+from edgeft.pipeline.build import go_offline
+go_offline()
+refused = []
+for name, call in {
+    "tcp": lambda: socket.socket().connect(("127.0.0.1", 9)),
+    "udp": lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", 9)),
+    "tcp6": lambda: socket.socket(socket.AF_INET6).connect_ex(("::1", 9)),
+    "name": lambda: socket.getaddrinfo("localhost", 80),
+    "reverse": lambda: socket.gethostbyaddr("127.0.0.1"),
+}.items():
+    try:
+        call()
+    except EdgeftError:
+        refused.append(name)
+place = tempfile.mkdtemp() + "/s"
+server = socket.socket(socket.AF_UNIX); server.bind(place); server.listen()
+client = socket.socket(socket.AF_UNIX); client.connect(place); client.sendmsg([b"x"])
+print(" ".join(refused), server.accept()[0].recv(1).decode())
+"""
+LOGGING = """
+import logging, sys
+from pathlib import Path
+from edgeft.pipeline.noise import to_log
+with to_log(Path(sys.argv[1])):
+    handler = logging.StreamHandler()
+    logging.getLogger("library").addHandler(handler)
+    logging.getLogger("library").error("inside")
+    print("printed")
+logging.getLogger("library").error("outside")
+"""
+
+
+def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
+
+
+def test_offline_refuses_every_way_out_but_local_sockets() -> None:
+    run = python(OFFLINE)
+    assert run.stdout.split() == ["tcp", "udp", "tcp6", "name", "reverse", "x"], run.stderr
+
+
+def test_a_log_handler_made_inside_a_step_works_after_it(tmp_path: Path) -> None:
+    run = python(LOGGING, str(tmp_path / "log.txt"))
+    assert run.stdout == "" and run.stderr == "outside\n"
+    assert sorted((tmp_path / "log.txt").read_text().splitlines()) == ["inside", "printed"]
+
+
+def test_the_old_outcome_comes_back_when_the_new_one_cannot_take_its_place(tmp_path: Path) -> None:
+    old = tmp_path / "tiny"
+    old.mkdir()
+    (old / "record.json").write_text("{}")
+    with pytest.raises(OSError, match="nowhere"):
+        _swap(tmp_path / "nowhere", old)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"] and (old / "record.json").is_file()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_answer_that_is_no_number_puts_its_candidate_out(value: float) -> None:
+    logits = np.zeros((3, 2), np.float32)
+    refuse_broken({"logits": logits})
+    logits[1, 0] = value
+    with pytest.raises(ArtefactRefused, match="1 of 3 cases"):
+        refuse_broken({"logits": logits})
+
+
+def test_a_module_beside_the_users_code_is_part_of_the_model(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("from blocks import make\ndef build(num_labels): return make(num_labels)\n")
+    (tmp_path / "blocks.py").write_text("def make(n): return n\n")
+    (tmp_path / "net.safetensors").write_bytes(b"weights")
+    (tmp_path / "rows.csv").write_text("text,label\n")
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "tokenizer.json").write_text("{}")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "name: own\nmodel: {code: net.py:build, weights: net.safetensors, tokenizer: words}\n"
+        "data: {source: csv, path: rows.csv}\ntargets: [{device: local-cpu}]\n"
+        "gates: [{metric: accuracy, no_worse_than: source, margin: 0.05}]\n"
+    )
+    store = Store(tmp_path / "store")
+
+    def digest() -> str:
+        return resolve_inputs(load_recipe(recipe), store, offline=True).model.digest
+
+    before = digest()
+    assert digest() == before
+    (tmp_path / "blocks.py").write_text("def make(n): return n + 1\n")
+    assert digest() != before
+    store.close()
+
+
+def test_the_time_left_of_a_resumed_step_is_of_this_runs_pace() -> None:
+    stream = io.StringIO()
+    events = Plain(stream)
+    events.started("finetune", "Fine-tune", "new")
+    events.progress(Progress("finetune", 500, 1000, "step"))
+    events.said -= 20
+    events.marks[0] = (events.marks[0][0] - 20, 500)
+    events.progress(Progress("finetune", 600, 1000, "step"))
+    # 100 steps in 20 s leave 80 s for 400; the run's own milliseconds may round it up.
+    assert "1 min 20 s left" in stream.getvalue()
+
+
+def test_one_case_is_given_as_the_artefact_takes_it() -> None:
+    ids = np.arange(6, dtype=np.int64).reshape(3, 2)
+    case = _case(ids, 1, {"dtype": "int32", "shape": [4, 2]})
+    assert case.dtype == np.int32 and case.tolist() == [[2, 3]] * 4
+    assert _case(ids, 1, {"dtype": "int64", "shape": ["batch", 2]}).tolist() == [[2, 3]]
+
+
+def test_a_manifest_may_not_name_a_model_outside_the_bundle(tmp_path: Path) -> None:
+    manifest = {
+        "format": 1, "task": "text-classification", "runtime": "onnxruntime", "threads": 1, "labels": [],
+        "inputs": {}, "outputs": {}, "model": "../model.onnx", "files": {},
+    }  # fmt: skip
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="not a bundle's manifest"):
+        open_bundle(tmp_path)
