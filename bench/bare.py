@@ -97,6 +97,10 @@ def train(folder: Path, splits: dict[str, Any], labels: list[str], options: dict
         llm_int8_skip_modules=["classifier", "pooler"],
     )
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=len(labels), quantization_config=nf4)
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # Without this a plain script does not get past its first evaluation on such a CPU.
+            module.support_avx512bf16_for_cpu = False
     fine = options["finetune"]
     model = get_peft_model(
         model,

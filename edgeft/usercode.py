@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -27,6 +27,33 @@ def split_spec(spec: str, where: str = "") -> tuple[Path, str]:
     if not path.is_file():
         raise RecipeError(f"no file {file}", where=where, hint="a path is read from the folder of the recipe")
     return path, function
+
+
+def check_function(spec: str, where: str = "") -> None:
+    """RecipeError when the file is missing, does not parse or defines no such function; nothing is run."""
+    path, function = split_spec(spec, where)
+    try:
+        tree = ast.parse(_read(path))
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        raise RecipeError(f"{getattr(error, 'msg', error)}", where=f"{path}:{line}") from error
+    names = {name for node in ast.walk(tree) for name in _bound(node)}
+    if function not in names and "*" not in names:
+        own = sorted(name for node in tree.body for name in _bound(node))
+        raise RecipeError(
+            f"{path.name} has no function '{function}'", where=where or str(path), hint=_near(function, own)
+        )
+
+
+def _bound(node: ast.AST) -> list[str]:
+    """Names a statement defines at its own level."""
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return [node.name]
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return [alias.asname or alias.name for alias in node.names]
+    return []
 
 
 def code_digest(spec: str, file_digest: Callable[[Path], str], where: str = "") -> str:
@@ -84,7 +111,7 @@ def load_function(spec: str, where: str = "") -> Callable[..., Any]:
         raise
     found = getattr(module, function, None)
     if not callable(found):
-        raise RecipeError(f"{path.name} has no function '{function}'", where=where, hint=_near(function, module))
+        raise RecipeError(f"{path.name} has no function '{function}'", where=where, hint=_near(function, _own(module)))
     return found  # type: ignore[no-any-return]
 
 
@@ -143,9 +170,12 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _near(function: str, module: ModuleType) -> str:
+def _own(module: ModuleType) -> list[str]:
+    return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+
+
+def _near(function: str, own: Sequence[str]) -> str:
     from difflib import get_close_matches
 
-    own = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
     near = get_close_matches(function, own, n=1)
     return f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(sorted(own)) or 'no function'}"

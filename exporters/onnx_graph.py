@@ -150,10 +150,17 @@ def read_signature(path: Path) -> Signature:
     """Canonical names to the graph's own tensors; weights are not read. An input with no known alias keeps its name.
 
     The output `logits` is the one of that name, else the first.
+    Unsupported when the file is none.
     """
     import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
-    graph = onnx.load(str(path), load_external_data=False).graph
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except (DecodeError, ValueError, OSError) as error:
+        raise Unsupported(f"not an ONNX file, or not a whole one: {_first_line(error)}") from error
+    if not graph.node:
+        raise Unsupported("an ONNX file without a single operator")
     weights = {tensor.name for tensor in graph.initializer}
     canonical = {alias: name for name, aliases in ALIASES.items() for alias in aliases}
     inputs = {canonical.get(item.name, item.name): _spec(item) for item in graph.input if item.name not in weights}

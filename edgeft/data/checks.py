@@ -100,7 +100,10 @@ def check_blocks(rows: Rows, blocks: Sequence[Block]) -> None:
 
 
 def check_classes(rows: Rows, parts: Parts, labels: Sequence[str], trains: bool, warn: Warn) -> None:
-    """A class without rows: StepError in train when something trains, otherwise a warning per split."""
+    """A class without rows: StepError in train when something trains, otherwise a warning per split.
+
+    StepError too when search or gate hold one class of several: nothing can be told from them.
+    """
     for name, places in parts.items():
         counts = Counter(rows.labels[place] for place in places)
         absent = [label for label in labels if not counts[label]]
@@ -110,5 +113,12 @@ def check_classes(rows: Rows, parts: Parts, labels: Sequence[str], trains: bool,
         if name == "train" and trains:
             hint = "add rows of it, or leave it out of the data and of data.labels"
             raise StepError(f"no row in train has the label {shown}", where=rows.where, hint=hint)
+        if name in ("search", "gate") and len(counts) == 1 and len(labels) > 1:
+            what = (
+                f"every row in {name} has the label '{next(iter(counts))}': a model that always says so looks perfect"
+            )
+            raise StepError(
+                what, where=rows.where, hint="give rows of every label; rows sorted by label need shuffling"
+            )
         if name != "train":
             warn(f"no row in {name} has the label {shown}")

@@ -30,7 +30,7 @@ def load_code(model: Artifact, labels: int) -> torch.nn.Module:
     build, code = _builder(model)
     try:
         module = build(num_labels=labels)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() in the user's code must not end the build with its own code
         raise StepError(
             f"{code}: {type(error).__name__}: {error}", hint=f"it is called with num_labels={labels}"
         ) from error
@@ -63,9 +63,13 @@ def weights_file(model: Artifact) -> Path:
 
 def fill(module: torch.nn.Module, path: Path) -> None:
     """Load a state dictionary strictly; missing, unexpected and misshapen entries are a StepError with near names."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    state = load_file(path)
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise damaged(error, path) from error
     own = module.state_dict()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or unexpected:
@@ -83,6 +87,12 @@ def fill(module: torch.nn.Module, path: Path) -> None:
             hint="is num_labels the number of labels in the data?",
         )
     module.load_state_dict(state, strict=True)
+
+
+def damaged(error: Exception, path: Path) -> StepError:
+    """What to say of weights that do not open: a download cut short, or another file under that name."""
+    what = f"the safetensors weights are damaged: {str(error).splitlines()[0]}"
+    return StepError(what, where=str(path), hint="copy or download them again, whole")
 
 
 def mismatch(missing: Iterable[str], unexpected: Iterable[str]) -> str:
@@ -112,7 +122,7 @@ def _builder(model: Artifact) -> tuple[Callable[..., Any], str]:
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[name]
             raise StepError(
                 f"{path}: {type(error).__name__}: {error}", hint="the file must import on its own"

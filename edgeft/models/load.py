@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgeft.artifact import Artifact
 from edgeft.errors import StepError
 from edgeft.models.adapter import adapter_about, attach_adapter, whole_modules
-from edgeft.models.code import load_code, mismatch
+from edgeft.models.code import damaged, load_code, mismatch
 from edgeft.models.layers import below_heads, body_linears, head_modules
 from edgeft.models.quiet import quiet_transformers
 
@@ -86,6 +86,7 @@ def _load_transformers(
 ) -> torch.nn.Module:
     import torch
     import transformers
+    from safetensors import SafetensorError
 
     if task not in AUTO:
         raise StepError(f"no transformers model class is known for task '{task}'", hint=f"known: {', '.join(AUTO)}")
@@ -105,6 +106,8 @@ def _load_transformers(
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
+        except SafetensorError as error:
+            raise damaged(error, model.path) from error
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise StepError(

@@ -11,6 +11,7 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import Facts
 from edgeft.device.protocol import ArtefactRefused
 from edgeft.errors import StepError
+from edgeft.exporter import Unsupported
 from edgeft.stage import Context
 
 SOURCE_DEVICE = "local-cpu"
@@ -20,20 +21,7 @@ SOURCE_DEVICE = "local-cpu"
 def logits_of(model: Artifact, adapter: Artifact | None, ctx: Context) -> Callable[[Mapping[str, Any]], Any]:
     """Canonical feeds -> logits (n, classes) float32 of a torch model, with or without adapter, or of an ONNX file."""
     if model.kind == "onnx":
-        from edgeft.device.profile import load_device
-        from edgeft.targets.measure import run_outputs
-
-        exporter = plugins.load("exporters", "onnx")()
-        signature, device = exporter.signature(model), load_device(SOURCE_DEVICE)
-        return lambda feeds: run_outputs(
-            device,
-            exporter.runtime,
-            model,
-            signature,
-            feeds,
-            batch=1,
-            on_progress=ctx.progress,
-        )["logits"]
+        return lambda feeds: _answers_of_onnx(model, feeds, ctx)
     from edgeft.models.load import load_source
     from edgeft.models.predict import predict_logits
 
@@ -41,6 +29,23 @@ def logits_of(model: Artifact, adapter: Artifact | None, ctx: Context) -> Callab
     return lambda feeds: predict_logits(
         module, feeds, batch_size=32, progress=lambda done, total: ctx.progress(done, total, "case")
     )
+
+
+def _answers_of_onnx(model: Artifact, feeds: Mapping[str, Any], ctx: Context) -> Any:
+    """Logits of the user's own ONNX file. There is no other candidate to fall back on: StepError with its path."""
+    from edgeft.device.profile import load_device
+    from edgeft.targets.measure import run_outputs
+
+    exporter, device = plugins.load("exporters", "onnx")(), load_device(SOURCE_DEVICE)
+    try:
+        signature = exporter.signature(model)
+        outputs = run_outputs(device, exporter.runtime, model, signature, feeds, batch=1, on_progress=ctx.progress)
+    except Unsupported as error:
+        raise StepError(error.reason, where=str(model.path), hint="export the model again, or copy it whole") from error
+    except (ArtefactRefused, StepError) as error:
+        hint = error.hint or f"it must run in the {exporter.runtime} that `edgeft doctor` names; export it for that one"
+        raise StepError(error.what, where=error.where or str(model.path), hint=hint, excerpt=error.excerpt) from error
+    return outputs["logits"]
 
 
 def source_outputs(inputs: Mapping[str, Artifact], rows: Any, ctx: Context) -> dict[str, Any]:

@@ -158,10 +158,10 @@ class Executor:
                     hint="make room with `edgeft gc --keep 20GB`, or move the store: EDGEFT_STORE=/larger/disk",
                 ) from error
             raise self._unexpected(spec, error, log) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a user's sys.exit(0) must not end a build as if it had passed
             raise self._unexpected(spec, error, log) from error
 
-    def _unexpected(self, spec: Spec, error: Exception, log: Path) -> StepError:
+    def _unexpected(self, spec: Spec, error: BaseException, log: Path) -> StepError:
         text = next((line for line in str(error).splitlines() if line.strip()), "no message")
         return StepError(
             f"{type(error).__name__}: {text[:300]}", where=f"step {spec.id}", hint=f"the whole story is in {log}"

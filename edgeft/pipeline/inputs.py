@@ -10,9 +10,10 @@ from typing import Any
 
 from edgeft.artifact import Artifact
 from edgeft.canonical import digest_json
+from edgeft.errors import RecipeError
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.store import Store
-from edgeft.usercode import code_digest
+from edgeft.usercode import check_function, code_digest
 
 MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "surgery.json")
 TOKENIZER_FILES = (
@@ -203,6 +204,10 @@ def _code_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
         raise loaded.error(
             ("model", "code"), "a model given as code needs a tokenizer", "add `tokenizer: FOLDER` to model"
         )
+    try:
+        check_function(model.code or "")
+    except RecipeError as error:
+        raise loaded.error(("model", "code"), error.what, error.hint) from error
     digest = digest_json([code_digest(model.code or "", store.file_digest, "model.code"), store.file_digest(weights)])
     facts = {"form": "code", "code": f"{file}:{function}", "weights": str(weights)}
     about = {"name": f"{Path(file).name}:{function}", "form": "code", "bytes": weights.stat().st_size}

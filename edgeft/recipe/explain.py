@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from edgeft.recipe.problems import Problems, did_you_mean
+from edgeft.recipe.problems import Problems, did_you_mean, near
 from edgeft.recipe.scalars import BadScalar, resolve
 from edgeft.recipe.tree import Mark, Node, RecipePath, find
 
@@ -52,10 +52,14 @@ PATTERNS = {
 def explain(error: ValidationError, model: type[BaseModel], tree: Node, prefix: RecipePath, problems: Problems) -> None:
     """Add one problem for each finding. tree: the whole recipe; prefix: where `model` stands in it."""
     unions: dict[RecipePath, list[ErrorDetails]] = {}
-    for finding in error.errors(include_url=False):
+    findings = error.errors(include_url=False)
+    unknown = {finding["loc"] for finding in findings if finding["type"] == "extra_forbidden"}
+    for finding in findings:
         loc = finding["loc"]
         path, node = find(tree, (*prefix, *loc))
         if finding["type"] == "missing":
+            if any(key[:-1] == loc[:-1] and near(str(key[-1]), [str(loc[-1])]) for key in unknown):
+                continue  # it is there, misspelt: the unknown key's own finding says so
             _missing(finding, model, tree, prefix, problems)
         elif len(path) < len(prefix) + len(loc) and finding["type"] != "extra_forbidden":
             # Where a value may be of several types, pydantic names the type it tried below the value's own path.

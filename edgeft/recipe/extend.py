@@ -129,6 +129,8 @@ def _locate(node: Node) -> tuple[Path, str]:
     if missing:
         known = tuple(shipped_recipes())
         hint = f"write {PREFIX}{name} for the shipped one" if name in known else near_names(path)
+        if path.is_dir():
+            raise _problem(node, f"'{name}' is a folder; a recipe file is needed", near_names(path / "*.yaml"))
         raise _problem(node, f"no recipe file '{name}'", hint)
     return path, show(path)
 

@@ -122,7 +122,8 @@ def _need(stated: Stated, test: Callable[[Path], bool], noun: str) -> Path:
         raise BadPath(f"no {noun} '{stated.text}'", near_names(path))
     if not test(path):
         what = "a folder" if path.is_dir() else "a file"
-        raise BadPath(f"'{stated.text}' is {what}; {'an' if noun[0] in 'aeiou' else 'a'} {noun} is needed")
+        hint = near_names(path / "*") if path.is_dir() else "name the folder it lies in"
+        raise BadPath(f"'{stated.text}' is {what}; {'an' if noun[0] in 'aeiouO' else 'a'} {noun} is needed", hint)
     return path
 
 

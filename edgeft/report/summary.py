@@ -145,7 +145,8 @@ def summary_lines(record: RunRecord, *, report: str = "") -> list[str]:
         lines += [f"    {line}" for line in record.error.excerpt.splitlines()]
         lines += [f"  hint: {record.error.hint}"] if record.error.hint else []
     for target in record.targets:
-        lines.append(f"  {target_sentence(target)}")
+        if target.chosen or not record.error:  # after an error nothing could be chosen: the error says why
+            lines.append(f"  {target_sentence(target)}")
         for figure in key_figures(target):
             detail = ", ".join(text for text in (figure.note, figure.how, figure.interval) if text)
             lines.append(f"    {figure.label.lower()}: {figure.value}" + (f" ({detail})" if detail else ""))

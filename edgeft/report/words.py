@@ -85,9 +85,10 @@ def interval_text(metric: str, interval: Any) -> str:
 
 
 def places_for(low: float, high: float) -> int:
-    """Decimals at which rounding moves neither end by more than a quarter of the width, at most 6."""
+    """Decimals at which rounding moves neither end by more than a quarter of the width or 2% of itself; at most 6."""
     for places in range(7):
-        if f"{low:.{places}f}" != f"{high:.{places}f}" and abs(high - low) >= 2 * 10.0**-places:
+        close = all(abs(round(end, places) - end) <= 0.02 * abs(end) for end in (low, high))
+        if close and f"{low:.{places}f}" != f"{high:.{places}f}" and abs(high - low) >= 2 * 10.0**-places:
             return places
     return 6 if low != high else 2
 

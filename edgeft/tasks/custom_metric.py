@@ -7,38 +7,19 @@ a pyarrow table with id, text, label, group and unit. It returns one number, hig
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgeft.errors import RecipeError, StepError
-from edgeft.usercode import call, code_digest, load_function, split_spec
+from edgeft.errors import StepError
+from edgeft.usercode import call, check_function, code_digest, load_function
 
 Metric = Callable[[Any, Any, Any], Any]
 
 
 def check_metric(spec: str) -> None:
     """RecipeError when the file is missing or defines no such function; nothing is run."""
-    path, function = split_spec(spec)
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None) or 1
-        raise RecipeError(f"{getattr(error, 'msg', error)}", where=f"{path}:{line}") from error
-    names = {
-        name
-        for node in tree.body
-        for name in (
-            [node.name] if isinstance(node, (ast.FunctionDef, ast.ClassDef))
-            else [target.id for target in node.targets if isinstance(target, ast.Name)] if isinstance(node, ast.Assign)
-            else [alias.asname or alias.name for alias in node.names] if isinstance(node, ast.ImportFrom)
-            else []
-        )
-    }  # fmt: skip
-    if function not in names:
-        known = ", ".join(sorted(names)) or "nothing"
-        raise RecipeError(f"{path.name} has no function '{function}'", where=str(path), hint=f"it defines: {known}")
+    check_function(spec)
 
 
 def metric_digest(spec: str, file_digest: Callable[[Path], str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeft.errors import StepError
+from edgeft.errors import RecipeError, StepError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -106,15 +106,15 @@ def find_padding(tokenizer: Tokenizer, folder: Path) -> Padding:
 
 
 def freeze(tokenizer: Tokenizer, length: int, padding: Padding, folder: Path) -> None:
-    """Set cutting and padding to `length` tokens; StepError when the model or the special tokens do not allow it."""
+    """Set cutting and padding to `length` tokens; RecipeError when model or special tokens do not allow it."""
     special = tokenizer.num_special_tokens_to_add(is_pair=False)
     if length <= special:
         what = f"{length} tokens leave no room for text: {special} are special"
-        raise StepError(what, where="serve.length", hint=f"at least {special + 1}")
+        raise RecipeError(what, where="serve.length", hint=f"at least {special + 1}")
     longest = longest_input(read_json(folder / "config.json"))
     if longest is not None and length > longest:
         what = f"{length} tokens, the model takes at most {longest}"
-        raise StepError(what, where="serve.length", hint=f"at most {longest}")
+        raise RecipeError(what, where="serve.length", hint=f"serve: {{length: {longest}}}, or a model for longer texts")
     cut = "left" if token_config(folder).get("truncation_side") == "left" else "right"
     tokenizer.enable_truncation(max_length=length, direction=cut)
     tokenizer.enable_padding(direction=padding.side, pad_id=padding.id, pad_token=padding.token, length=length)

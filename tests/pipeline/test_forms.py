@@ -43,7 +43,7 @@ def passed(bench: Workbench) -> dict[str, object]:
 def test_an_existing_adapter(trained: tuple[Workbench, dict[str, Path]], tiny_bert: Path) -> None:
     bench, objects = trained
     rewrite(bench, f"{{path: {tiny_bert}, adapter: {objects['finetune']}}}")
-    assert [row["id"] for row in passed(bench)["steps"]][2] == "merge"  # type: ignore[index, attr-defined]
+    assert [row["id"] for row in passed(bench)["steps"]][2] == "merge"  # type: ignore[attr-defined]
 
 
 def test_an_existing_fine_tuned_folder(trained: tuple[Workbench, dict[str, Path]], tiny_bert: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from edgeft.canonical import digest_tree
-from edgeft.errors import StepError
+from edgeft.errors import RecipeError, StepError
 from edgeft.tasks.text_classification import TextClassification
 
 TEXTS = [
@@ -165,10 +165,11 @@ def test_inputs_of_an_unknown_type_are_the_tokenizers(tmp_path: Path, names: lis
 def test_lengths_the_model_cannot_take(tmp_path: Path) -> None:
     model = byte_level(tmp_path / "roberta", pad="<pad>", kind="roberta", post=True)
     assert prepare(model, tmp_path / "fits", length=64)["length"] == 64
-    with pytest.raises(StepError) as caught:
+    with pytest.raises(RecipeError) as caught:
         prepare(model, tmp_path / "long", length=65)
-    assert caught.value.render() == "error: serve.length: 65 tokens, the model takes at most 64\nhint: at most 64"
-    with pytest.raises(StepError, match="2 tokens leave no room for text: 2 are special"):
+    assert caught.value.what == "65 tokens, the model takes at most 64"
+    assert caught.value.hint == "serve: {length: 64}, or a model for longer texts"
+    with pytest.raises(RecipeError, match="2 tokens leave no room for text: 2 are special"):
         prepare(model, tmp_path / "short", length=2)
 
 
