@@ -133,6 +133,16 @@ def test_a_malicious_pickle_is_refused_and_has_not_run(tmp_path: Path, form: str
         assert mark.exists()
 
 
+def test_a_pickle_of_a_newer_protocol_is_refused_without_advice_to_run_it(tmp_path: Path) -> None:
+    """torch answers such a file with how to switch `weights_only` off."""
+    source = tmp_path / "evil.pkl"
+    source.write_bytes(pickle.dumps(Evil(f"touch {tmp_path / 'evil-has-run'}"), protocol=4))
+    with pytest.raises(StepError, match="it was not run") as caught:
+        convert_checkpoint(source)
+    assert "weights_only" not in caught.value.render()
+    assert not (tmp_path / "evil-has-run").exists()
+
+
 def test_a_whole_pickled_model_is_refused_with_the_way_out(tmp_path: Path) -> None:
     import torch
 

@@ -83,7 +83,12 @@ def _case(feed: Any, index: int, spec: Mapping[str, Any]) -> Any:
 def _texts(given: str) -> list[str]:
     from edgeft.errors import RecipeError
 
-    texts = [line.rstrip("\n") for line in sys.stdin] if given == "-" else [given]
+    try:
+        texts = [line.rstrip("\n") for line in sys.stdin] if given == "-" else [given]
+        for text in texts:
+            text.encode()  # what was no UTF-8 arrives as lone surrogates
+    except UnicodeError:
+        raise RecipeError("is not UTF-8 text", where="INPUT", hint="the bundle answers text, one a line") from None
     if not texts or not all(text.strip() for text in texts):
         raise RecipeError("an empty text has no answer", where="INPUT", hint="give a text, or lines on standard input")
     if len(texts) > MAX_CASES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,8 @@ from edgeft.errors import DeviceError
 
 LAST_LINES = 5
 LONGEST_RESULT = 1 << 28
+CPP_PLACE = re.compile(r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z])")
+"""The source line and the C++ signature that ONNX Runtime puts before some of its sentences."""
 REFUSED = 3
 """Exit code of the worker when the runtime raised."""
 
@@ -117,7 +120,8 @@ def read_result(job: Job, folder: Path, code: int) -> Result:
         raise DeviceError(f"the {job.kind} job wrote a result of more than {LONGEST_RESULT >> 20} MiB")
     data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if "error" in data:
-        raise ArtefactRefused(f"the runtime refused the {job.kind} job: {data['error']}", excerpt=last)
+        said = CPP_PLACE.sub("", str(data["error"]))
+        raise ArtefactRefused(f"the runtime refused the {job.kind} job: {said}", excerpt=last)
     arrays = {}
     if (folder / "outputs.npz").is_file():
         with np.load(folder / "outputs.npz", allow_pickle=False) as archive:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 SLACK = 64 << 20
+_CODE_HINT = "weights need no code: where you trust it, save model.state_dict() alone and convert that"
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "weights", "network")
 """Where training loops put the weights inside a checkpoint, by custom of Lightning, timm, fairseq and others."""
 _FORBIDDEN = (
@@ -107,9 +108,10 @@ def load(path: Path, mapped: bool) -> Any:
         if found:
             raise Refusal(
                 f"wants to run `{found.group(1)}` while it is read: refused, and it was not run",
-                "weights need no code: where you trust it, save model.state_dict() alone and convert that",
+                _CODE_HINT,
             ) from None
-        raise Refusal(f"cannot be unpickled as weights: {_first_line(text)}") from None
+        # torch's own text advises to switch the protection off.
+        raise Refusal("is a pickle, and none that holds weights alone: it was not run", _CODE_HINT) from None
     except (MemoryError, RecursionError) as error:
         raise Refusal(_no_room() if isinstance(error, MemoryError) else "is nested too deeply") from None
     except (RuntimeError, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError, OSError) as error:

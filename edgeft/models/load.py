@@ -91,6 +91,8 @@ def _load_transformers(
     if task not in AUTO:
         raise StepError(f"no transformers model class is known for task '{task}'", hint=f"known: {', '.join(AUTO)}")
     kind = getattr(transformers, AUTO[task])
+    if not model.path.is_dir():
+        raise StepError("the model's folder is gone", where=str(model.path), hint="put it back and build again")
     names = dict(enumerate(labels))
     safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     with quiet_transformers(), torch.random.fork_rng(devices=[]):

@@ -59,16 +59,16 @@ def check_recipe(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task
 def check_out(folder: Path) -> None:
     """The outcome's folder must be new, empty or an earlier outcome, and its place writable: never replace a thesis."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise StoreError(f"{folder} is no folder", where="--out", hint="name another folder with --out")
+        raise RecipeError(f"{folder} is no folder", where="--out", hint="name another folder with --out")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
-        raise StoreError(
+        raise RecipeError(
             f"{folder} exists and is not a build's outcome",
             where="--out",
             hint="name another folder with --out, or empty it",
         )
     place = existing(folder.absolute().parent)
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise StoreError(f"nothing can be written in {place}", where="--out", hint="name another folder with --out")
+        raise RecipeError(f"nothing can be written in {place}", where="--out", hint="name another folder with --out")
 
 
 def _check_targets(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:

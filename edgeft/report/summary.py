@@ -145,7 +145,7 @@ def summary_lines(record: RunRecord, *, report: str = "") -> list[str]:
         lines += [f"    {line}" for line in record.error.excerpt.splitlines()]
         lines += [f"  hint: {record.error.hint}"] if record.error.hint else []
     for target in record.targets:
-        if target.chosen or not record.error:  # after an error nothing could be chosen: the error says why
+        if target.chosen or record.status == "failed":  # an error or a stop comes before the choice, and says so itself
             lines.append(f"  {target_sentence(target)}")
         for figure in key_figures(target):
             detail = ", ".join(text for text in (figure.note, figure.how, figure.interval) if text)

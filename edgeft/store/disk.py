@@ -55,7 +55,9 @@ def refusal(error: OSError, path: Path) -> StoreError:
         return StoreError(f"{_FULL[error.errno]}{room}", where=str(named), hint=_ROOM)
     if error.errno in _REFUSED:
         return StoreError(f"cannot be written or read: {_REFUSED[error.errno]}", where=str(named), hint=_ELSEWHERE)
-    return StoreError(f"cannot be written or read: {error.strerror or error}", where=str(named))
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return StoreError("is a file where a folder is needed", where=str(named), hint=_ELSEWHERE)
+    return StoreError(f"cannot be written or read: {error.strerror or error}", where=str(named), hint=_ELSEWHERE)
 
 
 @contextmanager

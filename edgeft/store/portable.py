@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.canonical import canonical_json
-from edgeft.errors import StoreError
+from edgeft.errors import RecipeError, StoreError
 from edgeft.store.disk import copy_tree, free_bytes, guard, human, read_json, remove_tree, sync_file, tree_bytes
 from edgeft.store.layout import FORMAT, HEX
 from edgeft.store.objects import check_folder
@@ -44,10 +44,11 @@ def export(store: Store, steps: Mapping[str, str], folder: Path, lineage: Mappin
 
 
 def check_place(folder: Path) -> None:
-    """StoreError unless an export may be written there: a new or empty folder, or an earlier export."""
+    """RecipeError unless an export may be written there: a new or empty folder, or an earlier export."""
     with guard(folder):
         if folder.exists() and not _is_export(folder):
-            raise StoreError("is not empty and not an earlier export", where=str(folder), hint="choose a new folder")
+            what = "is not empty and not an earlier export" if folder.is_dir() else "is a file; a folder is needed"
+            raise RecipeError(what, where=f"--export {folder}", hint="choose a new folder")
 
 
 def _is_export(folder: Path) -> bool:
@@ -105,7 +106,8 @@ def _read(path: Path, limit: int) -> Any:
             raise ValueError("its folder is a link")
         return read_json(path, limit)
     except FileNotFoundError as error:
-        raise StoreError("is missing: this is not a folder that `edgeft build --to` wrote", where=str(path)) from error
+        what = "is missing: this is not a folder that `edgeft build --to STEP --export` wrote"
+        raise RecipeError(what, where=str(path), hint="name that folder with --from") from error
     except OSError as error:
         raise StoreError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -48,6 +49,38 @@ def test_each_command_explains_itself_without_heavy_imports(command: str) -> Non
     assert run.stdout.startswith(f"usage: edgeft {command}")
     assert "example" in run.stdout
     assert imported_by(command, "--help") & HEAVY == set()
+
+
+BREAK = """
+import sys
+from edgeft import cli
+import edgeft.cli.{command} as command
+def fail(args):
+    raise {error}
+command.run = fail
+sys.exit(cli.main(["{command}", "x"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "code"),
+    [("build", "BrokenPipeError", 130), ("plan", "BrokenPipeError", 0), ("plan", "ZeroDivisionError", 3)],
+)
+def test_what_ends_a_command_from_outside_is_no_verdict(command: str, error: str, code: int) -> None:
+    """0 says that every gate passed and 1 (Python's own code for an exception) that one failed."""
+    run = subprocess.run(
+        [sys.executable, "-c", BREAK.format(command=command, error=error)], capture_output=True, text=True
+    )
+    assert run.returncode == code
+    assert ("fault of edgeft" in run.stderr) == (error == "ZeroDivisionError")
+
+
+def test_a_terminal_without_a_letter_is_answered_all_the_same() -> None:
+    told = "import sys; from edgeft import cli; code = cli.main(['schema']); print('\\xe9 \\xd7'); sys.exit(code)"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    run = subprocess.run([sys.executable, "-c", told], capture_output=True, env=environment)
+    assert run.returncode == 0
+    assert run.stdout.rstrip().endswith(rb"\xe9 \xd7")
 
 
 def test_version_and_unknown_command() -> None:

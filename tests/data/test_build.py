@@ -53,6 +53,16 @@ def test_folder_and_facts(tmp_path: Path, plain: dict[str, Any]) -> None:
     assert len(ids) == 300
 
 
+def test_a_split_of_one_class_decides_nothing(tmp_path: Path) -> None:
+    rows = [
+        (text, "red" if SPLITS[index % 5] == "gate" else label, SPLITS[index % 5])
+        for index, (text, label) in enumerate(sentences(300))
+    ]
+    path = write_csv(tmp_path / "rows.csv", rows, ("text", "label", "split"))
+    error = refusal(tmp_path / "out", source="csv", path=str(path), split="split")
+    assert "every row in gate has the label 'red'" in error.what
+
+
 def test_same_bytes_in_another_process_and_for_another_row_order(tmp_path: Path, plain: dict[str, Any]) -> None:
     facts = build(tmp_path / "one", **plain)
     code = (

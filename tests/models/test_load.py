@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from edgeft.artifact import Artifact
 from edgeft.canonical import digest_tree
 from edgeft.errors import StepError
+from edgeft.models.code import fill, load_code
 from edgeft.models.layers import body_linears, head_modules
 from edgeft.models.load import load_model, load_source
 from edgeft.models.predict import forward_logits, predict_logits
@@ -319,3 +321,19 @@ def test_code_trains_merges_and_stands_alone(
         assert logits.shape == (24, 3)
     else:
         assert np.abs(logits - unmerged).max() < (0.05 if method == "qlora" else 1e-5)
+
+
+@pytest.mark.parametrize("content", [b"junk" * 9, (1 << 40).to_bytes(8, "little") + b"{}"])
+def test_damaged_weights_are_named(tmp_path: Path, content: bytes) -> None:
+    weights = tmp_path / "net.safetensors"
+    weights.write_bytes(content)
+    with pytest.raises(StepError, match="weights are damaged") as caught:
+        fill(torch.nn.Linear(2, 2), weights)
+    assert caught.value.where == str(weights)
+
+
+def test_code_that_exits_does_not_end_the_build_with_its_code(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("import sys\ndef build(num_labels):\n    sys.exit(0)\n")
+    model = Artifact("torch-model", tmp_path, "0", {"form": "code", "code": f"{tmp_path / 'net.py'}:build"})
+    with pytest.raises(StepError, match="SystemExit: 0"):
+        load_code(model, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from edgeft import plugins
 from edgeft.artifact import Artifact, Kind
+from edgeft.errors import StepError
 from edgeft.exporter import Unsupported
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.follow import _until, rank
@@ -83,6 +85,20 @@ def test_a_step_that_cannot_be_taken_is_left_out_and_not_called_failed(tmp_path:
     executor.leave_out("Erf: no such operator")
     assert (executor.rows["export"].state, executor.current) == ("skipped", "")
     assert executor.find(spec, *executor.address(spec)) is None, "nothing of it is cached"
+    store.close()
+
+
+def test_an_exit_in_a_step_is_its_failure(tmp_path: Path) -> None:
+    """`sys.exit(0)` in what a step calls must not end the build as if every gate had passed."""
+
+    def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Mapping[str, Any]:
+        sys.exit(0)
+
+    store = Store(tmp_path / "store")
+    executor = executor_on(store)
+    with pytest.raises(StepError, match="step made: SystemExit: 0"):
+        executor.perform(Spec(id="made", title="made", name="made", version=1, makes="onnx", run=run))
+    assert executor.rows["made"].state == "failed"
     store.close()
 
 

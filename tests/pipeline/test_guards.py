@@ -11,15 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeft import plugins
+from edgeft.artifact import Artifact
 from edgeft.cli.run import _case
 from edgeft.device.protocol import ArtefactRefused
-from edgeft.pipeline.answers import refuse_broken
+from edgeft.errors import Exit, StepError
+from edgeft.pipeline.answers import logits_of, refuse_broken
 from edgeft.pipeline.inputs import resolve_inputs
 from edgeft.pipeline.progress import Plain
 from edgeft.recipe.load import load_recipe
 from edgeft.ship.bundle import BundleError, open_bundle
 from edgeft.ship.output import _swap
-from edgeft.stage import Progress
+from edgeft.stage import Context, Progress
 from edgeft.store import Store
 
 OFFLINE = """
@@ -142,3 +145,31 @@ def test_a_manifest_may_not_name_a_model_outside_the_bundle(tmp_path: Path) -> N
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="not a bundle's manifest"):
         open_bundle(tmp_path)
+
+
+@pytest.mark.ml
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"hello, no model\n" * 9, "not an ONNX file"), (b"", "without a single operator")]
+)
+def test_a_file_that_is_no_onnx_is_named_with_its_path(tmp_path: Path, content: bytes, said: str) -> None:
+    """The user's own model, not a device, is at fault: exit code 3, never 4, and no bare library exception."""
+    file = tmp_path / "model.onnx"
+    file.write_bytes(content)
+    context = Context(
+        step="source/search",
+        seed=0,
+        scratch=tmp_path,
+        task=plugins.load("tasks", "text-classification")(),
+        labels=("a", "b"),
+    )
+    with pytest.raises(StepError, match=said) as caught:
+        logits_of(Artifact("onnx", file, "0"), None, context)({"input_ids": np.ones((2, 4), np.int64)})
+    assert (caught.value.where, caught.value.exit_code) == (str(file), Exit.STEP_FAILED)
+
+
+@pytest.mark.parametrize("sent", [b"\xff\xfe\x00 no text\n", "h\u00e9\n".encode("latin-1")])
+def test_bytes_that_are_no_text_are_refused_before_the_bundle_is_opened(tmp_path: Path, sent: bytes) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "edgeft", "run", str(tmp_path), "-"], input=sent, capture_output=True, timeout=60
+    )
+    assert (run.returncode, run.stderr.splitlines()[0]) == (2, b"error: INPUT: is not UTF-8 text")

@@ -340,7 +340,7 @@ MISTAKES: list[Mistake] = [
         [("./model", "./train.csv")],
         "demo.yaml:2:15 model.path",
         "'./train.csv' is a file; a folder is needed",
-        "",
+        "name the folder it lies in",
     ),
     (
         "package",

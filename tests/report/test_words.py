@@ -103,6 +103,7 @@ def test_words_for_bytes_seconds_and_intervals() -> None:
     assert [bytes_text(n) for n in (12, 22_900, 22_900_000, 3_000_000_000)] == ["12 B", "22.9 kB", "22.9 MB", "3.00 GB"]
     assert [seconds_text(s) for s in (0.84, 42.4, 250, 7500)] == ["0.8 s", "42 s", "4 min 10 s", "2 h 05 min"]
     assert interval_text("latency_p50_ms", [4.25, 4.4]) == "4.25 to 4.40"
+    assert interval_text("first_inference_ms", [0.55, 4.86]) == "0.55 to 4.86"  # not 1 to 5: the value is 0.69
     assert interval_text("accuracy", [0.898, 0.926]) == "89.8% to 92.6%"
     assert interval_text("latency_p50_ms", None) == ""
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edgeft.canonical import canonical_json
-from edgeft.errors import StoreError
+from edgeft.errors import RecipeError, StoreError
 from edgeft.store import StepResult, Store, step_key
 
 Put = Callable[..., StepResult]
@@ -46,7 +46,7 @@ def test_an_export_is_replaced_but_other_content_is_not(
     assert list(json.loads((travelled / "lineage.json").read_bytes())["steps"]) == ["only"]
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("")
-    with pytest.raises(StoreError, match="not empty"):
+    with pytest.raises(RecipeError, match="not empty"):
         store.export({}, tmp_path / "home", {})
     with pytest.raises(StoreError, match="no result"):
         store.export({"x": "0" * 64}, tmp_path / "absent", {})
@@ -54,7 +54,7 @@ def test_an_export_is_replaced_but_other_content_is_not(
 
 
 def test_not_an_export_is_said(elsewhere: Store, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="edgeft build --to"):
+    with pytest.raises(RecipeError, match="edgeft build --to"):
         elsewhere.import_from(tmp_path / "nothing")
 
 
