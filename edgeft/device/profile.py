@@ -60,8 +60,8 @@ def load_device(name_or_path: str) -> Device:
             raise RecipeError(f"there is no device file {name_or_path}", hint=f"shipped devices: {', '.join(shipped)}")
         return _read(path)
     near = get_close_matches(name_or_path, shipped, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"shipped devices: {', '.join(shipped) or 'none'}"
-    raise RecipeError(f"no device is called '{name_or_path}'", hint=f"{hint} Your own: the path of its YAML file")
+    hint = f"did you mean '{near[0]}'?" if near else f"shipped devices: {', '.join(shipped) or 'none'};"
+    raise RecipeError(f"no device is called '{name_or_path}'", hint=f"{hint} your own: the path of its YAML file")
 
 
 def _read(path: Path) -> Device:

@@ -82,7 +82,9 @@ def attach_adapter(module: torch.nn.Module, folder: Path, *, trainable: bool = F
             wrapped: Any = PeftModel.from_pretrained(inside, str(folder), is_trainable=trainable)
             own = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
-        first = next(iter(str(error).splitlines()), "")
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        # torch's first line says only that there are errors; the next names the first weight and both shapes.
+        first = next((line for line in lines if not line.startswith("Error(s) in loading")), "")
         raise StepError(
             f"the adapter does not fit this base model: {first[:300]}",
             where=str(folder),

@@ -67,8 +67,21 @@ def judge(plan: Plan, executor: Executor, chosen: Mapping[str, Trial]) -> Judgem
                 Verdict(gate.describe(), gate.metric, device, "INCONCLUSIVE", why, gate.severity) for gate in gates
             ]
         return result
+    _rehearse(executor, sealed, recipe.measure.search_cases)
     _open(plan, executor, chosen, sealed, result)
     return result
+
+
+def _rehearse(executor: Executor, sealed: Mapping[str, list[Gate]], cases: int | None) -> None:
+    """Call the user's own metrics on the search set first: one that raises (StepError) must not cost an opening."""
+    from edgeft.tasks.custom_metric import load_metric
+
+    own = {gate.metric for gates in sealed.values() for gate in gates} - set(executor.task.metrics)
+    if own:
+        rows = split_rows(executor, "search", cases)
+        logits = load_arrays(executor.done["source/search"].path / "outputs.npz")["logits"]
+        for spec in sorted(own):
+            load_metric(spec)(logits, column_array(rows, "label"), rows)
 
 
 def _open(

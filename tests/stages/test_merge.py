@@ -290,7 +290,7 @@ def test_another_base_is_refused(learned: World, qlora: Artifact, tmp_path: Path
 def test_a_base_of_another_width_is_an_error_not_a_traceback(learned: World, qlora: Artifact, tmp_path: Path) -> None:
     write_base(tmp_path / "narrow", 32, 0.1)
     narrow = Artifact("torch-model", tmp_path / "narrow", "x", {"form": "transformers"})
-    with pytest.raises(StepError, match="does not fit this base model"):
+    with pytest.raises(StepError, match="does not fit this base model: size mismatch for"):
         learned.merge(Artifact("peft-adapter", qlora.path, qlora.digest, {}), given=narrow)
 
 
