@@ -16,6 +16,7 @@ from edgeft.pipeline.branches import Candidate, compress_spec, export_spec, late
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.plan import Plan
 from edgeft.record import CandidateRow, LatencyRow, ParityRow
+from edgeft.targets.measure import artifact_bytes
 from edgeft.task import Score
 
 SEARCH_ALPHA = 0.025
@@ -146,13 +147,6 @@ def _scored(trial: Trial, source: Score, executor: Executor, cases: int | None) 
         "digest": trial.artifact.digest,
         "bytes": artifact_bytes(trial.artifact),
     }
-
-
-def artifact_bytes(artifact: Artifact) -> int:
-    """Bytes of the model itself on the device."""
-    if artifact.path.is_file():
-        return artifact.path.stat().st_size
-    return sum(path.stat().st_size for path in artifact.path.rglob("*") if path.is_file())
 
 
 def _size(candidate: Candidate, artifact: Artifact) -> Measurement:
