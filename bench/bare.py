@@ -113,10 +113,13 @@ def train(folder: Path, splits: dict[str, Any], labels: list[str], options: dict
         ),
     )
     rows, targets = splits["train"]
-    held = [{"ids": ids, "label": int(label)} for ids, label in zip(*splits["validation"], strict=True)]
+    held = [{"input_ids": ids, "label": int(label)} for ids, label in zip(*splits["validation"], strict=True)]
 
     def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-        return {**batch_of([item["ids"] for item in items]), "labels": torch.tensor([item["label"] for item in items])}
+        return {
+            **batch_of([item["input_ids"] for item in items]),
+            "labels": torch.tensor([item["label"] for item in items]),
+        }
 
     with tempfile.TemporaryDirectory() as place:
         arguments = TrainingArguments(
@@ -135,8 +138,9 @@ def train(folder: Path, splits: dict[str, Any], labels: list[str], options: dict
             remove_unused_columns=False,
             label_names=["labels"],
             optim="adamw_torch_fused",
+            train_sampling_strategy="group_by_length" if fine["group_by_length"] else "random",
         )
-        data = [{"ids": ids, "label": int(label)} for ids, label in zip(rows, targets, strict=True)]
+        data = [{"input_ids": ids, "label": int(label)} for ids, label in zip(rows, targets, strict=True)]
         Trainer(model, arguments, data_collator=collate, train_dataset=data, eval_dataset=held).train()
     return model.eval()
 
@@ -220,7 +224,13 @@ def export(model: Any, place: Path, calibration: Any, length: int) -> dict[str, 
             return None if row is None else {name: value.numpy() for name, value in batch_of([row], length).items()}
 
     quantize_static(
-        files["float"], files["int8-static"], Reader(), per_channel=True, op_types_to_quantize=["MatMul", "Gemm"]
+        files["float"],
+        files["int8-static"],
+        Reader(),
+        per_channel=True,
+        op_types_to_quantize=["MatMul", "Gemm"],
+        activation_type=QuantType.QUInt8,
+        extra_options={"MatMulConstBOnly": True, "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]},
     )
     return files
 

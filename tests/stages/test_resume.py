@@ -93,6 +93,16 @@ def test_other_methods_resume_too(world: World, method: str) -> None:
     assert world.run(options, f"{method}-killed").digest == world.run(options, f"{method}-whole").digest
 
 
+@pytest.mark.parametrize("point", ["step:8", "step:13"])
+def test_rows_grouped_by_length_resume_too(world: World, whole: Artifact, point: str) -> None:
+    options = OPTIONS | {"group_by_length": True}
+    name = f"grouped-{point.replace(':', '-')}"
+    killed(world, name, options, point)
+    resumed = world.run(options, name)
+    assert resumed.digest == world.run(options, f"{name}-whole").digest
+    assert resumed.digest != whole.digest
+
+
 def test_killed_twice(world: World, whole: Artifact) -> None:
     killed(world, "twice", OPTIONS, "step:8")
     killed(world, "twice", OPTIONS, "step:17")

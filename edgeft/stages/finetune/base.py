@@ -38,6 +38,9 @@ class FineTune(Stage):
         description="Examples per micro-batch and process. Halved, gradient unchanged, if memory runs out.",
     )
     accumulation: int = Field(1, ge=1, le=65536, description="Micro-batches per optimiser step.")
+    group_by_length: bool = Field(
+        False, description="Batches of rows of like length: less padding, so faster; their order is still shuffled."
+    )
     learning_rate: float = Field(3e-4, gt=0, description="Highest learning rate.")
     schedule: Literal["linear", "cosine", "step", "constant"] = Field(
         "cosine", description="How the learning rate falls after warm-up."

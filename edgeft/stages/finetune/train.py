@@ -64,6 +64,7 @@ def train(module: torch.nn.Module, options: FineTune, ctx: Context, device: str)
     root = ctx.scratch / "checkpoints"
     root.mkdir(parents=True, exist_ok=True)
     sampler = {"seed": ctx.seed, "rows": len(examples), "batch_size": options.batch_size, "processes": world_size()}
+    sampler["group_by_length"] = options.group_by_length
     trainer = build_trainer(module, options, ctx, device, examples, length, root, sampler)
     with trainer.args.main_process_first(local=False):
         resumed = newest(root, sampler, ctx.warn)
@@ -146,6 +147,7 @@ def _rules(options: FineTune, length: Length) -> Rules:
         decay=options.decay,
         label_smoothing=options.label_smoothing,
         frozen_body=options.makes == "peft-adapter",
+        group_by_length=options.group_by_length,
     )
 
 

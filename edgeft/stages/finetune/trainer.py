@@ -15,6 +15,7 @@ from edgeft.stage import Context
 from edgeft.stages.finetune.data import ROW, Examples
 from edgeft.stages.finetune.guards import FiniteGuard
 from edgeft.stages.finetune.oom import MicroBatches
+from edgeft.stages.finetune.order import LengthOrder, row_lengths
 from edgeft.stages.finetune.schedule import Schedule, rate_factor
 
 MEGABYTE = 1 << 20
@@ -30,6 +31,7 @@ class Rules:
     decay: float
     label_smoothing: float
     frozen_body: bool
+    group_by_length: bool = False
 
 
 class EdgeftTrainer(Trainer):  # type: ignore[misc]
@@ -81,6 +83,14 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
             logits = forward_logits(model, feeds_of(batch)).float()
             loss = torch.nn.functional.cross_entropy(logits, batch["labels"])
         return loss, logits, batch["labels"]
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Rows of like length together where asked; else the Trainer's own shuffle."""
+        rows = train_dataset if train_dataset is not None else self.train_dataset
+        lengths = row_lengths(rows.feeds) if self.rules.group_by_length else None
+        if lengths is None:
+            return super()._get_train_sampler(train_dataset)
+        return LengthOrder(lengths, self.args.train_batch_size, self.args.data_seed)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Our own schedules, as a LambdaLR whose state is its step count."""
