@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgeft.artifact import Artifact, Kind, Signature
 from edgeft.canonical import Facts
@@ -46,9 +46,11 @@ class Exporter(Protocol):
     makes: Kind
     runtime: str
     tools: tuple[str, ...]
+    compresses: Literal["float", "source"]
+    """What `compress` is given as `model`: the float artefact, or the model it was exported from."""
 
-    def settings(self, device: Device) -> Mapping[str, Any]:
-        """What of the device shapes the export (opset, IR version): the export step's config."""
+    def settings(self, device: Device, serve: Mapping[str, int]) -> Mapping[str, Any]:
+        """What of the device and the serve shape ({batch, length}) shapes the export: the export step's config."""
         ...
 
     def export(self, model: Artifact, settings: Mapping[str, Any], out: Path, ctx: Context) -> Facts:
@@ -60,7 +62,10 @@ class Exporter(Protocol):
         ...
 
     def compress(self, model: Artifact, variant: Variant, calibration: Arrays | None, out: Path, ctx: Context) -> Facts:
-        """Compressed artefact; calibration: canonical feeds (n, ...). Raises Unsupported."""
+        """Compressed artefact; calibration: canonical feeds (n, ...). Raises Unsupported.
+
+        model: as `compresses` says; with "source", `settings` come in variant.options["settings"].
+        """
         ...
 
     def signature(self, model: Artifact) -> Signature:

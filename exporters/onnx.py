@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import ValidationError
 
@@ -33,11 +33,12 @@ class OnnxExporter:
     makes: ClassVar[Kind] = "onnx"
     runtime: ClassVar[str] = "onnxruntime"
     tools: ClassVar[tuple[str, ...]] = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime")
+    compresses: ClassVar[Literal["float", "source"]] = "float"
 
     def __init__(self, external_above: int = graphs.EXTERNAL_ABOVE) -> None:
         self.external_above = external_above
 
-    def settings(self, device: Device) -> Mapping[str, Any]:
+    def settings(self, device: Device, serve: Mapping[str, int]) -> Mapping[str, Any]:
         """Highest opset and IR version the device's runtime takes."""
         return {"opset": device.opset, "ir_version": device.ir_version}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def plan_candidates(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> list
 def export_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
     """The float artefact for a device's settings."""
     exporter, device = candidate.exporter, candidate.device
-    settings = dict(exporter.settings(device))
+    settings = dict(exporter.settings(device, recipe.serve.model_dump()))
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         return exporter.export(inputs["model"], settings, out, ctx)
@@ -125,13 +125,13 @@ def parity_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
         needs=needs,
         given=given,
         reads=("search",),
-        tools=(*FEED_TOOLS, "torch", "transformers", candidate.exporter.runtime),
+        tools=(*FEED_TOOLS, "torch", "transformers", *runtime_tools(candidate)),
         host="numeric",
     )
 
 
-def compress_spec(candidate: Candidate, recipe: Recipe) -> Spec:
-    """One compressed variant of the float artefact."""
+def compress_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
+    """One compressed variant of the float artefact, or of the model it comes from, as the exporter wants."""
     exporter, variant = candidate.exporter, candidate.variant
     if variant is None:
         raise ValueError("the float export is no variant")
@@ -143,7 +143,13 @@ def compress_spec(candidate: Candidate, recipe: Recipe) -> Spec:
             calibration = ctx.task.feeds(read_cases(ctx, "calibration", None), prepared_of(ctx))
         return exporter.compress(inputs["model"], variant, calibration, out, ctx)
 
-    needs = {"model": float_id, "prepared": "prepare"}
+    config: dict[str, Any] = {"variant": variant.to_json()}
+    origin: Ref = float_id
+    if exporter.compresses == "source":
+        settings = dict(exporter.settings(candidate.device, recipe.serve.model_dump()))
+        variant = replace(variant, options={**variant.options, "settings": settings})
+        config, origin = {"variant": variant.to_json(), "task": recipe.model.task}, model
+    needs, given = split_refs({"model": origin, "prepared": "prepare"})
     return Spec(
         id=candidate.id,
         title=f"Compress: {variant.name}",
@@ -151,8 +157,9 @@ def compress_spec(candidate: Candidate, recipe: Recipe) -> Spec:
         version=exporter.version,
         makes=exporter.makes,
         run=run,
-        config={"variant": variant.to_json()},
+        config=config,
         needs=needs,
+        given=given,
         tools=(*FEED_TOOLS, *exporter.tools) if variant.needs_calibration else exporter.tools,
         reads=("calibration",) if variant.needs_calibration else (),
         host="numeric" if variant.needs_calibration else "any",
@@ -194,7 +201,7 @@ def outputs_spec(candidate: Candidate, recipe: Recipe, split: str, cases: int | 
         config={"cases": cases, "device": device_key(device), "batch": recipe.serve.batch, "task": recipe.model.task},
         needs={"artifact": candidate.id, "prepared": "prepare"},
         reads=(split,),
-        tools=(*FEED_TOOLS, exporter.runtime),
+        tools=(*FEED_TOOLS, *runtime_tools(candidate)),
         host="numeric",
     )
 
@@ -238,7 +245,7 @@ def latency_spec(candidate: Candidate, recipe: Recipe) -> Spec:
         config=config,
         needs={"artifact": candidate.id, "prepared": "prepare"},
         reads=("search",),
-        tools=(*FEED_TOOLS, exporter.runtime),
+        tools=(*FEED_TOOLS, *runtime_tools(candidate)),
         host="measuring",
         estimate=protocol_time(recipe.measure.protocol),
     )
@@ -250,11 +257,17 @@ def candidate_specs(candidate: Candidate, trunk: Trunk, recipe: Recipe) -> list[
     if candidate.variant is None:
         specs += [export_spec(candidate, trunk.model, recipe), parity_spec(candidate, trunk.model, recipe)]
     else:
-        specs.append(compress_spec(candidate, recipe))
+        specs.append(compress_spec(candidate, trunk.model, recipe))
     specs.append(outputs_spec(candidate, recipe, "search", recipe.measure.search_cases))
     if candidate.device.how == "measured":
         specs.append(latency_spec(candidate, recipe))
     return specs
+
+
+def runtime_tools(candidate: Candidate) -> tuple[str, ...]:
+    """Distributions of the candidate's runtime, whose versions change answers and timings."""
+    tools: tuple[str, ...] = plugins.load("runtimes", candidate.exporter.runtime).DISTRIBUTIONS
+    return tools
 
 
 def device_key(device: Device) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def _try(plan: Plan, executor: Executor, trial: Trial, source: Score) -> None:
             trial.row = trial.row.model_copy(update={**changes, "status": "failed", "why": why})
             return
     else:
-        trial.artifact = executor.perform(compress_spec(candidate, recipe))
+        trial.artifact = executor.perform(compress_spec(candidate, plan.trunk.model, recipe))
     most, size = candidate.device.max_artifact_mb, artifact_bytes(trial.artifact)
     if most is not None and size / 1e6 > most:
         why = f"{size / 1e6:.3g} MB do not fit {candidate.device.name}, which takes {most:g} MB"

@@ -13,6 +13,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 NAME = "onnxruntime"
 DISTRIBUTIONS = ("onnxruntime",)
+IMPORTS = ("onnxruntime",)
+SUFFIXES = (".onnx", ".ort")
 
 
 class OrtSession:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeft.artifact import Artifact
+from edgeft.artifact import Artifact, entry_file
 from edgeft.canonical import canonical_json, digest_file, walk_files
 from edgeft.errors import EdgeftError, RecipeError
 from edgeft.pipeline.branches import Candidate
@@ -65,7 +65,7 @@ def write_bundle(
         "candidate": candidate.name,
         "runtime": candidate.exporter.runtime,
         "threads": candidate.device.threads,
-        "model": _model_file(folder, artifact),
+        "model": _model_file(artifact),
         "artifact_digest": artifact.digest,
         "labels": record.data.labels if record.data else [],
         "inputs": {name: asdict(spec) for name, spec in signature.inputs.items()},
@@ -78,11 +78,10 @@ def write_bundle(
     (folder / MANIFEST).write_bytes(canonical_json(manifest, indent=1))
 
 
-def _model_file(folder: Path, artifact: Artifact) -> str:
+def _model_file(artifact: Artifact) -> str:
     if artifact.path.is_file():
         return artifact.path.name
-    names = [name for name, _ in walk_files(artifact.path) if not name.endswith((".data", ".json"))]
-    return "model.onnx" if (folder / "model.onnx").is_file() else names[0]
+    return entry_file(artifact.path).name
 
 
 def open_bundle(folder: Path) -> Bundle:

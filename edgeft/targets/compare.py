@@ -11,7 +11,7 @@ from edgeft.artifact import Artifact, Signature
 from edgeft.device.profile import Device
 from edgeft.device.protocol import Job, OnProgress, ignore_progress
 from edgeft.device.transport import run_job, runtime_file
-from edgeft.targets.measure import TIMED_TIMEOUT, entry_file, runtime_feeds
+from edgeft.targets.measure import TIMED_TIMEOUT, model_entry, runtime_feeds
 
 if TYPE_CHECKING:
     from edgeft.task import Arrays
@@ -48,7 +48,7 @@ def compare_latency(
     job = Job(
         "compare",
         runtime_file(runtime),
-        {"model": entry_file(a[0]), "other": entry_file(b[0])},
+        {"model": model_entry(a[0]), "other": model_entry(b[0])},
         {"feeds": runtime_feeds(a[1], feeds), "other_feeds": runtime_feeds(b[1], feeds)},
         {"batch": batch, "blocks": blocks, "seconds": seconds, "options": {"threads": device.threads}},
         TIMED_TIMEOUT,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgeft.artifact import Artifact, Signature
+from edgeft.artifact import Artifact, Signature, entry_file
 from edgeft.device.profile import Device
 from edgeft.device.protocol import ArtefactRefused, Job, JobKind, OnProgress, Result, ignore_progress
 from edgeft.device.quantiles import quantile, quantile_interval
@@ -196,14 +196,12 @@ def thin(samples: list[float], most: int) -> list[float]:
     return samples if n <= most else [samples[index * n // most] for index in range(most)]
 
 
-def entry_file(artifact: Artifact) -> Path:
-    """The file a runtime opens: the artefact itself, or its folder's one file named model.*."""
-    if artifact.path.is_file():
-        return artifact.path
-    found = [path for path in sorted(artifact.path.glob("model.*")) if path.suffix not in (".data", ".json")]
-    if len(found) != 1:
-        raise StepError(f"expected one model file, found {len(found)}", where=str(artifact.path))
-    return found[0]
+def model_entry(artifact: Artifact) -> Path:
+    """The file a runtime opens; StepError where the artefact has none."""
+    try:
+        return entry_file(artifact.path)
+    except ValueError as error:
+        raise StepError(str(error), where=str(artifact.path)) from error
 
 
 def _batch(signature: Signature, batch: int) -> int:
@@ -222,4 +220,4 @@ def _job(
 ) -> Job:
     about = {**settings, "options": {"threads": device.threads}}
     timeout = PREDICT_TIMEOUT if kind == "predict" else TIMED_TIMEOUT
-    return Job(kind, runtime_file(runtime), {"model": entry_file(artifact)}, feeds, about, timeout)
+    return Job(kind, runtime_file(runtime), {"model": model_entry(artifact)}, feeds, about, timeout)
