@@ -48,6 +48,8 @@ class Gate(BaseModel):
             raise ValueError("margin goes with no_worse_than")
         if self.no_worse_than and self.metric in RESOURCE_METRICS:
             raise ValueError(f"{self.metric} has no source value to compare with: use at_most")
+        if self.at_most is not None and self.at_most <= 0 and self.metric in RESOURCE_METRICS:
+            raise ValueError(f"{self.metric} is never {self.at_most:g} or less: no artefact could pass")
         if self.at_least is not None and self.metric in RESOURCE_METRICS:
             raise ValueError(f"{self.metric} is better when lower: use at_most")
         return self

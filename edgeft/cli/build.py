@@ -54,6 +54,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--remeasure", action="store_true", help="measure latency again although a record of this machine exists"
     )
+    parser.add_argument(
+        "--wait-device", metavar="TIME", help="wait so long, 10m or 90s, for a device that another process holds"
+    )
     output = parser.add_mutually_exclusive_group()
     output.add_argument(
         "--json", action="store_true", help="one JSON object a line on standard output; the record last"
@@ -81,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     """Build and report."""
     from datetime import UTC, datetime
 
+    from edgeft.device.lease import parse_duration
     from edgeft.pipeline.build import Options, prepare_build, run_build
     from edgeft.pipeline.follow import follow, rank
     from edgeft.pipeline.noise import own_stream
@@ -90,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
     from edgeft.store import Store
 
     started, began = datetime.now(UTC), time.monotonic()
-    options = Options(args.out, args.to, args.start, args.locked, args.offline, args.remeasure)
+    wait = parse_duration(args.wait_device) if args.wait_device else 0.0
+    options = Options(args.out, args.to, args.start, args.locked, args.offline, args.remeasure, wait)
     if args.export and not args.to:
         from edgeft.errors import RecipeError
 

@@ -35,8 +35,10 @@ def run(args: argparse.Namespace) -> int:
     """Print the plan."""
     from edgeft import plugins
     from edgeft.pipeline import preflight
-    from edgeft.pipeline.inputs import NeedsDownload, resolve_inputs
+    from edgeft.pipeline.find_folder import NeedsDownload
+    from edgeft.pipeline.inputs import resolve_inputs
     from edgeft.pipeline.plan import known_dataset, make_plan, plan_rows
+    from edgeft.pipeline.reach import known_fleet
     from edgeft.recipe.load import load_recipe
     from edgeft.store import Store
 
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         inputs = resolve_inputs(loaded, store, offline=args.offline, download=False)
     except NeedsDownload as need:
         return _print_download(need.what, as_json=args.json)
-    plan = make_plan(loaded, inputs, store, devices)
+    plan = make_plan(loaded, inputs, store, devices, known_fleet(devices, store).facts)
     if dataset := known_dataset(plan, store):
         preflight.check_gate_set(loaded, dataset)
     rows = plan_rows(plan, store)

@@ -61,11 +61,17 @@ def prepared_of(ctx: Context) -> Path:
     return ctx.prepared
 
 
+def thin_index(total: int, cases: int | None) -> list[int] | None:
+    """Which of `total` rows are taken when at most `cases` are wanted, evenly spaced; None: all of them."""
+    if cases is None or total <= cases:
+        return None
+    return [index * total // cases for index in range(cases)]
+
+
 def thin(rows: Any, cases: int | None) -> Any:
     """At most `cases` rows, evenly spaced, the same ones every time."""
-    if cases is None or rows.num_rows <= cases:
-        return rows
-    return rows.take([index * rows.num_rows // cases for index in range(cases)])
+    index = thin_index(rows.num_rows, cases)
+    return rows if index is None else rows.take(index)
 
 
 def read_cases(ctx: Context, split: str, cases: int | None) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from edgeft.pipeline.host import threads
 from edgeft.pipeline.inputs import resolve_inputs
 from edgeft.pipeline.plan import Plan, make_plan, plan_rows, step_names
 from edgeft.pipeline.progress import Events
-from edgeft.pipeline.trial import Trial, score_outputs, try_candidates
+from edgeft.pipeline.reach import reach
+from edgeft.pipeline.scoring import score_outputs
+from edgeft.pipeline.trial import Trial, try_candidates
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.store import Store
 from edgeft.task import Score, Task
@@ -29,7 +32,8 @@ _ASKING = frozenset({"socket.getaddrinfo", "socket.gethostbyname", "socket.getho
 
 @dataclass(frozen=True)
 class Options:
-    """How to build, besides the recipe. out: the folder that holds `<recipe name>/`."""
+    """How to build, besides the recipe. out: the folder that holds `<recipe name>/`. wait_device: seconds to wait for
+    a unit that another process holds."""
 
     out: Path = Path("out")
     to: str | None = None
@@ -37,11 +41,15 @@ class Options:
     locked: bool = False
     offline: bool = False
     remeasure: bool = False
+    wait_device: float = 0.0
 
 
 @dataclass
 class Build:
-    """The state of a build as far as it came; `edgeft.pipeline.recorder` turns it into a RunRecord."""
+    """The state of a build as far as it came; `edgeft.pipeline.recorder` turns it into a RunRecord.
+
+    held: the leases on its devices, until the steps have run.
+    """
 
     loaded: LoadedRecipe
     plan: Plan
@@ -57,6 +65,7 @@ class Build:
     failed_step: str = ""
     interrupted: bool = False
     stopped: bool = False
+    held: ExitStack = field(default_factory=ExitStack)
 
     @property
     def folder(self) -> Path:
@@ -73,7 +82,19 @@ def prepare_build(loaded: LoadedRecipe, store: Store, options: Options, events: 
     preflight.check_recipe(loaded, devices, task)
     preflight.check_out(options.out / loaded.recipe.name)
     inputs = resolve_inputs(loaded, store, offline=options.offline)
-    plan = make_plan(loaded, inputs, store, devices)
+    with ExitStack() as held:
+        fleet = held.enter_context(
+            reach(loaded, devices, store, options.wait_device, lambda text: events.note("device", text))
+        )
+        plan = make_plan(loaded, inputs, store, fleet.devices, fleet.facts)
+        build = _assemble(plan, store, task, options, events)
+        build.held = held.pop_all()
+    return build
+
+
+def _assemble(plan: Plan, store: Store, task: Task, options: Options, events: Events) -> Build:
+    """The rest of what can be refused: pins, names on the command line, disk."""
+    loaded = plan.loaded
     locked = lock.read(options.out / loaded.recipe.name / lock.FILE, plan) if options.locked else None
     if options.to is not None and options.to not in step_names(plan.specs):
         raise RecipeError(
@@ -92,7 +113,8 @@ def prepare_build(loaded: LoadedRecipe, store: Store, options: Options, events: 
 def run_build(build: Build) -> Build:
     """Run the steps. Errors and interrupts are kept in the Build, so that a report can say how far it came."""
     try:
-        _flow(build)
+        with build.held:
+            _flow(build)
     except EdgeftError as error:
         build.error = error
         build.failed_step = build.executor.current
@@ -115,7 +137,7 @@ def _flow(build: Build) -> None:
     build.source = score_outputs(executor, outputs, "search", recipe.measure.search_cases)
     if build.locked is not None:
         plan.candidates[:] = lock.restrict(plan.candidates, build.locked)
-    build.trials = try_candidates(plan, executor, build.source)
+    build.trials = try_candidates(plan, executor)
     if build.locked is None:
         _choose(build)
     else:
@@ -139,7 +161,7 @@ def _choose(build: Build) -> None:
             [trial.row for trial in trials],
             target.optimise,
             gates_for(recipe.gates, device),
-            build.source.metrics if build.source else {},
+            {trial.row.name: trial.source.metrics for trial in trials if trial.source is not None},
         )
         for trial, row in zip(trials, choice.rows, strict=True):
             trial.row = row

@@ -7,17 +7,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from edgeft.artifact import Artifact
 from edgeft.data.table import column_array
 from edgeft.evaluate.custom import CustomValues
 from edgeft.evaluate.flips import flips
 from edgeft.evaluate.gates import decide_data_gate, decide_resource_gate
 from edgeft.gate import Gate, Verdict
 from edgeft.pipeline.arrays import load_arrays
-from edgeft.pipeline.branches import outputs_spec
 from edgeft.pipeline.execute import Executor
+from edgeft.pipeline.measuring import outputs_spec
 from edgeft.pipeline.plan import Plan
+from edgeft.pipeline.preflight import check_planned
+from edgeft.pipeline.scoring import answered_rows, score_outputs, source_arrays, source_score, split_rows
 from edgeft.pipeline.spec import Spec
-from edgeft.pipeline.trial import Trial, score_outputs, split_rows
+from edgeft.pipeline.trial import Trial
 from edgeft.pipeline.trunk import source_spec
 from edgeft.record import GateSetRow, OpeningRow
 from edgeft.task import Score
@@ -89,14 +92,16 @@ def _open(
 ) -> None:
     recipe = plan.loaded.recipe
     source_step = source_spec(plan.loaded, plan.trunk, "gate", None)
-    specs = {device: outputs_spec(trial.candidate, recipe, "gate", None) for device, trial in chosen.items()}
+    specs = {device: outputs_spec(trial.candidate, recipe, "gate") for device, trial in chosen.items()}
+    _check_planned(plan, executor, chosen, sealed)
     result.opening = _count_opening(plan, executor, chosen, [source_step, *specs.values()])
-    source = score_outputs(executor, executor.perform(source_step), "gate", None)
-    rows = split_rows(executor, "gate")
-    units = column_array(rows, "unit")
+    executor.perform(source_step)
     for device, spec in specs.items():
         outputs = executor.perform(spec)
+        rows = answered_rows(executor, "gate", None, outputs)
+        units = column_array(rows, "unit")
         score = score_outputs(executor, outputs, "gate", None)
+        source = source_score(executor, "gate", None, outputs)
         result.rows[device] = GateSetRow(
             n=rows.num_rows,
             units=len(set(units.tolist())),
@@ -106,16 +111,27 @@ def _open(
             confusion=score.confusion.tolist(),
         )
         for gate in sealed[device]:
-            result.verdicts[device].append(_decide(gate, device, executor, score, source, units, spec, rows))
+            result.verdicts[device].append(_decide(gate, device, executor, score, source, units, outputs, rows))
+
+
+def _check_planned(
+    plan: Plan, executor: Executor, chosen: Mapping[str, Trial], sealed: Mapping[str, list[Gate]]
+) -> None:
+    """Under emulation only part of the gate set is answered: refuse, before it is opened, what that could not show."""
+    for device, trial in chosen.items():
+        if trial.candidate.emulated and sealed[device]:
+            cases = int(executor.done[f"{trial.candidate.float_id}/pace"].facts["cases"])
+            rows = split_rows(executor, "gate", cases)
+            check_planned(plan.loaded, sealed[device], device, rows.num_rows, len(set(column_array(rows, "unit"))))
 
 
 def _decide(
-    gate: Gate, device: str, executor: Executor, score: Score, source: Score, units: Any, spec: Spec, rows: Any
+    gate: Gate, device: str, executor: Executor, score: Score, source: Score, units: Any, outputs: Artifact, rows: Any
 ) -> Verdict:
     custom = None
     if gate.metric not in executor.task.metrics:
-        answers = [load_arrays(executor.done[step].path / "outputs.npz")["logits"] for step in (spec.id, "source/gate")]
-        custom = _custom_values(gate, answers[0], answers[1], rows)
+        ours = load_arrays(outputs.path / "outputs.npz")["logits"]
+        custom = _custom_values(gate, ours, source_arrays(executor, "gate", outputs)["logits"], rows)
     truth = column_array(rows, "label")
     return decide_data_gate(gate, device, score, source, units, truth=truth, custom=custom)
 

@@ -11,23 +11,12 @@ from typing import Any
 from edgeft.artifact import Artifact
 from edgeft.canonical import digest_json
 from edgeft.errors import RecipeError
+from edgeft.pipeline.find_folder import MODEL_FILES, TOKENIZER_FILES, find_folder
+from edgeft.pipeline.model_folder import check_folder
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.store import Store
 from edgeft.usercode import check_function, code_digest
 
-MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "surgery.json")
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "*.model",
-    "config.json",
-    "preprocess.json",
-)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -52,10 +41,11 @@ def resolve_inputs(loaded: LoadedRecipe, store: Store, *, offline: bool, downloa
         return _onnx_inputs(loaded, store)
     if model.code:
         return _code_inputs(loaded, store)
-    folder, about = _folder(loaded, offline=offline, download=download)
+    folder, about = find_folder(loaded, offline=offline, download=download)
     artifact = _transformers_artifact(loaded, store, folder)
     config = _json(folder / "config.json")
     tokenizer = Path(model.tokenizer) if model.tokenizer else folder
+    check_folder(loaded, config, tokenizer)
     labels = _own_labels(config)
     adapter = None
     if model.adapter:
@@ -68,58 +58,6 @@ def resolve_inputs(loaded: LoadedRecipe, store: Store, *, offline: bool, downloa
         "bytes": _bytes(folder),
     }
     return Inputs(artifact, _tokenizer_artifact(store, tokenizer), adapter, labels, about)
-
-
-class NeedsDownload(Exception):
-    """A plan met a hub model that is not on this machine yet. what: its id."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
-
-
-def _folder(loaded: LoadedRecipe, *, offline: bool, download: bool) -> tuple[Path, dict[str, Any]]:
-    model = loaded.recipe.model
-    name = model.path or ""
-    if Path(name).is_dir():
-        return Path(name), {"name": Path(name).name if Path(name).name != "model" else Path(name).parent.name}
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    patterns = sorted({*MODEL_FILES, *TOKENIZER_FILES})
-    try:
-        return _snapshot(
-            name, snapshot_download(name, revision=model.revision, allow_patterns=patterns, local_files_only=True)
-        )
-    except HFValidationError:
-        raise loaded.error(
-            ("model", "path"),
-            f"no folder '{name}', and it is no Hugging Face id either",
-            "give a folder, or an id such as org/name",
-        ) from None
-    except LocalEntryNotFoundError:
-        pass
-    if offline:
-        raise loaded.error(
-            ("model", "path"),
-            f"'{name}' is not on this machine and the build is offline",
-            "gather it where there is internet: edgeft fetch RECIPE --into DIR",
-        )
-    if not download:
-        raise NeedsDownload(name)
-    try:
-        return _snapshot(name, snapshot_download(name, revision=model.revision, allow_patterns=patterns))
-    except Exception as error:
-        raise loaded.error(
-            ("model", "path"),
-            f"'{name}' could not be fetched from the hub: {str(error).splitlines()[0]}",
-            "check the id and the network, or give a local folder",
-        ) from error
-
-
-def _snapshot(name: str, folder: str) -> tuple[Path, dict[str, Any]]:
-    """A hub model's folder in the hub cache, which is called by its commit: that is what the report must name."""
-    return Path(folder), {"name": name, "revision": Path(folder).name}
 
 
 def _transformers_artifact(loaded: LoadedRecipe, store: Store, folder: Path) -> Artifact:

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeft.canonical import canonical_json
 from edgeft.errors import RecipeError, StepError
-from edgeft.pipeline.branches import Candidate
+from edgeft.pipeline.candidates import Candidate
 from edgeft.pipeline.plan import Plan
 from edgeft.pipeline.trial import Trial
 

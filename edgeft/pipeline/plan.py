@@ -9,7 +9,8 @@ from typing import Any, Literal
 from edgeft.artifact import Artifact
 from edgeft.canonical import Facts
 from edgeft.device.profile import Device
-from edgeft.pipeline.branches import Candidate, candidate_specs, plan_candidates
+from edgeft.pipeline.branches import candidate_specs
+from edgeft.pipeline.candidates import Candidate, Reached, plan_candidates
 from edgeft.pipeline.inputs import Inputs
 from edgeft.pipeline.spec import Spec, material
 from edgeft.pipeline.trunk import Trunk, plan_trunk, source_spec
@@ -46,10 +47,15 @@ class PlanRow:
     basis: str = ""
 
 
-def make_plan(loaded: LoadedRecipe, inputs: Inputs, store: Store, devices: Mapping[str, Device]) -> Plan:
-    """Recipe and devices to specs; imports no torch. RecipeError where the parts do not fit."""
+def make_plan(
+    loaded: LoadedRecipe, inputs: Inputs, store: Store, devices: Mapping[str, Device], reached: Reached
+) -> Plan:
+    """Recipe and devices to specs; imports no torch. RecipeError where the parts do not fit.
+
+    reached: what devices other than this machine said of themselves, which enters the keys of what runs there.
+    """
     trunk = plan_trunk(loaded, inputs, store)
-    candidates = plan_candidates(loaded, devices)
+    candidates = plan_candidates(loaded, devices, reached)
     source = source_spec(loaded, trunk, "search", loaded.recipe.measure.search_cases)
     specs = [*trunk.specs, source]
     for candidate in candidates:

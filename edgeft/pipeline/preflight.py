@@ -13,7 +13,7 @@ from edgeft.canonical import Facts
 from edgeft.device.profile import Device, load_device
 from edgeft.errors import EdgeftError, RecipeError, StoreError
 from edgeft.evaluate.statistics import NEEDED_CAP
-from edgeft.gate import LATENCY_METRICS, RESOURCE_METRICS
+from edgeft.gate import LATENCY_METRICS, RESOURCE_METRICS, Gate
 from edgeft.pipeline.host import gpu_names
 from edgeft.pipeline.plan import PlanRow
 from edgeft.recipe.load import LoadedRecipe
@@ -87,12 +87,19 @@ def _check_targets(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:
                     f"{device.name} has no {runtime}, which {name} artefacts need",
                     f"its runtimes: {', '.join(device.runtimes)}",
                 )
-            if device.transport == "local" and find_spec(runtime) is None:
+            missing = [module for module in runtime_imports(runtime) if find_spec(module) is None]
+            if device.transport == "local" and missing:
                 raise loaded.error(
                     ("targets", index, "export"),
-                    f"{runtime} is not installed on this machine",
+                    f"{missing[0]}, which {runtime} needs, is not installed on this machine",
                     f"pip install 'edgeft[{name}]'",
                 )
+
+
+def runtime_imports(runtime: str) -> tuple[str, ...]:
+    """Modules a runtime needs; looked for, never imported."""
+    modules: tuple[str, ...] = plugins.load("runtimes", runtime).IMPORTS
+    return modules
 
 
 def _check_gates(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task) -> None:
@@ -144,6 +151,21 @@ def check_gate_set(loaded: LoadedRecipe, dataset: Facts) -> None:
                 ("gates", index),
                 f"'{gate.describe()}' cannot pass on {about['units']} {unit}: even with no case lost it needs {needed}",
                 "give the gate set more rows (data.fractions.gate), or widen the margin if the application allows it",
+            )
+
+
+def check_planned(loaded: LoadedRecipe, gates: Sequence[Gate], device: str, cases: int, units: int) -> None:
+    """An emulated device answers part of the gate set: each gate must be able to pass on that part."""
+    from edgeft.evaluate.gates import needed_at_best
+
+    for gate in gates:
+        needed = needed_at_best(gate, units) if gate.severity == "block" else None
+        if needed is not None:
+            raise loaded.error(
+                ("gates", loaded.recipe.gates.index(gate)),
+                f"'{gate.describe()}' cannot pass on {device}: {loaded.recipe.measure.emulated_minutes:g} minutes "
+                f"allow {cases} cases in {units} units there, and even with no case lost it needs {needed} units",
+                "raise measure.emulated_minutes, or widen the margin on this device if the application allows it",
             )
 
 

@@ -23,7 +23,8 @@ class Spec:
     id: its address in this recipe (`finetune`, `local-cpu/onnx/int8-dynamic`); not part of the key, so that equal work
     under another name is found. needs: role -> id of an earlier step. given: role -> artefact that exists already.
     config: JSON with every default filled in. reads: splits whose digests enter the key and which alone it may open.
-    host: `numeric` adds the instruction set to the key, `measuring` the machine itself.
+    host: `numeric` adds the instruction set to the key, `measuring` the machine itself. measures: times something, so
+    that `--remeasure` runs it again.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Spec:
     reads: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     host: Host = "any"
+    measures: bool = False
     seed: int | None = None
     estimate: Callable[[Mapping[str, int], int], Mapping[str, Any]] | None = None
     sources: tuple[str, ...] = ()

@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeft.artifact import Artifact
+from edgeft.device.profile import Device
 from edgeft.device.protocol import ArtefactRefused
 from edgeft.exporter import Unsupported
 from edgeft.measurement import Measurement
-from edgeft.pipeline.answers import thin
-from edgeft.pipeline.arrays import load_arrays
-from edgeft.pipeline.branches import Candidate, compress_spec, export_spec, latency_spec, outputs_spec, parity_spec
+from edgeft.pipeline.candidates import Candidate
+from edgeft.pipeline.emulation import pace_spec
 from edgeft.pipeline.execute import Executor
+from edgeft.pipeline.making import compress_spec, export_spec
+from edgeft.pipeline.measuring import latency_spec, operators_spec, outputs_spec, parity_spec
 from edgeft.pipeline.plan import Plan
-from edgeft.record import CandidateRow, LatencyRow, ParityRow
+from edgeft.pipeline.scoring import answered_rows, score_outputs, source_score
+from edgeft.record import CandidateRow, LatencyRow, OperatorRow, ParityRow
 from edgeft.targets.measure import artifact_bytes
 from edgeft.task import Score
 
@@ -23,18 +26,25 @@ SEARCH_ALPHA = 0.025
 """Each side of the interval shown with a search-set accuracy: 95% in all. Nothing is decided on it."""
 
 
+ON_CPU = frozenset({"CPUExecutionProvider", "CPU", "portable"})
+"""Names under which runtimes report nodes on plain CPU kernels, beside a delegate's or an accelerator's."""
+
+
 @dataclass
 class Trial:
-    """What became of one candidate. score: on the search set, None when it could not run."""
+    """What became of one candidate. score: on the search set, None when it could not run. source: the source's, on the
+    same cases. outputs: the step's artefact with its answers."""
 
     candidate: Candidate
     row: CandidateRow
     artifact: Artifact | None = None
     score: Score | None = None
+    source: Score | None = None
+    outputs: Artifact | None = None
     measurements: list[Measurement] = field(default_factory=list)
 
 
-def try_candidates(plan: Plan, executor: Executor, source: Score) -> dict[str, list[Trial]]:
+def try_candidates(plan: Plan, executor: Executor) -> dict[str, list[Trial]]:
     """Target (device name) -> trials, float exports first. Failures of one candidate do not stop the others."""
     trials: dict[str, list[Trial]] = {device: [] for device in plan.devices}
     refused: dict[str, str] = {}
@@ -48,7 +58,7 @@ def try_candidates(plan: Plan, executor: Executor, source: Score) -> dict[str, l
             )
             continue
         try:
-            _try(plan, executor, trial, source)
+            _try(plan, executor, trial)
         except Unsupported as refusal:
             reason = f"{refusal.op}: {refusal.reason}" if refusal.op else refusal.reason
             trial.row = trial.row.model_copy(update={"status": "unsupported", "why": reason})
@@ -73,67 +83,81 @@ def _row(candidate: Candidate) -> CandidateRow:
     )
 
 
-def _try(plan: Plan, executor: Executor, trial: Trial, source: Score) -> None:
+def _try(plan: Plan, executor: Executor, trial: Trial) -> None:
     recipe, candidate = plan.loaded.recipe, trial.candidate
-    changes: dict[str, Any] = {}
     if candidate.variant is None:
         trial.artifact = executor.perform(export_spec(candidate, plan.trunk.model, recipe))
-        parity = ParityRow.model_validate(
-            executor.perform(parity_spec(candidate, plan.trunk.model, recipe)).facts["parity"]
-        )
-        changes["parity"] = parity
-        if not parity.passed:
-            far = f"by up to {parity.max_abs:.3g}, tolerance {parity.tolerance:.3g}"
-            why = f"its answers differ from the torch model's {far}"
-            trial.row = trial.row.model_copy(update={**changes, "status": "failed", "why": why})
+        if not _prove(plan, executor, trial):
             return
+        if candidate.emulated:
+            executor.perform(pace_spec(candidate, recipe))
     else:
         trial.artifact = executor.perform(compress_spec(candidate, plan.trunk.model, recipe))
     most, size = candidate.device.max_artifact_mb, artifact_bytes(trial.artifact)
+    notes = [str(note) for note in trial.artifact.facts.get("notes", ())]
+    trial.row = trial.row.model_copy(update={"notes": notes})
     if most is not None and size / 1e6 > most:
         why = f"{size / 1e6:.3g} MB do not fit {candidate.device.name}, which takes {most:g} MB"
-        trial.row = trial.row.model_copy(update={**changes, "status": "rejected", "why": why, "bytes": size})
+        trial.row = trial.row.model_copy(update={"status": "rejected", "why": why, "bytes": size})
         return
-    outputs = executor.perform(outputs_spec(candidate, recipe, "search", recipe.measure.search_cases))
-    trial.score = score_outputs(executor, outputs, "search", recipe.measure.search_cases)
-    if candidate.device.how == "measured":
-        facts = executor.perform(latency_spec(candidate, recipe)).facts
-        trial.measurements = [Measurement.from_json(item) for item in facts["measurements"]]
-        changes["latency"] = LatencyRow.model_validate(facts["latency"])
-        changes["placement"] = facts["placement"]
-    else:
+    cases = recipe.measure.search_cases
+    trial.outputs = executor.perform(outputs_spec(candidate, recipe, "search"))
+    trial.score = score_outputs(executor, trial.outputs, "search", cases)
+    trial.source = source_score(executor, "search", cases, trial.outputs)
+    changes: dict[str, Any] = {}
+    if candidate.emulated:
         trial.measurements = [_size(candidate, trial.artifact)]
-    trial.row = trial.row.model_copy(
-        update={**changes, **_scored(trial, source, executor, recipe.measure.search_cases)}
+    else:
+        changes = _timed(plan, executor, trial)
+    trial.row = trial.row.model_copy(update={**changes, **_scored(trial, executor, cases)})
+
+
+def _prove(plan: Plan, executor: Executor, trial: Trial) -> bool:
+    """Parity with the torch model, into the trial's row; False where it fails."""
+    parity = ParityRow.model_validate(
+        executor.perform(parity_spec(trial.candidate, plan.trunk.model, plan.loaded.recipe)).facts["parity"]
     )
+    trial.row = trial.row.model_copy(update={"parity": parity})
+    if not parity.passed:
+        far = f"by up to {parity.max_abs:.3g}, tolerance {parity.tolerance:.3g}"
+        why = f"its answers differ from the torch model's {far}"
+        trial.row = trial.row.model_copy(update={"status": "failed", "why": why})
+    return parity.passed
 
 
-def score_outputs(executor: Executor, outputs: Artifact, split: str, cases: int | None) -> Score:
-    """Score a step's outputs.npz against the rows they answer."""
-    rows = split_rows(executor, split, cases)
-    labels = executor.dataset.facts["labels"] if executor.dataset else []
-    return executor.task.score(load_arrays(outputs.path / "outputs.npz"), rows, labels)
+def _timed(plan: Plan, executor: Executor, trial: Trial) -> dict[str, Any]:
+    """Latency, placement and operators for the trial's row; its measurements are set."""
+    candidate, recipe = trial.candidate, plan.loaded.recipe
+    facts = executor.perform(latency_spec(candidate, recipe)).facts
+    trial.measurements = [Measurement.from_json(item) for item in facts["measurements"]]
+    placement = {str(name): int(count) for name, count in facts["placement"].items()}
+    profile = executor.perform(operators_spec(candidate, recipe)).facts
+    return {
+        "latency": LatencyRow.model_validate(facts["latency"]),
+        "placement": placement,
+        "fallback": fallback_fraction(candidate.device, placement),
+        "operators": [OperatorRow.model_validate(row) for row in profile["operators"]],
+    }
 
 
-def split_rows(executor: Executor, split: str, cases: int | None = None) -> Any:
-    """Rows of a split of this build's dataset, thinned as the steps thin them."""
-    from edgeft.data.table import read_split
+def fallback_fraction(device: Device, placement: Mapping[str, int]) -> float | None:
+    """Fraction of the nodes that the delegate or accelerator left to the CPU; None where only the CPU is asked."""
+    left = sum(count for name, count in placement.items() if name in ON_CPU)
+    asked = device.providers[0] not in ON_CPU or any(name not in ON_CPU for name in placement)
+    total = sum(placement.values())
+    return left / total if asked and total else None
 
-    if executor.dataset is None:
-        raise ValueError("the data step has not run")
-    return thin(read_split(executor.dataset.path / f"{split}.parquet"), cases)
 
-
-def _scored(trial: Trial, source: Score, executor: Executor, cases: int | None) -> dict[str, Any]:
+def _scored(trial: Trial, executor: Executor, cases: int | None) -> dict[str, Any]:
     from edgeft.data.table import column_array
     from edgeft.evaluate.flips import flips
     from edgeft.evaluate.statistics import bound_rate
 
-    if trial.score is None or trial.artifact is None:
+    if trial.score is None or trial.source is None or trial.artifact is None or trial.outputs is None:
         return {}
     n = len(trial.score.correct)
     where, how = trial.candidate.device.name, trial.candidate.device.how
-    units = column_array(split_rows(executor, "search", cases), "unit")
+    units = column_array(answered_rows(executor, "search", cases, trial.outputs), "unit")
     bound = bound_rate(trial.score.correct, units, SEARCH_ALPHA)
     spans = {"accuracy": ((bound.low, bound.high), f"search set, {bound.method}")}
     scores = []
@@ -142,7 +166,7 @@ def _scored(trial: Trial, source: Score, executor: Executor, cases: int | None) 
         scores.append(Measurement(name, value, "", n, how, where, span, 1 - 2 * SEARCH_ALPHA, method))
     return {
         "metrics": [measurement.to_json() for measurement in [*scores, *trial.measurements]],
-        "flips": dict(flips(source, trial.score)),
+        "flips": dict(flips(trial.source, trial.score)),
         "confusion": trial.score.confusion.tolist(),
         "digest": trial.artifact.digest,
         "bytes": artifact_bytes(trial.artifact),

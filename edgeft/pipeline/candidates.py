@@ -1,0 +1,112 @@
+"""The artefacts a build tries: exporters x compressed variants, for each target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgeft import plugins
+from edgeft.device.profile import Device
+from edgeft.exporter import Exporter, Variant
+from edgeft.pipeline.spec import Host
+from edgeft.recipe.load import LoadedRecipe
+from edgeft.recipe.schema import Target
+
+FLOAT = "float"
+DeviceFacts = Mapping[str, str]
+"""What a device said of itself and of one runtime: machine, flags, versions."""
+Reached = Mapping[str, Mapping[str, DeviceFacts]]
+"""Device -> runtime -> its facts, for devices that are not this machine."""
+_ANSWERS = ("machine", "cpu_flags", "numpy")
+_TIMES = (*_ANSWERS, "system", "cpus", "python")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One artefact to try on one target; variant None is the float export. facts: empty for this machine."""
+
+    target: Target
+    device: Device
+    exporter: Exporter
+    variant: Variant | None
+    facts: DeviceFacts = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """`onnx/int8-dynamic`: unique within a target."""
+        return f"{self.exporter.name}/{self.variant.name if self.variant else FLOAT}"
+
+    @property
+    def id(self) -> str:
+        """Id of the step that makes it."""
+        return f"{self.device.name}/{self.name}"
+
+    @property
+    def float_id(self) -> str:
+        """Id of the step that makes its exporter's float artefact for this device."""
+        return f"{self.device.name}/{self.exporter.name}/{FLOAT}"
+
+    @property
+    def emulated(self) -> bool:
+        """Answers count, times mean nothing."""
+        return self.device.how == "emulated"
+
+
+def plan_candidates(loaded: LoadedRecipe, devices: Mapping[str, Device], reached: Reached) -> list[Candidate]:
+    """Every candidate of every target, float first. RecipeError for an unknown candidate name."""
+    found = []
+    for index, (target, device) in enumerate(zip(loaded.recipe.targets, devices.values(), strict=True)):
+        known: list[str] = []
+        for name in target.export:
+            exporter: Exporter = plugins.load("exporters", name)()
+            facts = reached.get(device.name, {}).get(exporter.runtime, {})
+            for variant in (None, *exporter.ladder(device)):
+                label = variant.name if variant else FLOAT
+                known.append(label)
+                if target.candidates is None or label in target.candidates or variant is None:
+                    found.append(Candidate(target, device, exporter, variant, facts))
+        unknown = [name for name in target.candidates or () if name not in known]
+        if unknown:
+            raise loaded.error(
+                ("targets", index, "candidates"),
+                f"no candidate is called '{unknown[0]}'",
+                f"on this device there are: {', '.join(dict.fromkeys(known))}",
+            )
+    return found
+
+
+def device_config(candidate: Candidate, *, timed: bool = False) -> dict[str, Any]:
+    """What of a device, and of what it said of itself, changes answers (or times): part of the step's config."""
+    device = candidate.device
+    fields = {"name", "transport", "how", "architecture", "threads", "providers", "fallback", "emulate"}
+    found: dict[str, Any] = device.model_dump(mode="json", include=fields | ({"affinity"} if timed else set()))
+    if candidate.facts:
+        keep = _TIMES if timed else _ANSWERS
+        own = plugins.load("runtimes", candidate.exporter.runtime).DISTRIBUTIONS[0]
+        found["facts"] = {
+            name: text for name, text in candidate.facts.items() if name in keep or name.startswith(own.split("-")[0])
+        }
+        if timed and device.unit is not None:
+            found["unit"] = device.unit.name
+    return found
+
+
+def runs_here(candidate: Candidate) -> bool:
+    """True where answers depend on this machine's own processor and packages."""
+    return candidate.device.transport == "local"
+
+
+def run_tools(candidate: Candidate) -> tuple[str, ...]:
+    """Distributions on this machine whose versions change answers; another device's are in `device_config`."""
+    if not runs_here(candidate):
+        return ()
+    tools: tuple[str, ...] = plugins.load("runtimes", candidate.exporter.runtime).DISTRIBUTIONS
+    return tools
+
+
+def run_host(candidate: Candidate, *, timed: bool = False) -> Host:
+    """What of this machine enters the key of a step that runs the artefact."""
+    if not runs_here(candidate):
+        return "any"
+    return "measuring" if timed else "numeric"

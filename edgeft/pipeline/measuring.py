@@ -1,0 +1,195 @@
+"""The steps that run artefacts on their device: parity, answers, latency, operators, and the device's own rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeft.artifact import Artifact
+from edgeft.canonical import Facts, canonical_json
+from edgeft.pipeline.answers import logits_of, prepared_of, read_cases, refuse_broken, thin, write_outputs
+from edgeft.pipeline.candidates import Candidate, device_config, run_host, run_tools
+from edgeft.pipeline.estimates import protocol_time
+from edgeft.pipeline.spec import Spec
+from edgeft.pipeline.trunk import FEED_TOOLS, Ref, split_refs
+from edgeft.recipe.schema import Recipe
+from edgeft.stage import Context
+
+PARITY_CASES = 24
+EMULATED_PARITY_CASES = 8
+LATENCY_CASES = 64
+OPERATOR_RUNS = 20
+
+
+def parity_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
+    """Float artefact on its runtime against the torch model, on real inputs of several shapes."""
+    cases = EMULATED_PARITY_CASES if candidate.emulated else PARITY_CASES
+
+    def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
+        from edgeft.targets.parity import prove_parity
+
+        artifact = inputs["artifact"]
+        row = prove_parity(
+            logits_of(inputs["model"], None, ctx),
+            candidate.device,
+            candidate.exporter.runtime,
+            artifact,
+            candidate.exporter.signature(artifact),
+            ctx.task.feeds(read_cases(ctx, "search", cases), prepared_of(ctx)),
+        )
+        return _write(out, "parity", {"parity": row.model_dump(mode="json")})
+
+    needs, given = split_refs({"model": model, "artifact": candidate.id, "prepared": "prepare"})
+    return Spec(
+        id=f"{candidate.id}/parity",
+        title="Prove the export equal to the torch model",
+        name="parity",
+        version=1,
+        makes="record",
+        run=run,
+        config={"cases": cases, "device": device_config(candidate), "task": recipe.model.task},
+        needs=needs,
+        given=given,
+        reads=("search",),
+        tools=(*FEED_TOOLS, "torch", "transformers", *run_tools(candidate)),
+        host="numeric",
+    )
+
+
+def outputs_spec(candidate: Candidate, recipe: Recipe, split: str) -> Spec:
+    """The artefact's answers on its device's runtime over a split; facts["n"] says over how many of its cases.
+
+    Under emulation the number is what the pace step planned; elsewhere `measure.search_cases`, or all.
+    """
+    most = recipe.measure.search_cases if split == "search" else None
+
+    def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
+        from edgeft.targets.measure import run_outputs
+
+        rows = read_cases(ctx, split, most)
+        if "pace" in inputs:
+            rows = thin(rows, int(inputs["pace"].facts["cases"]))
+        artifact = inputs["artifact"]
+        outputs = run_outputs(
+            candidate.device,
+            candidate.exporter.runtime,
+            artifact,
+            candidate.exporter.signature(artifact),
+            ctx.task.feeds(rows, prepared_of(ctx)),
+            batch=recipe.serve.batch,
+            on_progress=lambda done, total: ctx.progress(done, total, "case"),
+        )
+        if split == "search":
+            refuse_broken(outputs)
+        return write_outputs(outputs, rows, out, ctx)
+
+    config = {"cases": most, "device": device_config(candidate), "batch": recipe.serve.batch, "task": recipe.model.task}
+    return Spec(
+        id=f"gate/{candidate.id}" if split == "gate" else f"{candidate.id}/outputs",
+        title=f"Run on {candidate.device.name} over the {split} set",
+        name="outputs",
+        version=1,
+        makes="outputs",
+        run=run,
+        config=config,
+        needs=_needs(candidate),
+        reads=(split,),
+        tools=(*FEED_TOOLS, *run_tools(candidate)),
+        host=run_host(candidate),
+    )
+
+
+def latency_spec(candidate: Candidate, recipe: Recipe) -> Spec:
+    """Latency, start-up, memory and node placement on the device, at the declared serve shape."""
+    exporter, device = candidate.exporter, candidate.device
+
+    def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
+        from edgeft.targets.measure import measure_latency, measure_placement
+
+        feeds = ctx.task.feeds(read_cases(ctx, "search", LATENCY_CASES), prepared_of(ctx))
+        artifact = inputs["artifact"]
+        signature = exporter.signature(artifact)
+        row, measurements = measure_latency(
+            device,
+            exporter.runtime,
+            artifact,
+            signature,
+            feeds,
+            batch=recipe.serve.batch,
+            protocol=recipe.measure.protocol,
+            on_progress=lambda done, total: ctx.progress(done, total, "s"),
+        )
+        facts = {
+            "latency": row.model_dump(mode="json"),
+            "measurements": [measurement.to_json() for measurement in measurements],
+            "placement": dict(measure_placement(device, exporter.runtime, artifact, signature, feeds)),
+        }
+        return _write(out, "latency", facts)
+
+    config = {
+        "protocol": recipe.measure.protocol,
+        "device": device_config(candidate, timed=True),
+        "serve": recipe.serve.model_dump(),
+    }
+    return Spec(
+        id=f"{candidate.id}/latency",
+        title=f"Measure latency on {device.name}",
+        name="latency",
+        version=2,
+        makes="record",
+        run=run,
+        config=config,
+        needs=_needs(candidate),
+        reads=("search",),
+        tools=(*FEED_TOOLS, *run_tools(candidate)),
+        host=run_host(candidate, timed=True),
+        measures=True,
+        estimate=protocol_time(recipe.measure.protocol),
+    )
+
+
+def operators_spec(candidate: Candidate, recipe: Recipe) -> Spec:
+    """Time per operator, in a profiled run apart from the timed ones; none where the runtime has no profiler."""
+    exporter, device = candidate.exporter, candidate.device
+
+    def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
+        from edgeft.targets.measure import measure_operators
+
+        feeds = ctx.task.feeds(read_cases(ctx, "search", LATENCY_CASES), prepared_of(ctx))
+        artifact = inputs["artifact"]
+        rows, why = measure_operators(
+            device,
+            exporter.runtime,
+            artifact,
+            exporter.signature(artifact),
+            feeds,
+            batch=recipe.serve.batch,
+            runs=OPERATOR_RUNS,
+        )
+        return _write(out, "operators", {"operators": [row.model_dump(mode="json") for row in rows], "why": why})
+
+    return Spec(
+        id=f"{candidate.id}/operators",
+        title=f"Profile operators on {device.name}",
+        name="operators",
+        version=1,
+        makes="record",
+        run=run,
+        config={"runs": OPERATOR_RUNS, "device": device_config(candidate, timed=True), "batch": recipe.serve.batch},
+        needs=_needs(candidate),
+        reads=("search",),
+        tools=(*FEED_TOOLS, *run_tools(candidate)),
+        host=run_host(candidate, timed=True),
+        measures=True,
+    )
+
+
+def _needs(candidate: Candidate) -> dict[str, str]:
+    needs = {"artifact": candidate.id, "prepared": "prepare"}
+    return {**needs, "pace": f"{candidate.float_id}/pace"} if candidate.emulated else needs
+
+
+def _write(out: Path, name: str, facts: dict[str, Any]) -> Facts:
+    (out / f"{name}.json").write_bytes(canonical_json(facts, indent=1))
+    return facts

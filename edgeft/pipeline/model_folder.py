@@ -1,0 +1,71 @@
+"""What a Hugging Face folder alone can tell, before anything is imported: will its model load, and can it answer?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from edgeft.recipe.load import LoadedRecipe
+
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "preprocess.json")
+HEADS = {"text-classification": "ForSequenceClassification"}
+"""Task -> how transformers ends the name of an architecture that has a head for it."""
+REGISTRIES = ("auto_mappings.py", "configuration_auto.py")
+
+
+def check_folder(loaded: LoadedRecipe, config: Mapping[str, Any], tokenizer: Path) -> None:
+    """Raises RecipeError where the model's files say that no step can succeed."""
+    _check_architecture(loaded, config)
+    if not any(next(tokenizer.glob(pattern), None) for pattern in TOKENIZERS):
+        raise loaded.error(
+            ("model", "tokenizer" if loaded.recipe.model.tokenizer else "path"),
+            f"{tokenizer} has no tokenizer files",
+            "name the folder that has them: model: {path: ..., tokenizer: FOLDER}",
+        )
+    _check_head(loaded, config)
+
+
+def _check_architecture(loaded: LoadedRecipe, config: Mapping[str, Any]) -> None:
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or not kind:
+        raise loaded.error(
+            ("model", "path"), "its config.json names no model_type", "give the folder that save_pretrained wrote"
+        )
+    known = _known_types()
+    if known and f'"{kind}"' not in known:
+        import importlib.metadata
+
+        version = importlib.metadata.version("transformers")
+        raise loaded.error(
+            ("model", "path"),
+            f"its model_type '{kind}' is not one that transformers {version} knows",
+            "upgrade transformers, or give the network as code: model: {code: net.py:build, weights: W.safetensors}",
+        )
+
+
+def _check_head(loaded: LoadedRecipe, config: Mapping[str, Any]) -> None:
+    """With nothing trained, the given model must have the task's head already: a new one would answer at random."""
+    model, names = loaded.recipe.model, config.get("architectures")
+    head = HEADS.get(model.task)
+    trains = bool(model.adapter) or any("train" in stage.reads for stage in loaded.recipe.steps)
+    if head and not trains and isinstance(names, list) and names and not str(names[0]).endswith(head):
+        raise loaded.error(
+            ("model", "path"),
+            f"it is a {names[0]}, without a head for {model.task}, and no step trains one",
+            "add a step: steps: [{finetune: {method: qlora}}], or give a fine-tuned folder",
+        )
+
+
+@cache
+def _known_types() -> str:
+    """The text of transformers' registry of model types, read and not imported (a plan takes less than its import)."""
+    spec = find_spec("transformers")
+    if spec is None or not spec.submodule_search_locations:
+        return ""
+    folder = Path(next(iter(spec.submodule_search_locations))) / "models" / "auto"
+    return "\n".join(
+        path.read_text(encoding="utf-8", errors="replace") for name in REGISTRIES if (path := folder / name).is_file()
+    )

@@ -1,0 +1,52 @@
+"""Answers on disk to scores, always of exactly the cases that were answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeft.artifact import Artifact
+from edgeft.pipeline.answers import thin, thin_index
+from edgeft.pipeline.arrays import load_arrays
+from edgeft.pipeline.execute import Executor
+from edgeft.task import Score
+
+
+def split_rows(executor: Executor, split: str, *cases: int | None) -> Any:
+    """Rows of a split of this build's dataset, thinned once per number given, as the steps thin them."""
+    from edgeft.data.table import read_split
+
+    if executor.dataset is None:
+        raise ValueError("the data step has not run")
+    rows = read_split(executor.dataset.path / f"{split}.parquet")
+    for most in cases:
+        rows = thin(rows, most)
+    return rows
+
+
+def answered_rows(executor: Executor, split: str, most: int | None, outputs: Artifact) -> Any:
+    """The rows that a step's outputs answer: those of the split, at most `most`, and of these facts["n"]."""
+    return split_rows(executor, split, most, int(outputs.facts["n"]))
+
+
+def score_outputs(executor: Executor, outputs: Artifact, split: str, most: int | None) -> Score:
+    """Score a step's outputs.npz against the rows they answer."""
+    rows = answered_rows(executor, split, most, outputs)
+    return executor.task.score(load_arrays(outputs.path / "outputs.npz"), rows, _labels(executor))
+
+
+def source_arrays(executor: Executor, split: str, outputs: Artifact) -> dict[str, Any]:
+    """The source's answers to the cases that `outputs` answer; the source answered all of them or more."""
+    source = executor.done[f"source/{split}"]
+    index = thin_index(int(source.facts["n"]), int(outputs.facts["n"]))
+    arrays = load_arrays(source.path / "outputs.npz")
+    return dict(arrays) if index is None else {name: array[index] for name, array in arrays.items()}
+
+
+def source_score(executor: Executor, split: str, most: int | None, outputs: Artifact) -> Score:
+    """The source on the very cases that `outputs` answer."""
+    rows = answered_rows(executor, split, most, outputs)
+    return executor.task.score(source_arrays(executor, split, outputs), rows, _labels(executor))
+
+
+def _labels(executor: Executor) -> tuple[str, ...]:
+    return tuple(executor.dataset.facts["labels"]) if executor.dataset else ()

@@ -1,0 +1,86 @@
+"""A model's folder that cannot work is refused before a step runs, at its place in the recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeft.errors import RecipeError
+from edgeft.pipeline.inputs import resolve_inputs
+from edgeft.recipe.load import load_recipe
+from edgeft.store import Store
+
+RECIPE = """name: demo
+model: {path: MODEL}
+data: {source: csv, path: data.csv, text: text, label: label}
+steps: STEPS
+targets: [{device: local-cpu, export: [onnx]}]
+gates: [{metric: accuracy, at_least: 0.5}]
+"""
+TRAINS = "[{finetune: {method: lora, max_steps: 1}}]"
+BERT: dict[str, Any] = {"model_type": "bert", "architectures": ["BertModel"]}
+
+
+def resolve(root: Path, model: str, steps: str = TRAINS) -> None:
+    (root / "data.csv").write_text("text,label\na,b\n")
+    (root / "recipe.yaml").write_text(RECIPE.replace("MODEL", model).replace("STEPS", steps))
+    loaded = load_recipe(str(root / "recipe.yaml"))
+    resolve_inputs(loaded, Store(root / "store"), offline=True)
+
+
+def folder(root: Path, config: dict[str, Any], *, tokenizer: bool = True) -> Path:
+    place = root / "models" / "encoder"
+    place.mkdir(parents=True)
+    (place / "config.json").write_text(json.dumps(config))
+    (place / "model.safetensors").write_bytes(b"weights")
+    if tokenizer:
+        (place / "tokenizer.json").write_text("{}")
+    return place
+
+
+def refusal(root: Path, model: str, steps: str = TRAINS) -> RecipeError:
+    with pytest.raises(RecipeError) as caught:
+        resolve(root, model, steps)
+    assert "recipe.yaml:2:" in caught.value.where
+    return caught.value
+
+
+def test_a_sound_folder_is_taken(tmp_path: Path) -> None:
+    folder(tmp_path, BERT)
+    resolve(tmp_path, "models/encoder")
+
+
+def test_unknown_architecture(tmp_path: Path) -> None:
+    folder(tmp_path, {"model_type": "berd"})
+    error = refusal(tmp_path, "models/encoder")
+    assert "model_type 'berd' is not one that transformers" in error.what
+    assert "net.py:build" in error.hint
+
+
+def test_no_model_type(tmp_path: Path) -> None:
+    folder(tmp_path, {"hidden_size": 8})
+    assert "names no model_type" in refusal(tmp_path, "models/encoder").what
+
+
+def test_no_tokenizer(tmp_path: Path) -> None:
+    folder(tmp_path, BERT, tokenizer=False)
+    error = refusal(tmp_path, "models/encoder")
+    assert error.what.endswith("models/encoder has no tokenizer files")
+    assert "tokenizer: FOLDER" in error.hint
+
+
+def test_no_head_and_nothing_trains_one(tmp_path: Path) -> None:
+    folder(tmp_path, BERT)
+    error = refusal(tmp_path, "models/encoder", "[]")
+    assert "BertModel, without a head for text-classification, and no step trains one" in error.what
+
+
+def test_mistyped_folder_is_not_taken_for_a_hub_id(tmp_path: Path) -> None:
+    folder(tmp_path, BERT)
+    error = refusal(tmp_path, "models/encodr")
+    assert "no 'encodr' in it" in error.what
+    assert error.hint.startswith("did you mean")
+    assert "models/encoder" in error.hint
