@@ -160,12 +160,13 @@ class RooflineRow(Row):
 
 class ProbeRow(Row):
     """Peak rates measured on a device, one thread unless said: GEMM per dtype in 10^9 operations a second, read
-    bandwidth in 10^9 bytes a second."""
+    bandwidth from memory in 10^9 bytes a second. cache_mb: the largest cache, 0 where the device does not tell."""
 
     threads: int
     gemm: dict[str, float]
     bandwidth: float
     how: str
+    cache_mb: float = 0.0
 
 
 class DifferenceRow(Row):

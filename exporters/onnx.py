@@ -175,9 +175,9 @@ def name_nodes(graph: onnx.GraphProto) -> None:
 
 def saturates(device: Device) -> bool:
     """True for x86 without VNNI or AMX, where u8 x s8 sums clip at 16 bits; not known (another x86 machine): True."""
-    if device.architecture == "host":
-        from edgeft.device.worker import cpu_flags
+    from edgeft.device.conditions import cpu_flags
 
-        machine = platform.machine().lower()
-        return machine in ("x86_64", "amd64", "i686") and not FAST_INT8.intersection(cpu_flags())
-    return device.architecture == "x86_64"
+    here = device.architecture == "host"
+    machine = platform.machine().lower() if here else device.architecture
+    flags = device.cpu_flags or (cpu_flags() if here else ())
+    return machine in ("x86_64", "amd64", "i686") and not FAST_INT8.intersection(flags)

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeft.cli.devices_wait import add_wait_option
+
 if TYPE_CHECKING:
     from edgeft.pipeline.build import Build
     from edgeft.pipeline.progress import Mode
@@ -54,9 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--remeasure", action="store_true", help="measure latency again although a record of this machine exists"
     )
-    parser.add_argument(
-        "--wait-device", metavar="TIME", help="wait so long, 10m or 90s, for a device that another process holds"
-    )
+    add_wait_option(parser)
     output = parser.add_mutually_exclusive_group()
     output.add_argument(
         "--json", action="store_true", help="one JSON object a line on standard output; the record last"
@@ -84,7 +84,6 @@ def run(args: argparse.Namespace) -> int:
     """Build and report."""
     from datetime import UTC, datetime
 
-    from edgeft.device.lease import parse_duration
     from edgeft.pipeline.build import Options, prepare_build, run_build
     from edgeft.pipeline.follow import follow, rank
     from edgeft.pipeline.noise import own_stream
@@ -94,8 +93,7 @@ def run(args: argparse.Namespace) -> int:
     from edgeft.store import Store
 
     started, began = datetime.now(UTC), time.monotonic()
-    wait = parse_duration(args.wait_device) if args.wait_device else 0.0
-    options = Options(args.out, args.to, args.start, args.locked, args.offline, args.remeasure, wait)
+    options = Options(args.out, args.to, args.start, args.locked, args.offline, args.remeasure, args.wait_device)
     if args.export and not args.to:
         from edgeft.errors import RecipeError
 

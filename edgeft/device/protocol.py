@@ -12,8 +12,8 @@ from edgeft.errors import DeviceError
 if TYPE_CHECKING:
     from edgeft.task import Arrays
 
-JobKind = Literal["predict", "latency", "compare", "cold", "placement", "describe"]
-TIMED: frozenset[str] = frozenset({"latency", "compare", "cold"})
+JobKind = Literal["predict", "latency", "compare", "cold", "placement", "operators", "inspect", "probe", "describe"]
+TIMED: frozenset[str] = frozenset({"latency", "compare", "cold", "operators", "probe"})
 """Kinds whose answer is a time or a memory figure: meaningless, and refused, on an emulated device."""
 OnProgress = Callable[[float, float], None]
 
@@ -32,7 +32,9 @@ class Job:
 
     runtime: the runtime's one file. models: role (`model`, `other`) -> file on the host; its folder is what travels.
     feeds: role (`feeds`, `other_feeds`) -> runtime input name -> (n, ...) array. settings: JSON, by kind:
-    batch (all but describe), runs and seconds (latency), blocks and seconds (compare), options (for the runtime).
+    batch (all but inspect and describe), runs, seconds and most_warmup (latency), blocks and seconds (compare), runs
+    (operators), operations and seconds or megabytes (probe), options (for the runtime: threads, providers, fallback),
+    affinity (cores to stay on).
     timeout: seconds.
     """
 

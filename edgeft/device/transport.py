@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edgeft import plugins
 from edgeft.device.protocol import TIMED, Job, OnProgress, Result, ignore_progress
@@ -13,11 +13,13 @@ from edgeft.errors import DeviceError
 if TYPE_CHECKING:
     from edgeft.device.profile import Device
 
-WORKER_FILES = ("worker.py", "timing.py")
+WORKER_FILES = ("worker.py", "timing.py", "conditions.py", "probes.py")
 
 
 class Transport(Protocol):
-    """One way to reach a device. Every `run` is a fresh process there; nothing stays behind."""
+    """One way to reach a device. Every `run` is a fresh process there; nothing of the job stays behind."""
+
+    def __init__(self, device: Device) -> None: ...
 
     def run(self, job: Job, on_progress: OnProgress) -> Result:
         """Raises DeviceError when the device, and ArtefactRefused when its runtime, does not do the job."""
@@ -48,6 +50,5 @@ def run_job(device: Device, job: Job, on_progress: OnProgress = ignore_progress)
             f"{device.name} is emulated: a {job.kind} measurement there says nothing about the device",
             hint="gate accuracy and artifact_mb on it, and latency on a real device",
         )
-    transport: Any = plugins.load("transports", device.transport)
-    made: Transport = transport()
+    made: Transport = plugins.load("transports", device.transport)(device)
     return made.run(job, on_progress)

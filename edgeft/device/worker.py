@@ -1,8 +1,8 @@
 """Runs one job on the target: `python worker.py job.json` in the job's folder. It never starts another process.
 
-Standard library and numpy only, no import of edgeft; timing.py and the runtime's one file lie beside it. The job
-comes as JSON and .npz, progress goes to standard output as JSON lines, results to result.json and outputs.npz.
-Whatever a library prints goes to standard error.
+Standard library and numpy only, no import of edgeft; timing.py, conditions.py, probes.py and the runtime's one file
+lie beside it. The job comes as JSON and .npz, progress goes to standard output as JSON lines, results to result.json
+and outputs.npz. Whatever a library prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -42,13 +42,25 @@ def predict(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[st
 
 
 def latency(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
-    """Times of single runs over the cases in turn; see timing.time_runs."""
-    timing = _beside("timing")
+    """Times of single runs over the cases in turn; see timing.time_runs. job: runs, seconds, most_warmup (optional).
+
+    waited_seconds: how long threads of this process stood ready without a core, None where the system does not tell.
+    """
+    timing, about = _beside("timing"), _beside("conditions")
     session = _load(runtime, job, "model")
-    result: dict[str, Any] = timing.time_runs(_rotation(session, job, "feeds"), job["runs"], job["seconds"], progress)
+    run = _rotation(session, job, "feeds")
+    waited = about.waited_seconds()
+    more = {"most_warmup": job["most_warmup"]} if "most_warmup" in job else {}
+    timed = timing.time_runs(run, job["runs"], job["seconds"], progress, read=about.reading, **more)
+    now = about.waited_seconds()
     session.close()
-    steady = not timing.throttled(result["sentinel_ms"]) and result["core_share"] >= timing.OWN_CORE
-    return {**result, "throttled": not steady, "clock": clock()}
+    return {
+        **timed,
+        "throttled": timing.throttled(timed["sentinel_ms"]),
+        "clock": about.clock(),
+        "waited_seconds": None if waited is None or now is None else max(0.0, now - waited),
+        "affinity": job.get("pinned", ""),
+    }
 
 
 def compare(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
@@ -57,11 +69,12 @@ def compare(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[st
     a, b = _load(runtime, job, "model"), _load(runtime, job, "other")
     runs = _rotation(a, job, "feeds"), _rotation(b, job, "other_feeds")
     result: dict[str, Any] = timing.compare_runs(*runs, job["blocks"], job["seconds"], progress)
-    return {**result, "throttled": timing.throttled(result["sentinel_ms"]), "clock": clock()}
+    return {**result, "throttled": timing.throttled(result["sentinel_ms"]), "clock": _beside("conditions").clock()}
 
 
 def cold(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
     """Load and first inference in this fresh process, and its peak memory. The runtime's own import is timed apart."""
+    peak_memory_mb = _beside("conditions").peak_memory_mb
     rows = _rows(_feeds(job), range(job["batch"]), job["batch"])
     start = time.perf_counter_ns()
     runtime.describe()
@@ -88,54 +101,56 @@ def placement(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[
     return {"placement": dict(session.placement())}
 
 
+def inspect(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
+    """The model's inputs and outputs, as the runtime knows them."""
+    session = _load(runtime, job, "model")
+    found = session.signature()
+    session.close()
+    return {"signature": found}
+
+
+def operators(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
+    """Time per operator over job['runs'] runs, by the runtime's own profiler; apart from every timed run."""
+    session = _load(runtime, job, "model")
+    session.run(_rows(_feeds(job), range(job["batch"]), job["batch"]))
+    return {"operators": list(session.operators(job["runs"]))}
+
+
+def probe(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
+    """One peak rate: `gops` of a model of job['operations'], or of numpy's BLAS, `bandwidth` (job['megabytes'])."""
+    probes = _beside("probes")
+    if "megabytes" in job:
+        return {"bandwidth": probes.read_bandwidth(job["megabytes"]), "cache_mb": _beside("conditions").cache_mb()}
+    if "model" not in job:
+        return {"gops": probes.numpy_gemm(job["seconds"])}
+    session, rows = _load(runtime, job, "model"), _rows(_feeds(job), range(job["batch"]), job["batch"])
+    best = probes.best_seconds(lambda: session.run(rows), job["seconds"])
+    session.close()
+    return {"gops": job["operations"] / best / 1e9}
+
+
 def describe(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
     """The machine and the runtime, as strings."""
     import numpy as np
 
+    about = _beside("conditions")
     facts = {
         "machine": platform.machine(),
+        "processor": about.processor(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "cpu_flags": " ".join(cpu_flags()),
+        "cpu_flags": " ".join(about.cpu_flags()),
         "cpus": str(os.cpu_count() or 1),
-        **clock(),
+        **about.clock(),
         **runtime.describe(),
     }
     return {"facts": facts}
 
 
-KINDS = {kind.__name__: kind for kind in (predict, latency, compare, cold, placement, describe)}
-
-
-def cpu_flags() -> tuple[str, ...]:
-    """Instruction-set flags of the first core, sorted; empty where the system does not tell."""
-    for line in _read("/proc/cpuinfo").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            return tuple(sorted(set(value.split())))
-    return ()
-
-
-def clock() -> dict[str, str]:
-    """Governor and frequency of the first core, where they can be read."""
-    folder = "/sys/devices/system/cpu/cpu0/cpufreq"
-    found = {
-        "governor": _read(f"{folder}/scaling_governor").strip(),
-        "khz": _read(f"{folder}/scaling_cur_freq").strip(),
-    }
-    return {f"cpu_{name}": value for name, value in found.items() if value}
-
-
-def peak_memory_mb() -> float:
-    """Largest resident set of this process so far, MB (10^6 bytes); VmHWM, else getrusage."""
-    for line in _read("/proc/self/status").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+KINDS = {
+    kind.__name__: kind for kind in (predict, latency, compare, cold, placement, operators, inspect, probe, describe)
+}
 
 
 def _load(runtime: Any, job: Mapping[str, Any], role: str) -> Any:
@@ -184,13 +199,6 @@ def _module(path: str) -> Any:
     return module
 
 
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 def _reporter(fd: int) -> Progress:
     last = 0.0
 
@@ -210,6 +218,8 @@ def main(argv: list[str]) -> int:
     os.dup2(2, 1)
     job = json.loads(Path(argv[1]).read_text(encoding="utf-8"))
     try:
+        if job.get("affinity"):  # before the runtime starts its threads, which inherit it
+            job["pinned"] = _beside("conditions").pin(job["affinity"])
         result = KINDS[job["kind"]](job, _module(job["runtime"]), _reporter(out))
     except Exception as error:  # noqa: BLE001  whatever a runtime raises goes to the host as a sentence
         result = {"error": f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)}

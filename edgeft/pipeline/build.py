@@ -9,18 +9,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeft import plugins
+from edgeft.canonical import Facts
 from edgeft.errors import EdgeftError, Exit, RecipeError, worst
 from edgeft.pipeline import lock, preflight
+from edgeft.pipeline.differences import compare_targets
 from edgeft.pipeline.execute import Executor
+from edgeft.pipeline.floors import add_floors
 from edgeft.pipeline.gatekeeping import Judgement, judge
 from edgeft.pipeline.host import threads
 from edgeft.pipeline.inputs import resolve_inputs
 from edgeft.pipeline.plan import Plan, make_plan, plan_rows, step_names
+from edgeft.pipeline.probing import target_probe
 from edgeft.pipeline.progress import Events
 from edgeft.pipeline.reach import reach
 from edgeft.pipeline.scoring import score_outputs
 from edgeft.pipeline.trial import Trial, try_candidates
 from edgeft.recipe.load import LoadedRecipe
+from edgeft.record import DifferenceRow, ProbeRow
 from edgeft.store import Store
 from edgeft.task import Score, Task
 
@@ -48,7 +53,8 @@ class Options:
 class Build:
     """The state of a build as far as it came; `edgeft.pipeline.recorder` turns it into a RunRecord.
 
-    held: the leases on its devices, until the steps have run.
+    held: the leases on its devices, until the steps have run. about: target -> what its probe step found.
+    differences: target -> its artefacts' answers against another target's.
     """
 
     loaded: LoadedRecipe
@@ -61,6 +67,8 @@ class Build:
     chosen: dict[str, Trial] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     judgement: Judgement = field(default_factory=Judgement)
+    about: dict[str, Facts] = field(default_factory=dict)
+    differences: dict[str, list[DifferenceRow]] = field(default_factory=dict)
     error: EdgeftError | None = None
     failed_step: str = ""
     interrupted: bool = False
@@ -138,6 +146,8 @@ def _flow(build: Build) -> None:
     if build.locked is not None:
         plan.candidates[:] = lock.restrict(plan.candidates, build.locked)
     build.trials = try_candidates(plan, executor)
+    build.differences = compare_targets(executor, build.trials)
+    _probe(build)
     if build.locked is None:
         _choose(build)
     else:
@@ -148,6 +158,18 @@ def _flow(build: Build) -> None:
         return
     if set(build.chosen) == set(build.trials):
         build.judgement = judge(plan, executor, build.chosen)
+
+
+def _probe(build: Build) -> None:
+    """Describe each target, and set every timed candidate against the floor of its device."""
+    for name, device in build.plan.devices.items():
+        spec = target_probe(build.plan.candidates, name)
+        if spec is None:
+            continue
+        facts = build.about[name] = build.executor.perform(spec).facts
+        if facts["probe"] is not None:
+            row = ProbeRow.model_validate(facts["probe"])
+            add_floors(build.executor, device, build.trials[name], row, build.loaded.recipe.serve.batch)
 
 
 def _choose(build: Build) -> None:

@@ -1,4 +1,4 @@
-"""The folder behind `model: path`: one of the user's own, or a hub model's in the local hub cache, fetched if allowed."""
+"""The folder behind `model: path`: the user's own, or a hub model's in the local hub cache, fetched if allowed."""
 
 from __future__ import annotations
 

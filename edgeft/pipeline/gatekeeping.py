@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from edgeft.data.table import column_array
 from edgeft.evaluate.custom import CustomValues
 from edgeft.evaluate.flips import flips
 from edgeft.evaluate.gates import decide_data_gate, decide_resource_gate
-from edgeft.gate import Gate, Verdict
+from edgeft.gate import LATENCY_METRICS, Gate, Verdict
 from edgeft.pipeline.arrays import load_arrays
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.measuring import outputs_spec
@@ -24,6 +24,10 @@ from edgeft.pipeline.trial import Trial
 from edgeft.pipeline.trunk import source_spec
 from edgeft.record import GateSetRow, OpeningRow
 from edgeft.task import Score
+
+
+TIMED_METRICS = LATENCY_METRICS - {"cold_load_ms", "first_inference_ms"}
+"""What the timed blocks give: these carry the protocol's VALID or INVALID."""
 
 
 @dataclass
@@ -50,7 +54,7 @@ def judge(plan: Plan, executor: Executor, chosen: Mapping[str, Trial]) -> Judgem
     for device, trial in chosen.items():
         by_name = {measurement.metric: measurement for measurement in trial.measurements}
         result.verdicts[device] = [
-            decide_resource_gate(gate, device, by_name.get(gate.metric))
+            _doubt(decide_resource_gate(gate, device, by_name.get(gate.metric)), trial)
             for gate in gates_for(recipe.gates, device)
             if not gate.needs_gate_set
         ]
@@ -73,6 +77,15 @@ def judge(plan: Plan, executor: Executor, chosen: Mapping[str, Trial]) -> Judgem
     _rehearse(executor, sealed, recipe.measure.search_cases)
     _open(plan, executor, chosen, sealed, result)
     return result
+
+
+def _doubt(verdict: Verdict, trial: Trial) -> Verdict:
+    """Other work and throttling only ever slow an artefact down: an INVALID time may pass a limit, never fail one."""
+    latency = trial.row.latency
+    if verdict.metric not in TIMED_METRICS or verdict.status != "FAIL" or latency is None or latency.valid:
+        return verdict
+    why = f"{verdict.why}, but the measurement is INVALID: {'; '.join(latency.reasons)}"
+    return replace(verdict, status="INCONCLUSIVE", why=f"{why}. Measure again on a quiet device: --remeasure")
 
 
 def _rehearse(executor: Executor, sealed: Mapping[str, list[Gate]], cases: int | None) -> None:

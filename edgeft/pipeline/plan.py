@@ -12,6 +12,7 @@ from edgeft.device.profile import Device
 from edgeft.pipeline.branches import candidate_specs
 from edgeft.pipeline.candidates import Candidate, Reached, plan_candidates
 from edgeft.pipeline.inputs import Inputs
+from edgeft.pipeline.probing import target_probe
 from edgeft.pipeline.spec import Spec, material
 from edgeft.pipeline.trunk import Trunk, plan_trunk, source_spec
 from edgeft.recipe.load import LoadedRecipe
@@ -60,6 +61,7 @@ def make_plan(
     specs = [*trunk.specs, source]
     for candidate in candidates:
         specs += candidate_specs(candidate, trunk, loaded.recipe)
+    specs += [probe for device in devices if (probe := target_probe(candidates, device)) is not None]
     return Plan(loaded, inputs, trunk, candidates, devices, source, specs)
 
 

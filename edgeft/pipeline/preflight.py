@@ -10,7 +10,8 @@ from pathlib import Path
 
 from edgeft import plugins
 from edgeft.canonical import Facts
-from edgeft.device.profile import Device, load_device
+from edgeft.device.pick import resolve_device
+from edgeft.device.profile import Device
 from edgeft.errors import EdgeftError, RecipeError, StoreError
 from edgeft.evaluate.statistics import NEEDED_CAP
 from edgeft.gate import LATENCY_METRICS, RESOURCE_METRICS, Gate
@@ -30,7 +31,7 @@ def load_devices(loaded: LoadedRecipe) -> dict[str, Device]:
     devices: dict[str, Device] = {}
     for index, target in enumerate(loaded.recipe.targets):
         try:
-            device = load_device(target.device)
+            device = resolve_device(target.device)
         except EdgeftError as error:
             raise loaded.error(("targets", index, "device"), error.what, error.hint) from error
         if device.name in devices:

@@ -108,9 +108,19 @@ def _targets(build: Build) -> list[TargetRow]:
                 why=build.reasons.get(device.name, ""),
                 gate_set=build.judgement.rows.get(device.name),
                 verdicts=[verdict.to_json() for verdict in verdicts],
+                differences=build.differences.get(device.name, []),
+                **_about(build, device.name),
             )
         )
     return rows
+
+
+def _about(build: Build, device: str) -> dict[str, Any]:
+    """conditions and probe of a target, where its probe step has run."""
+    facts = build.about.get(device)
+    if facts is None:
+        return {}
+    return {"conditions": dict(facts["conditions"]), "probe": facts["probe"]}
 
 
 def _openings(build: Build) -> list[OpeningRow]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeft.artifact import Artifact
-from edgeft.device.profile import Device
 from edgeft.device.protocol import ArtefactRefused
 from edgeft.exporter import Unsupported
 from edgeft.measurement import Measurement
@@ -19,15 +18,11 @@ from edgeft.pipeline.measuring import latency_spec, operators_spec, outputs_spec
 from edgeft.pipeline.plan import Plan
 from edgeft.pipeline.scoring import answered_rows, score_outputs, source_score
 from edgeft.record import CandidateRow, LatencyRow, OperatorRow, ParityRow
-from edgeft.targets.measure import artifact_bytes
+from edgeft.targets.measure import artifact_bytes, fallback_fraction
 from edgeft.task import Score
 
 SEARCH_ALPHA = 0.025
 """Each side of the interval shown with a search-set accuracy: 95% in all. Nothing is decided on it."""
-
-
-ON_CPU = frozenset({"CPUExecutionProvider", "CPU", "portable"})
-"""Names under which runtimes report nodes on plain CPU kernels, beside a delegate's or an accelerator's."""
 
 
 @dataclass
@@ -135,17 +130,9 @@ def _timed(plan: Plan, executor: Executor, trial: Trial) -> dict[str, Any]:
     return {
         "latency": LatencyRow.model_validate(facts["latency"]),
         "placement": placement,
-        "fallback": fallback_fraction(candidate.device, placement),
+        "fallback": fallback_fraction(placement, candidate.device, candidate.exporter.runtime),
         "operators": [OperatorRow.model_validate(row) for row in profile["operators"]],
     }
-
-
-def fallback_fraction(device: Device, placement: Mapping[str, int]) -> float | None:
-    """Fraction of the nodes that the delegate or accelerator left to the CPU; None where only the CPU is asked."""
-    left = sum(count for name, count in placement.items() if name in ON_CPU)
-    asked = device.providers[0] not in ON_CPU or any(name not in ON_CPU for name in placement)
-    total = sum(placement.values())
-    return left / total if asked and total else None
 
 
 def _scored(trial: Trial, executor: Executor, cases: int | None) -> dict[str, Any]:

@@ -57,6 +57,8 @@ def section(title: str, model: type[BaseModel]) -> str:
 def fields(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
     """(key, type in words, default, description) of each field."""
     for name, field in model.model_fields.items():
+        if field.exclude:
+            continue  # never in a file
         yield name, _cell(words(field.annotation)), _cell(_default(field)), _cell(field.description or "")
 
 

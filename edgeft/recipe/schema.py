@@ -129,6 +129,9 @@ class Measure(Section):
         "quick", description="quick: >=64 runs and >=10 s; full: >=1024 runs and >=60 s."
     )
     search_cases: int | None = Field(None, ge=16, description="At most this many search cases per candidate.")
+    emulated_minutes: float = Field(
+        5.0, gt=0, le=1440, description="Emulated devices answer as many cases of a split as fit in these minutes."
+    )
 
 
 class Recipe(Section):

@@ -11,7 +11,7 @@ from typing import Any
 from edgeft.artifact import Artifact, entry_file
 from edgeft.canonical import canonical_json, digest_file, walk_files
 from edgeft.errors import EdgeftError, RecipeError
-from edgeft.pipeline.branches import Candidate
+from edgeft.pipeline.candidates import Candidate
 from edgeft.record import RunRecord, TargetRow
 
 MANIFEST = "manifest.json"

@@ -15,7 +15,9 @@ from edgeft.store.disk import guard, read_json
 FORMAT = 1
 HEX = re.compile(r"[0-9a-f]{64}\Z")
 _FOLDERS = ("objects", "steps", "latest", "scratch", "tmp")
-_OWN = frozenset((*_FOLDERS, "broken", "store.json", "store.lock", "openings.jsonl", "lost+found"))
+_OWN = frozenset(
+    (*_FOLDERS, "broken", "devices", "runtimes", "store.json", "store.lock", "openings.jsonl", "lost+found")
+)
 
 
 def default_root() -> Path:

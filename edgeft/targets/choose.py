@@ -24,20 +24,24 @@ class Choice:
 
 
 def choose(
-    rows: Sequence[CandidateRow], optimise: Optimise, gates: Sequence[Gate], source: Mapping[str, float]
+    rows: Sequence[CandidateRow],
+    optimise: Optimise,
+    gates: Sequence[Gate],
+    sources: Mapping[str, Mapping[str, float]],
 ) -> Choice:
     """The least p50 latency, or bytes, among candidates that could pass the gates by their search-set values.
 
-    rows: of one target, status `eligible` for those that ran. gates: those that hold on it. source: metric -> value of
-    the source on the search set. A compressed candidate must also beat its exporter's float one where that is eligible.
-    Latencies whose intervals overlap the best one's are ties: they break by size, then by name.
+    rows: of one target, status `eligible` for those that ran. gates: those that hold on it. sources: row's name ->
+    metric -> value of the source on the same search cases. A compressed candidate must also beat its exporter's float
+    one where that is eligible. Latencies whose intervals overlap the best one's are ties: they break by size, then by
+    name.
     """
     settled, misses = [], {}
     for row in rows:
         if row.status != "eligible":
             settled.append(row)
             continue
-        reason, distance = _refusal(row, optimise, gates, source)
+        reason, distance = _refusal(row, optimise, gates, sources.get(row.name, {}))
         if reason:
             misses[row.name] = (distance, reason)
             row = row.model_copy(update={"status": "rejected", "why": reason})

@@ -120,12 +120,11 @@ def test_an_interpreter_that_is_not_there(tmp_path: Path, folders: Path) -> None
 def test_timings_of_emulated_devices_are_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises(DeviceError, match="phone is emulated"):
         run_job(Device(name="phone", how="emulated"), job(tmp_path, kind=kind))
-    assert run_job(Device(name="phone", how="emulated"), job(tmp_path)).arrays
 
 
 def test_latency_cold_placement_and_description(tmp_path: Path) -> None:
     timed = LocalTransport().run(job(tmp_path, kind="latency"), ignore_progress).data
-    assert len(timed["samples_ms"]) >= 8 and isinstance(timed["throttled"], bool)
+    assert sum(len(block["ms"]) for block in timed["blocks"]) >= 8 and isinstance(timed["throttled"], bool)
     cold = LocalTransport().run(job(tmp_path, kind="cold", run="bytearray(80_000_000)"), ignore_progress).data
     assert cold["peak_mb"] > cold["before_mb"] + 60 and cold["load_ms"] > 0 and cold["first_ms"] > 0
     assert LocalTransport().run(job(tmp_path, kind="placement"), ignore_progress).data["placement"] == {"fake": 1}

@@ -161,10 +161,15 @@ def test_weights_are_narrow_where_the_cpu_saturates(
     monkeypatch: pytest.MonkeyPatch, architecture: Any, machine: str, flags: tuple[str, ...], narrow: bool
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
-    monkeypatch.setattr("edgeft.device.worker.cpu_flags", lambda: flags)
+    monkeypatch.setattr("edgeft.device.conditions.cpu_flags", lambda: flags)
     assert saturates(Device(name="d", architecture=architecture)) is narrow
     variants = OnnxExporter().ladder(Device(name="d", architecture=architecture))
     assert [variant.options["reduce_range"] for variant in variants] == [narrow, narrow]
+
+
+@pytest.mark.parametrize(("flags", "narrow"), [(("avx2", "fma"), True), (("avx2", "avx_vnni"), False)])
+def test_stated_flags_say_whether_another_machine_saturates(flags: tuple[str, ...], narrow: bool) -> None:
+    assert saturates(Device(name="d", architecture="x86_64", cpu_flags=flags)) is narrow
 
 
 def test_narrow_weights_use_seven_bits(exported: Artifact, tmp_path: Path) -> None:

@@ -177,13 +177,16 @@ def test_template_loads_with_its_variables(write: Write, project: Any, name: str
     assert caught.value.what == "the environment variable MODEL is not set"
 
 
+def test_docs_router_tries_every_runtime_and_asks_only_accuracy_of_the_emulated_core() -> None:
+    here, arm = load_recipe("edgeft:text/docs-router").recipe.targets
+    assert here.export == ("onnx", "ort", "litert", "openvino", "executorch", "ncnn")
+    assert here.candidates is None
+    assert (arm.device, arm.optimise) == ("cortex-a76-emulated", "size")
+
+
 def test_every_shipped_recipe_is_covered_here() -> None:
-    assert set(shipped_recipes()) >= {"text/base", "text/quickstart", *TEMPLATES}
-    assert {name for name in shipped_recipes() if name.startswith("text/")} == {
-        "text/base",
-        "text/quickstart",
-        *TEMPLATES,
-    }
+    covered = {"text/base", "text/quickstart", "text/docs-router", *TEMPLATES}
+    assert {name for name in shipped_recipes() if name.startswith("text/")} == covered
 
 
 def test_loading_imports_nothing_heavy() -> None:

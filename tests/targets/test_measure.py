@@ -15,7 +15,7 @@ from edgeft.device.profile import Device, load_device
 from edgeft.device.protocol import ArtefactRefused
 from edgeft.errors import DeviceError, StepError
 from edgeft.exporter import Variant
-from edgeft.targets import measure
+from edgeft.targets import artifact_jobs, latency, measure
 from edgeft.targets.compare import compare_latency, ratio_interval
 from edgeft.targets.parity import prove_parity
 from tests.exporters import tiny
@@ -79,12 +79,12 @@ def test_outputs_do_not_depend_on_how_rows_are_batched(exported: Artifact) -> No
 
 def test_feeds_are_renamed_cast_and_checked() -> None:
     spec = TensorSpec("ids:0", "int32", ("batch", 8))
-    found = measure.runtime_feeds(Signature({"input_ids": spec}, {}), tiny.make_feeds(2, 8))
+    found = artifact_jobs.runtime_feeds(Signature({"input_ids": spec}, {}), tiny.make_feeds(2, 8))
     assert set(found) == {"ids:0"} and found["ids:0"].dtype == np.int32
     with pytest.raises(StepError, match=r"shape \['batch', 8\], the cases have \[2, 24\]"):
-        measure.runtime_feeds(Signature({"input_ids": spec}, {}), tiny.make_feeds(2))
+        artifact_jobs.runtime_feeds(Signature({"input_ids": spec}, {}), tiny.make_feeds(2))
     with pytest.raises(StepError, match="takes 'ids:0', and the task makes token_type_ids"):
-        measure.runtime_feeds(Signature({"input_ids": spec}, {}), {"token_type_ids": np.zeros((1, 8))})
+        artifact_jobs.runtime_feeds(Signature({"input_ids": spec}, {}), {"token_type_ids": np.zeros((1, 8))})
 
 
 def test_a_broken_artefact_is_refused_in_words(tmp_path: Path, exported: Artifact) -> None:
@@ -97,14 +97,14 @@ def test_a_broken_artefact_is_refused_in_words(tmp_path: Path, exported: Artifac
 
 
 def test_latency_row_and_measurements(exported: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(measure.PROTOCOLS, "quick", measure.Protocol(runs=400, seconds=0.5, cold=6))
+    monkeypatch.setitem(latency.PROTOCOLS, "quick", latency.Protocol(runs=400, seconds=0.5, cold=6))
     feeds = tiny.make_feeds(8)
     row, found = measure.measure_latency(HERE, RUNTIME, exported, signature(exported), feeds, batch=1)
     by = {item.metric: item for item in found}
     assert set(by) == {
         "latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "cold_load_ms", "first_inference_ms", "peak_memory_mb", "artifact_mb",
     }  # fmt: skip
-    assert row.runs >= 400 and row.shape == "1x24" and len(row.samples_ms) <= measure.KEPT_SAMPLES
+    assert row.runs >= 400 and row.shape == "1x24" and len(row.samples_ms) <= latency.KEPT_SAMPLES
     assert by["latency_p50_ms"].value <= by["latency_p90_ms"].value <= by["latency_p99_ms"].value
     interval = by["latency_p50_ms"].interval
     assert interval is not None and interval[0] <= by["latency_p50_ms"].value <= interval[1]

@@ -20,7 +20,7 @@ def row_lengths(feeds: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
     return mask.reshape(len(mask), -1).sum(1) if mask is not None else None
 
 
-class LengthOrder(Sampler[int]):
+class LengthOrder(Sampler[int]):  # type: ignore[misc]
     """Rows in an order whose every `batch` consecutive rows have similar lengths. A function of seed and epoch alone.
 
     Rows are shuffled, sorted by length within pools of 50 batches, and the batches of all pools are shuffled; a last

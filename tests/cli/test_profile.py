@@ -1,0 +1,159 @@
+"""`edgeft profile` and `edgeft compare` as a user runs them: verdicts, exit codes, no torch, foreign files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from edgeft import cli
+from edgeft.targets import latency, profile_compare, roofline
+
+pytestmark = pytest.mark.ml
+SHORT = latency.Protocol(runs=64, seconds=0.4, cold=2)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The protocol as it is, on a tenth of a second's blocks."""
+    monkeypatch.setitem(latency.PROTOCOLS, "quick", SHORT)
+    monkeypatch.setitem(profile_compare.PLANS, "quick", profile_compare.Plan(blocks=3, seconds=0.5))
+    monkeypatch.setattr(roofline, "PROBE_SECONDS", 0.05)
+
+
+def save_model(path: Path, seed: int = 0, columns: int = 64) -> Path:
+    """A product and an activation, with names that edgeft would not choose."""
+    make, value = onnx.helper, onnx.helper.make_tensor_value_info
+    weight = np.random.default_rng(seed).standard_normal((32, columns)).astype(np.float32)
+    graph = make.make_graph(
+        [make.make_node("MatMul", ["in:0", "w"], ["h"], name="dense"), make.make_node("Tanh", ["h"], ["out:0"])],
+        "foreign",
+        [value("in:0", onnx.TensorProto.FLOAT, ["N", 32])],
+        [value("out:0", onnx.TensorProto.FLOAT, ["N", columns])],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )
+    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
+
+
+def ask(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, dict[str, Any]]:
+    code = cli.main([*map(str, words), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_a_foreign_model_whole(short: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, record = ask(capsys, "profile", save_model(tmp_path / "foreign.onnx"), "--batch", 8, "--out", tmp_path / "o")
+    assert code == (0 if record["verdict"] == "VALID" else 5) and bool(record["reasons"]) == (code == 5)
+    assert record["model"]["file"] == "foreign.onnx" and record["model"]["runtime"] == "onnxruntime"
+    assert record["model"]["inputs"][0]["run"] == [8, 32] and record["inputs"].startswith("synthetic")
+    metrics = {row["metric"]: row for row in record["metrics"]}
+    assert {"latency_p50_ms", "latency_p90_ms", "cold_load_ms", "first_inference_ms", "peak_memory_mb"} < set(metrics)
+    assert metrics["artifact_mb"]["value"] * 1e6 == (tmp_path / "foreign.onnx").stat().st_size
+    assert [row["op"] for row in record["operators"]] == ["MatMul", "Tanh"]
+    assert sum(row["share"] for row in record["operators"]) == pytest.approx(1)
+    assert record["placement"] == {"CPUExecutionProvider": 2} and record["fallback"] is None
+    assert record["roofline"]["gigaops"] == pytest.approx(2 * 8 * 32 * 64 / 1e9)
+    assert record["conditions"]["onnxruntime"] and record["latency"]["conditions"]["core_share"]
+    raw = json.loads((tmp_path / "o" / "samples.json").read_text())
+    valid = [value for block in raw["blocks"] if not block["void"] for value in block["ms"]]
+    assert len(valid) in (record["latency"]["runs"], 0), "every sample is kept, and the void blocks beside them"
+    assert (tmp_path / "o" / "report.html").read_text().lstrip().startswith("<!")
+
+
+def test_against_another_and_as_text(short: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours, other = save_model(tmp_path / "a.onnx"), save_model(tmp_path / "b.onnx", seed=1)
+    code = cli.main(["profile", str(ours), "--against", str(other)])
+    text = capsys.readouterr().out
+    assert code in (0, 5) and text.startswith(("VALID  a.onnx", "INVALID  a.onnx"))
+    assert "a.onnx is" in text and "b.onnx" in text and "quadruples A B B A" in text and "out:0: max" in text
+    assert "synthetic" in text and "MLPerf p90" in text and "(estimated)" in text
+
+
+def test_compare_three(short: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "cases.npz", **{"in:0": np.zeros((4, 32), np.float32)})
+    models = [save_model(tmp_path / f"{index}.onnx", seed=index // 2) for index in range(3)]
+    code, record = ask(capsys, "compare", *models, "--inputs", tmp_path / "cases.npz")
+    assert code in (0, 5) and record["inputs"] == "4 cases from cases.npz, 1 a run"
+    same, other = record["comparisons"]
+    assert (same["a"], same["b"], other["a"], other["b"]) == ("0.onnx", "1.onnx", "0.onnx", "2.onnx")
+    assert same["outputs"][0]["max_abs"] == 0 and same["outputs"][0]["top1_agreement"] == 1
+    assert same["interval"][0] <= same["ratio"] <= same["interval"][1]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["none.onnx"], 2, "there is no such file"),
+        (["{model}", "--device", "local-cpi"], 2, "did you mean 'local-cpu'?"),
+        (["{model}", "--batch", "0"], 2, "must be 1 or more"),
+        (["{model}", "--shape", "in:0=4"], 2, "in:0 is Nx32"),
+        (["{model}", "--inputs", "{model}"], 2, "no .npz"),
+        (["{model}", "--wait-device", "soon"], 2, "is not a time"),
+        (["{model}", "--pack", "a.zip", "--collect", "b.zip"], 2, "two steps"),
+        (["{text}"], 2, "no runtime opens a '.txt' file"),
+        (["{broken}"], 4, "refused the inspect job"),
+        (["{model}", "--device", "{emulated}"], 4, "is emulated: times taken there"),
+    ],
+)
+def test_what_goes_wrong_is_a_sentence(
+    words: list[str], code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "broken.onnx").write_bytes(b"\x08\x09broken")
+    (tmp_path / "phone.yaml").write_text("name: phone\ntransport: emulated\nhow: emulated\narchitecture: aarch64\n")
+    places = {
+        "model": save_model(tmp_path / "m.onnx"), "text": tmp_path / "a.txt", "broken": tmp_path / "broken.onnx",
+        "emulated": tmp_path / "phone.yaml",
+    }  # fmt: skip
+    assert cli.main(["profile", *(word.format(**places) for word in words)]) == code
+    found = capsys.readouterr()
+    assert said in found.err and "Traceback" not in found.err and found.out == ""
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Absent:
+    names = {"torch", "transformers", "peft", "datasets", "pyarrow", "sklearn", "onnxscript", "accelerate", "jinja2"}
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from edgeft import cli
+from edgeft.targets import latency, roofline
+latency.PROTOCOLS["quick"] = latency.Protocol(runs=64, seconds=0.4, cold=2)
+roofline.PROBE_SECONDS = 0.05
+code = cli.main(sys.argv[1:])
+assert not Absent.names & set(sys.modules)
+sys.exit(code)
+"""
+
+
+def test_it_needs_no_torch(tmp_path: Path) -> None:
+    """numpy, scipy, pydantic, ruamel.yaml and filelock on the host, and the runtime; jinja2 for --out alone."""
+    model = save_model(tmp_path / "m.onnx")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, "profile", str(model), "--json"], capture_output=True, text=True
+    )
+    assert done.returncode in (0, 5), done.stderr
+    assert json.loads(done.stdout)["latency"]["runs"] >= 64
+
+
+def test_weights_beside_the_model_travel_with_it(tmp_path: Path) -> None:
+    from edgeft.targets.profile_model import open_model
+
+    model = onnx.load(str(save_model(tmp_path / "m.onnx", columns=512)))
+    onnx.save(model, str(tmp_path / "big.onnx"), save_as_external_data=True, location="weights.bin", size_threshold=0)
+    (tmp_path / "letter.txt").write_text("private")
+    with open_model(tmp_path / "big.onnx") as opened:
+        beside = sorted(path.name for path in opened.artifact.path.parent.iterdir())
+        assert beside == ["big.onnx", "weights.bin"], "and nothing else of the folder it lay in"
+        assert opened.bytes > 32 * 512 * 4
+    assert not opened.artifact.path.exists() and (tmp_path / "weights.bin").is_file()

@@ -1,0 +1,113 @@
+"""The adb transport against a stand-in for the `adb` binary: what is called, and what each of its answers leads to.
+
+No phone is part of these tests: see standin_adb.py for what the stand-in does and cannot show.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeft.device.adb import AdbLink
+from edgeft.device.profile import Device, Unit, bind_unit
+from edgeft.device.protocol import ArtefactRefused, Job
+from edgeft.device.transport import run_job
+from edgeft.errors import DeviceError, Exit
+
+pytestmark = pytest.mark.ml
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture
+def adb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temporary: Path) -> Path:
+    """Folder of the stand-in, first on PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    source = Path(__file__).with_name("standin_adb.py").read_text()
+    (folder / "adb").write_text(f"#!{sys.executable} -IS\n{source}")
+    (folder / "adb").chmod(0o755)
+    (folder / "STATE").write_text("device")
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+@pytest.fixture
+def phone(tmp_path: Path) -> Path:
+    folder = tmp_path / "phone"
+    folder.mkdir()
+    return folder
+
+
+def device(phone: Path, **about: Any) -> Device:
+    unit = {"name": "desk", "type": "pixel", "serial": "R5CT", "folder": str(phone), "python": sys.executable, **about}
+    return bind_unit(Device(name="pixel", transport="adb", os="android"), Unit(**unit))
+
+
+def test_a_job_on_the_phone(adb: Path, phone: Path, temporary: Path, make_job: MakeJob) -> None:
+    seen: list[tuple[float, float]] = []
+    result = run_job(device(phone), make_job(), lambda *step: seen.append(step))
+    assert result.arrays["y"].tolist() == [[0], [2], [4], [6], [8]] and seen[-1] == (5, 5)
+    assert [path.name for path in phone.iterdir()] == ["edgeft"] and list(temporary.iterdir()) == []
+    called = (adb / "LOG").read_text().splitlines()
+    assert called[0] == "get-state" and len([line for line in called if line.startswith("push")]) == 2
+    assert {line.split()[0] for line in called} == {"get-state", "push", "shell"}
+    run_job(device(phone), make_job())
+    assert (adb / "LOG").read_text().count("push") == 3, "the model is there already"
+
+
+@pytest.mark.parametrize(
+    ("state", "what", "hint"),
+    [
+        ("unauthorized", "has not allowed this computer", "accept"),
+        ("offline", "it is offline", "adb reconnect"),
+        ("absent", "it is not connected", "plug it in"),
+    ],
+)
+def test_a_phone_that_is_not_ready(adb: Path, phone: Path, make_job: MakeJob, state: str, what: str, hint: str) -> None:
+    (adb / "STATE").write_text(state)
+    with pytest.raises(DeviceError, match=what) as caught:
+        run_job(device(phone), make_job())
+    assert hint in caught.value.hint and "desk (R5CT)" in caught.value.where
+    assert caught.value.exit_code == Exit.DEVICE and list(phone.iterdir()) == []
+
+
+def test_a_phone_that_is_unplugged_mid_run(adb: Path, phone: Path, make_job: MakeJob) -> None:
+    run = f"open({str(adb / 'STATE')!r}, 'w').write('absent'); os.kill(os.getppid(), signal.SIGKILL); time.sleep(1)"
+    with pytest.raises(DeviceError) as caught:
+        run_job(device(phone), make_job(run=run))
+    assert not isinstance(caught.value, ArtefactRefused) and caught.value.exit_code == Exit.DEVICE
+
+
+def test_refusals_timeouts_and_missing_runtimes(adb: Path, phone: Path, make_job: MakeJob) -> None:
+    with pytest.raises(ArtefactRefused, match="no kernel for Foo"):
+        run_job(device(phone), make_job(load="raise ValueError('no kernel for Foo')"))
+    with pytest.raises(DeviceError, match="is not installed there"):
+        run_job(device(phone), make_job(load="import abacus"))
+    start = time.monotonic()
+    with pytest.raises(DeviceError, match=r"did not finish within 1\.5 s"):
+        run_job(device(phone), make_job(run="time.sleep(60)", timeout=1.5))
+    assert time.monotonic() - start < 30
+    assert [path.name for path in phone.iterdir()] == ["edgeft"]
+
+
+def test_without_adb_a_serial_or_with_a_hostile_one(
+    adb: Path, phone: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DeviceError, match="does not know which one"):
+        run_job(Device(name="pixel", transport="adb"), make_job())
+    for serial in ("-a", "x; reboot", "$(reboot)", "a b"):
+        with pytest.raises(DeviceError, match="no serial that adb can be given"):
+            AdbLink(Unit.model_construct(name="desk", type="pixel", serial=serial))
+    with pytest.raises(DeviceError, match="it is not connected"):
+        run_job(device(phone, serial="OTHER"), make_job())
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(DeviceError, match="adb is not installed") as caught:
+        run_job(device(phone), make_job())
+    assert "apt install adb" in caught.value.hint
