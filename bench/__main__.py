@@ -1,12 +1,20 @@
-"""`python -m bench [startup|rebuild|overhead|speedup]`: prints rows for docs/benchmarks.md; no name runs all."""
+"""`python -m bench [NAME ...]`: prints rows for docs/benchmarks.md; no name runs all."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import overhead, rebuild, speedup, startup
+from bench import overhead, peer, protocol, rebuild, speedup, startup, unet
 
-NAMES = {"startup": startup.main, "rebuild": rebuild.main, "overhead": overhead.main, "speedup": speedup.main}
+NAMES = {
+    "startup": startup.main,
+    "rebuild": rebuild.main,
+    "overhead": overhead.main,
+    "speedup": speedup.main,
+    "peer": peer.main,
+    "unet": unet.main,
+    "protocol": protocol.main,
+}
 
 
 def main(names: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from edgeft.report.html import render_html
 from edgeft.report.model_card import render_model_card
+from edgeft.report.profile import render_profile
 from edgeft.report.records import RecordError, read_record, render_json
 from edgeft.report.summary import reasons, summary_lines, target_sentence
 
@@ -12,6 +13,7 @@ __all__ = [
     "render_html",
     "render_json",
     "render_model_card",
+    "render_profile",
     "summary_lines",
     "target_sentence",
 ]

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from edgeft.record import MergeRow, RunRecord, TrainingRow
+from edgeft.record import MergeRow, RunRecord, TargetRow, TrainingRow
+from edgeft.report.figures import chosen_row, metric_of
 from edgeft.report.plots import training_plots
-from edgeft.report.summary import reasons
+from edgeft.report.series import series_of
+from edgeft.report.summary import counts_text, reasons
 from edgeft.report.tables import (
+    Cell,
+    Table,
     classes_table,
     facts_table,
     merge_table,
     openings_table,
     splits_table,
+    status_cell,
     steps_table,
+    table,
 )
+from edgeft.report.validity import hide_time, timing_faults
 from edgeft.report.views import view_target
-from edgeft.report.words import OUTCOMES, amount, count_text, metric_name, seconds_text, significant
+from edgeft.report.words import (
+    DASH,
+    OUTCOMES,
+    amount,
+    bytes_text,
+    count_text,
+    metric_name,
+    runtime_name,
+    seconds_text,
+    significant,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 TONES = {
     "passed": "pass",
@@ -30,17 +49,28 @@ TONES = {
     "interrupted": "neutral",
     "stopped": "neutral",
 }
+OVERVIEW = ("accuracy", "latency_p50_ms")
 MARKS = {"passed": "✓", "failed": "✕", "inconclusive": "?", "error": "!", "interrupted": "‖", "stopped": "■"}
 
 
 def render_html(record: RunRecord) -> str:
     """The whole report. Pure: the same record gives the same text; its content is escaped, whatever it says,
     and always encodable as UTF-8."""
-    page = _environment().get_template("report.html.j2").render(page=_page(record))
+    page = template_environment().get_template("report.html.j2").render(page=_page(record))
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
-def _environment() -> Environment:
+def stylesheet() -> Markup:
+    """The page's whole style, as safe markup: it is edgeft's own file."""
+    from markupsafe import Markup
+
+    folder = files("edgeft.report")
+    names = ("report.css", "evidence.css", "narrow.css")
+    return Markup("".join((folder / name).read_text(encoding="utf-8") for name in names))  # noqa: S704
+
+
+def template_environment() -> Environment:
+    """Templates of this folder; everything is escaped, a missing name is an error."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     folder = files("edgeft.report")
@@ -55,19 +85,18 @@ def _environment() -> Environment:
 
 
 def _page(record: RunRecord) -> dict[str, Any]:
-    from markupsafe import Markup
-
     word, rest = OUTCOMES[record.status]
     labels = record.data.labels if record.data else []
     page: dict[str, Any] = {
         "record": record,
-        "css": Markup((files("edgeft.report") / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        "css": stylesheet(),
         "word": f"{MARKS[record.status]} {word}",
         "rest": rest,
         "tone": TONES[record.status],
         "meta": _meta(record),
         "reasons": [text for text in reasons(record) if not record.error or text != record.error.what],
         "targets": [view_target(row, index, labels) for index, row in enumerate(record.targets)],
+        "overview": overview_table(record.targets) if len(record.targets) > 1 else None,
         "openings": openings_table(record.openings),
         "training": [_training(row) for row in record.training],
         "merge": _merge(record.merge) if record.merge else None,
@@ -97,7 +126,8 @@ def _meta(record: RunRecord) -> str:
 
 def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
     record: RunRecord = page["record"]
-    found = [(target["id"], target["title"]) for target in page["targets"]]
+    found = [("overview", "Targets")] if page["overview"] else []
+    found += [(target.id, target.title) for target in page["targets"]]
     sections = [
         ("openings", "Gate set openings", record.openings),
         ("training", "Training", record.training),
@@ -126,6 +156,27 @@ def _training(row: TrainingRow) -> dict[str, Any]:
     )
     plots = [Markup(plot) for plot in training_plots(row)]  # noqa: S704 - built by svg.py, which escapes
     return {"title": f"{row.step}: {row.method}", "text": text, "plots": plots}
+
+
+def overview_table(targets: Sequence[TargetRow]) -> Table:
+    """One line per target: what was chosen, what it comes to, and how its gates answered."""
+    lines = []
+    for target in map(hide_time, targets):
+        chosen = chosen_row(target)
+        found = [metric_of(chosen, name) if chosen else None for name in OVERVIEW]
+        values = [amount(name, item["value"]) if item else DASH for name, item in zip(OVERVIEW, found, strict=True)]
+        if chosen and timing_faults(chosen):
+            values[1] += " INVALID"
+        tones = [str(verdict.get("status")) for verdict in target.verdicts if verdict.get("severity") != "warn"]
+        worst = next((status for status in ("FAIL", "INCONCLUSIVE", "PASS") if status in tones), "")
+        name = (
+            Cell(chosen.name, small=runtime_name(chosen.runtime), swatch=series_of(chosen.runtime)) if chosen else DASH
+        )
+        size = bytes_text(chosen.bytes) if chosen and chosen.bytes else DASH
+        answer = status_cell(worst) if worst else Cell(DASH)
+        lines.append([Cell(target.device, small=target.how), name, *values, size, answer, counts_text(target)])
+    heads = ["Target", "Chosen", "Accuracy, search set", "Latency p50", "Size", "Gates", "Tried"]
+    return table(heads, lines, (2, 3, 4), stack=True)
 
 
 def _merge(row: MergeRow) -> dict[str, Any]:

@@ -9,7 +9,10 @@ from math import isfinite
 from typing import Any
 
 from edgeft.record import CandidateRow, RunRecord, TargetRow
-from edgeft.report.summary import chosen_row, metric_of, target_sentence
+from edgeft.report.figures import chosen_row, metric_of
+from edgeft.report.roofline import distance_text
+from edgeft.report.summary import counts_text, target_sentence
+from edgeft.report.validity import hide_time, timing_faults
 from edgeft.report.words import (
     DASH,
     OUTCOMES,
@@ -28,6 +31,7 @@ PIPELINES = {"text-classification", "image-classification", "image-segmentation"
 
 def render_model_card(record: RunRecord, target: TargetRow) -> str:
     """The card of one target's artefact: what it is, how good, how measured, what is not known. Pure."""
+    target = hide_time(target)
     chosen = chosen_row(target)
     parts = [
         _front_matter(record, target),
@@ -138,21 +142,36 @@ def _measured(target: TargetRow, chosen: CandidateRow | None) -> list[str]:
                 how,
             ]
         )
-    how_timed = ""
-    if chosen.latency:
-        part = chosen.latency
-        how_timed = (
-            f"Latency: {count_text(part.runs, 'run')} of shape {_inline(part.shape)} "
-            f"after {part.warmup_runs:,} to warm up, {count_text(part.threads, 'thread')}, "
-            f"{_inline(part.protocol)} protocol."
-        )
     heads = ["Metric", "Value", "Interval", "n", "How"]
     return [
         "## Measured",
         "Quality here is of the search set, on which the candidate was chosen.",
         _table(heads, rows),
-        how_timed,
+        *_timed(chosen),
+        f"Tried on this target: {_inline(counts_text(target))}",
     ]
+
+
+def _timed(row: CandidateRow) -> list[str]:
+    """How times were taken, whether they may be believed, what bounds them, where nodes ran."""
+    lines, part = [], row.latency
+    if part:
+        faults = timing_faults(row)
+        verdict = f"INVALID: {_inline('; '.join(faults))}" if faults else "VALID"
+        lines.append(
+            f"Latency: {count_text(part.runs, 'run')} of shape {_inline(part.shape)} "
+            f"after {part.warmup_runs:,} to warm up, {part.discarded:,} discarded, "
+            f"{count_text(part.threads, 'thread')}, {_inline(part.protocol)} protocol. Times are {verdict}."
+        )
+        if part.early_stopping_p90_ms is not None:
+            bound = significant(part.early_stopping_p90_ms)
+            lines.append(f"MLPerf early stopping: the 90th percentile is below {bound} ms at confidence 0.99.")
+    if row.roofline and (distance := distance_text(row)):
+        floor = significant(row.roofline.floor_ms)
+        lines.append(f"Estimated: p50 is {distance} the least time of {floor} ms that the device's own rates allow.")
+    if row.fallback is not None:
+        lines.append(f"Left to the CPU by the accelerator or delegate: {row.fallback:.1%} of the nodes.")
+    return [*lines, *(_inline(note) for note in row.notes)]
 
 
 def _verdicts(target: TargetRow) -> list[str]:
@@ -173,6 +192,10 @@ def _limits(record: RunRecord, target: TargetRow) -> list[str]:
         items.append("The device was emulated: quality is real, latency and memory are not known.")
     if len(record.openings) > 1:
         items.append(f"The gate set had been opened {len(record.openings)} times; each opening weakens it as evidence.")
+    for part in target.differences:
+        if part.candidate == target.chosen:
+            far = f"differ by up to {significant(part.max_abs)} over {count_text(part.n, 'case')}"
+            items.append(f"The same files on {target.device} and on {part.against} {far} in their outputs.")
     items += record.warnings
     items += record.data.warnings if record.data else []
     return ["## Limits", "\n".join(f"- {_inline(text)}" for text in items)]

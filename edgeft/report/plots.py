@@ -1,4 +1,4 @@
-"""Small plots: how latency is distributed, how training went, where a verdict's interval lies."""
+"""Small plots: how training went, where a verdict's interval lies."""
 
 from __future__ import annotations
 
@@ -6,51 +6,11 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from edgeft.record import CandidateRow, CurvePoint, TrainingRow
-from edgeft.report.svg import SERIES, Frame, element, label, line, path, picture
-from edgeft.report.words import SHARES, metric_name, significant
+from edgeft.record import CurvePoint, TrainingRow
+from edgeft.report.svg import Frame, element, label, line, path, picture
+from edgeft.report.words import SHARES, metric_name
 
 WIDTH, HEIGHT = 340.0, 210.0
-BINS = 48
-TAIL = 0.995
-"""Share of the runs the histogram's axis spans; the rest is counted in words, not left out."""
-QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
-
-
-def plot_latency(row: CandidateRow, index: int) -> str:
-    """Histogram of single runs with p50, p90 and p99 marked; empty without samples."""
-    runs = sorted(value for value in (row.latency.samples_ms if row.latency else []) if isfinite(value))
-    if len(runs) < 2:
-        return ""
-    end = max(_quantile(runs, TAIL) * 1.02, _quantile(runs, 0.99) * 1.02)
-    low, high = runs[0], end if end > runs[0] else runs[0] * 1.05 + 1e-9
-    counts = [0] * BINS
-    for value in runs:
-        if value <= high:
-            counts[min(BINS - 1, int((value - low) / (high - low) * BINS))] += 1
-    frame = Frame.over(WIDTH, HEIGHT, (low, high), (0, max(counts) * 1.28), left=40, pad=0.0)
-    parts = [frame.axes("ms per call", "runs", 5)]
-    step = (frame.x.end - frame.x.start) / BINS
-    for bin_, count in enumerate(counts):
-        if count:
-            y = frame.y(count)
-            y, wide = frame.y(count), max(0.6, step - 0.6)
-            x, tall = frame.x.start + bin_ * step, frame.y.start - y
-            parts.append(element("rect", x=x, y=y, width=wide, height=tall, class_=f"bar s{index % SERIES}"))
-    parts += _quantile_marks(frame, runs)
-    beyond = sum(value > high for value in runs)
-    tail = f"; {beyond} of {len(runs):,} runs beyond the axis, up to {significant(runs[-1])} ms" if beyond else ""
-    return picture(WIDTH, HEIGHT, f"Latency of {row.name}: {len(runs):,} runs{tail}", *parts, class_="plot small")
-
-
-def beyond_axis(row: CandidateRow) -> str:
-    """The runs that the histogram's axis leaves out, in words."""
-    runs = sorted(value for value in (row.latency.samples_ms if row.latency else []) if isfinite(value))
-    if len(runs) < 2:
-        return ""
-    end = max(_quantile(runs, TAIL), _quantile(runs, 0.99)) * 1.02
-    beyond = sum(value > end for value in runs)
-    return f"{beyond} of {len(runs):,} runs lie beyond the axis, up to {significant(runs[-1])} ms." if beyond else ""
 
 
 def training_plots(row: TrainingRow) -> list[str]:
@@ -132,32 +92,3 @@ def _legend(frame: Frame, index: int, title: str) -> str:
     return line(frame.x.end - 92, y, frame.x.end - 74, y, f"curve s{index}") + label(
         frame.x.end - 69, y + 4, title, "tick"
     )
-
-
-def _quantile_marks(frame: Frame, runs: Sequence[float]) -> list[str]:
-    parts, last = [], -1e9
-    for row, (name, share) in enumerate(QUANTILES):
-        value = _quantile(runs, share)
-        x, y = frame.x(value), frame.y.end + 8
-        y += 13 * row if x - last < 58 else 0
-        last = x
-        parts.append(line(x, frame.y.start, x, y - 6, "mark"))
-        near_end = x + 60 > frame.x.end
-        parts.append(
-            label(
-                x + (-4 if near_end else 4),
-                y,
-                f"{name} {significant(value)}",
-                "tick mark-name",
-                "end" if near_end else "start",
-            )
-        )
-    return parts
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    """Linear between order statistics (type 7 of Hyndman & Fan 1996, numpy's default)."""
-    place = share * (len(ordered) - 1)
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)

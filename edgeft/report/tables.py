@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from edgeft.record import DataRow, MergeRow, OpeningRow, ParityRow, StepRow
+from edgeft.record import DataRow, DifferenceRow, MergeRow, OpeningRow, ParityRow, StepRow
 from edgeft.report.words import DASH, amount, bytes_text, metric_name, seconds_text, significant
 
 TONES = {
@@ -51,12 +51,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """heads and rows; numeric: indices of right-aligned columns; stack: one cell below the other on a narrow page."""
+    """heads and rows; numeric: indices of right-aligned columns; stack: one cell below the other on a narrow page.
+
+    narrow: only as wide as its content.
+    """
 
     heads: Sequence[str]
     rows: Sequence[Line]
     numeric: frozenset[int] = field(default_factory=frozenset)
     stack: bool = False
+    narrow: bool = False
 
 
 def table(
@@ -65,6 +69,11 @@ def table(
     """A table of cells or plain texts."""
     lines = [Line([item if isinstance(item, Cell) else Cell(item) for item in row]) for row in rows]
     return Table(heads, lines, frozenset(numeric), stack)
+
+
+def narrow(heads: Sequence[str], rows: Sequence[Sequence[Cell | str]], numeric: Sequence[int] = ()) -> Table:
+    """A table of a few short columns, only as wide as they are."""
+    return replace(table(heads, rows, numeric), narrow=True)
 
 
 def status_cell(status: str) -> Cell:
@@ -155,6 +164,30 @@ def parity_table(rows: Mapping[str, ParityRow]) -> Table:
     ]
     return table(
         ["Export", "Largest difference", "Mean difference", "Tolerance", "On", ""], body, (1, 2, 3), stack=True
+    )
+
+
+def differences_table(rows: Sequence[DifferenceRow], device: str) -> Table:
+    """The same artefact on this target and on another."""
+    body: list[list[Cell | str]] = [
+        [
+            Cell(row.candidate, kind="nowrap"),
+            f"{device} against {row.against}",
+            f"{row.n:,}",
+            significant(row.max_abs),
+            significant(row.mean_abs),
+            f"{row.top1_agreement:.2%}" if row.top1_agreement is not None else DASH,
+        ]
+        for row in rows
+    ]
+    heads = ["Candidate", "Targets", "Cases", "Largest difference", "Mean difference", "Same top class"]
+    return table(heads, body, (2, 3, 4, 5), stack=True)
+
+
+def device_table(facts: Mapping[str, str]) -> Table:
+    """What a device said of itself, in the order it was recorded; long lists of flags may break anywhere."""
+    return table(
+        ["Condition", "Reading"], [[key.replace("_", " "), Cell(text, kind="name")] for key, text in facts.items()]
     )
 
 

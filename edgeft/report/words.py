@@ -13,6 +13,7 @@ RUNTIMES = {
     "litert": "LiteRT",
     "executorch": "ExecuTorch",
     "ncnn": "ncnn",
+    "coreml": "Core ML",
 }
 METRICS = {
     "accuracy": "Accuracy",

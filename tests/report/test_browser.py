@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from edgeft.report import render_html
-from tests.report import sample
+from edgeft.report.profile import render_profile
+from tests.report import sample, sample_profile
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-extensions"]
@@ -71,7 +72,7 @@ def probe(browser: str, folder: Path, html: str, width: int) -> dict[str, Any]:
     return dict(json.loads(unescape(found[1])))
 
 
-@pytest.mark.parametrize("name", ["passed", "two-targets", "error"])
+@pytest.mark.parametrize("name", ["passed", "matrix", "error"])
 def test_nothing_is_wider_than_a_phone_or_fetched(browser: str, name: str, tmp_path: Path) -> None:
     html = render_html(sample.EVERY[name]())
     result = probe(browser, tmp_path, html, PHONE)
@@ -81,12 +82,20 @@ def test_nothing_is_wider_than_a_phone_or_fetched(browser: str, name: str, tmp_p
     assert result["resources"] == 0
     assert all(result["sections"])
     assert len(result["svgs"]) == html.count("<svg")
-    assert all(width > 100 and height > 15 for width, height in result["svgs"])
+    assert all((width > 100 and height > 15) or (width, height) == (0, 0) for width, height in result["svgs"])  # folded
     assert result["clipped"] == []
 
 
-def test_on_a_desk_no_table_scrolls(browser: str, tmp_path: Path) -> None:
-    result = probe(browser, tmp_path, render_html(sample.record()), 1200)
+@pytest.mark.parametrize("name", sample_profile.EVERY)
+def test_a_profile_fits_a_phone(browser: str, name: str, tmp_path: Path) -> None:
+    result = probe(browser, tmp_path, render_profile(sample_profile.EVERY[name]()), PHONE)
+    assert (result["beyond"], result["clipped"], result["resources"]) == ([], [], 0)
+    assert result["scroll"] <= PHONE
+
+
+@pytest.mark.parametrize("name", ["passed", "matrix"])
+def test_on_a_desk_no_table_scrolls(browser: str, name: str, tmp_path: Path) -> None:
+    result = probe(browser, tmp_path, render_html(sample.EVERY[name]()), 1200)
     assert result["scroll"] <= 1200
     assert result["scrolling"] == []
     assert result["clipped"] == []

@@ -121,7 +121,7 @@ def test_pictures_are_well_formed_and_named() -> None:
     strips, small, wide = (
         sum(f'class="{name}"' in svg for svg in pictures) for name in ("strip", "plot small", "plot")
     )
-    assert (strips, small, wide) == (4, 6, 1)
+    assert (strips, small, wide) == (4 + 3, 3, 2)  # verdicts and placements; training; front and distributions
     for svg in pictures:
         root = ElementTree.fromstring(svg)
         assert root.find("{http://www.w3.org/2000/svg}title") is not None

@@ -10,8 +10,7 @@ from ruamel.yaml import YAML
 
 from edgeft.record import RunRecord
 from edgeft.report import render_model_card, summary_lines, target_sentence
-from edgeft.report.scatter import _overlap, plot_tradeoff
-from edgeft.report.svg import CHAR_WIDTH, Frame, nice_ticks, tick_text
+from edgeft.report.svg import MOST_TICKS, Frame, Scale, log_ticks, nice_ticks, tick_text
 from edgeft.report.words import bytes_text, interval_text, seconds_text, significant
 from tests.report import sample
 
@@ -116,14 +115,17 @@ def test_ticks_are_round_and_inside() -> None:
     assert [tick_text([0, 5e-5, 1e-4])(x) for x in (0, 5e-5, 1.5e-4)] == ["0", "5e-5", "1.5e-4"]
 
 
-def test_names_of_crowded_candidates_do_not_overlap() -> None:
-    rows = sample.candidates("local-cpu")
-    crowd = [rows[1].model_copy(update={"name": f"int8-variant-{i}", "status": "eligible"}) for i in range(6)]
-    svg = plot_tradeoff(sample.target().model_copy(update={"candidates": crowd, "chosen": None}))
-    found = re.findall(r'<text x="([-\d.]+)" y="([-\d.]+)" class="point-name" text-anchor="start">([^<]+)', svg)
-    boxes = [(float(x), float(y) - 11, float(x) + len(text) * CHAR_WIDTH, float(y) + 3) for x, y, text in found]
-    assert len(boxes) == 6
-    assert not any(_overlap(a, b) for i, a in enumerate(boxes) for b in boxes[:i])
+def test_logarithmic_ticks_are_round_and_few() -> None:
+    assert log_ticks(2.2, 16.5) == [3, 4, 5, 6, 8, 10, 15]
+    assert log_ticks(0.8, 1200) == [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+    assert len(log_ticks(1e-30, 1e30)) <= MOST_TICKS
+    assert log_ticks(1.01, 1.04) == [1.01, 1.02, 1.03, 1.04]
+
+
+def test_a_logarithmic_scale_maps_ratios_to_distances() -> None:
+    scale = Scale(1.0, 100.0, 0.0, 200.0, log=True)
+    assert (scale(1), scale(10), scale(100)) == (0, 100, 200)
+    assert scale(-1.0) < 0  # a number that no ratio has is drawn outside, not raised
 
 
 def test_a_frame_maps_its_ends() -> None:
