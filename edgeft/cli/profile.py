@@ -28,6 +28,8 @@ EPILOG = """examples:
   edgeft profile model.onnx --shape input_ids=1x64 --shape attention_mask=1x64
   edgeft profile model.tflite --device my-pi --full --out profile/
   edgeft profile int8.onnx --against float.onnx --inputs cases.npz --json
+  edgeft profile model.onnx --device x86-clinic-pc --pack job.zip
+  edgeft profile model.onnx --device x86-clinic-pc --pack job.zip --collect result.zip
 
 exit codes: 0 VALID, 5 INVALID (the reasons are printed), 2 bad usage, 4 the device or its runtime failed
 """
@@ -42,7 +44,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the whole record as one JSON document")
     parser.add_argument("--out", type=Path, help="write report.html here, or into a folder with the raw samples")
     parser.add_argument("--pack", type=Path, metavar="JOB.zip", help="write the jobs to carry to the device by hand")
-    parser.add_argument("--collect", type=Path, metavar="RESULT.zip", help="read what was carried back")
+    parser.add_argument(
+        "--collect", type=Path, metavar="RESULT.zip",
+        help="read what was carried back; --pack then names the job it answers (default: job.zip beside it)",
+    )  # fmt: skip
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
@@ -67,17 +72,15 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, write; 5 where the measurement is INVALID."""
     from edgeft.targets.profile_text import profile_lines
 
-    if args.pack and args.collect:
-        raise RecipeError("--pack and --collect are two steps", hint="pack, run it there, then collect")
     if (args.pack or args.collect) and args.against:
         raise RecipeError("--against needs the device at hand", hint="leave it out, or use `edgeft compare` there")
     with ExitStack() as stack:
         model = stack.enter_context(open_any(args.model))
         ask = ask_of(args)
-        if args.pack:
-            return _pack(args, model, ask)
         if args.collect:
             record, raw = _collect(args, model, ask)
+        elif args.pack:
+            return _pack(args, model, ask)
         else:
             record, raw = _measure(args, model, ask, stack)
     if args.out:
@@ -192,14 +195,18 @@ def _pack(args: argparse.Namespace, model: Model, ask: Ask) -> int:
     from edgeft.targets.profile_carried import pack_profile
 
     count = pack_profile(_carried(args), model, ask, args.pack)
-    print(f"{args.pack}: {count} jobs for {args.device}; run it there, then: edgeft profile ... --collect RESULT.zip")
+    print(
+        f"{args.pack}: {count} jobs for {args.device}; unpack it there and run `python run.py`, bring result.zip back,"
+    )
+    print("then the same command with --collect result.zip")
     return int(Exit.OK)
 
 
 def _collect(args: argparse.Namespace, model: Model, ask: Ask) -> tuple[ProfileRecord, dict[str, Any]]:
     from edgeft.targets.profile_carried import collect_profile
 
-    return collect_profile(_carried(args), model, ask, args.collect)
+    job = args.pack or args.collect.with_name("job.zip")
+    return collect_profile(_carried(args), model, ask, job, args.collect)
 
 
 def _carried(args: argparse.Namespace) -> Device:

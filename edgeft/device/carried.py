@@ -135,8 +135,8 @@ def collect(job_zip: Path, result_zip: Path) -> CarriedResults:
     for place, row in plan["jobs"].items():
         try:
             found[row["name"]] = _read(result_zip, place, row, back)
-        except _Tampered as error:
-            raise DeviceError(str(error), where=str(result_zip), hint="run the job again") from error
+        except _BadArchive:
+            raise
         except DeviceError as error:
             found[row["name"]] = error
     machine = back.get("machine")
@@ -144,8 +144,8 @@ def collect(job_zip: Path, result_zip: Path) -> CarriedResults:
     return CarriedResults(found, told, plan["about"])
 
 
-class _Tampered(Exception):
-    """A file of the result is not the one that was written."""
+class _BadArchive(DeviceError):
+    """The archive itself is not what was written, whatever its jobs did."""
 
 
 def _lay_out(job: Job, folder: Path, place: str) -> dict[str, Path]:
@@ -163,7 +163,7 @@ def _read(result_zip: Path, place: str, row: Mapping[str, Any], back: Mapping[st
     """One job's result, from exactly the three files it may have; nothing else of the archive is ever opened."""
     code = back["codes"].get(place)
     if not isinstance(code, int):
-        raise _Tampered(f"it lacks the job '{row['name']}'")
+        raise _BadArchive(f"it lacks the job '{row['name']}'", where=str(result_zip))
     with tempfile.TemporaryDirectory(prefix="edgeft-collect-") as name:
         folder = Path(name)
         for file, limit in LIMITS.items():
@@ -172,7 +172,7 @@ def _read(result_zip: Path, place: str, row: Mapping[str, Any], back: Mapping[st
                 continue
             (folder / file).write_bytes(content := _member(result_zip, path, limit, "a whole result"))
             if hashlib.sha256(content).hexdigest() != back["files"][path]:
-                raise _Tampered(f"{path} is not the file that was written there")
+                raise _BadArchive(f"{path} is not the file that was written there", where=str(result_zip))
         if code == TIMED_OUT:
             raise DeviceError(f"the {row['kind']} job did not finish within {row['timeout']:g} s and was stopped")
         job = Job(row["kind"], Path(__file__))
@@ -189,10 +189,10 @@ def _member(archive: Path, name: str, limit: int, what: str) -> bytes:
             while chunk := stream.read(min(1 << 20, limit + 1 - content.tell())):
                 content.write(chunk)
                 if content.tell() > limit:
-                    raise DeviceError(f"{name} unpacks to more than {limit >> 20} MiB", where=str(archive))
+                    raise _BadArchive(f"{name} unpacks to more than {limit >> 20} MiB", where=str(archive))
             return content.getvalue()
     except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DeviceError(f"is not {what}: {error}", where=str(archive)) from error
+        raise _BadArchive(f"is not {what}: {error}", where=str(archive)) from error
 
 
 def _parse(content: bytes, path: Path, keys: tuple[str, ...]) -> dict[str, Any]:

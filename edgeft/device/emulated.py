@@ -20,6 +20,7 @@ from edgeft.device.prepare import LEFT_OUT, machine, needs_folder, prepared
 from edgeft.device.prepare_manifest import read_manifest
 from edgeft.device.process import run_process
 from edgeft.device.protocol import ArtefactRefused, Job, OnProgress, Result
+from edgeft.device.transport import runtime_file
 from edgeft.device.workspace import job_folder
 from edgeft.errors import DeviceError
 
@@ -69,10 +70,9 @@ class EmulatedTransport:
             return [sys.executable]
         root = self._folder() / "root"
         manifest = read_manifest(root.parent)
-        missing = set(self.device.runtimes) - set(manifest["runtimes"])
-        for runtime in sorted(missing & LEFT_OUT.keys()):
-            if job.runtime.stem == _runtime_stem(runtime):
-                raise ArtefactRefused(f"{runtime} is not in the prepared folder: {LEFT_OUT[runtime]}")
+        for runtime, why in LEFT_OUT.items():
+            if job.runtime.stem == runtime_file(runtime).stem:
+                raise ArtefactRefused(f"{runtime} cannot be in a prepared folder: {why}")
         for name in ("lib", "lib64", "usr"):
             if (root / name).exists():
                 (overlay / name).symlink_to(root / name)
@@ -148,9 +148,3 @@ def write_cpuinfo(device: Device, folder: Path) -> None:
 
 def _processor(device: Device) -> list[str]:
     return ["-cpu", device.emulate] if device.emulate else []
-
-
-def _runtime_stem(runtime: str) -> str:
-    from edgeft.device.transport import runtime_file
-
-    return runtime_file(runtime).stem

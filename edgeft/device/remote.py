@@ -88,7 +88,7 @@ class RemoteTransport(ABC):
         said = (folder / "stderr.txt").read_bytes()[-4096:].decode("utf-8", "replace")
         if (error := link.failure(code, said)) is not None:
             raise error
-        if link.fetch(f"{place.work}/{RESULT}", folder / RESULT, LONGEST_RESULT) and code == 0:
+        if link.fetch(f"{place.work}/{RESULT}", folder / RESULT, LONGEST_RESULT) and job.kind == "predict":
             link.fetch(f"{place.work}/{OUTPUTS}", folder / OUTPUTS, LARGEST_OUTPUTS)
         return self._read(link, job, folder, code, python, said)
 
@@ -138,7 +138,7 @@ class RemoteTransport(ABC):
         """Models it does not have, each whole or not at all; then the least recently used ones make room."""
         missing = {item.digest: item for item in cargo.values() if item.digest not in place.have}
         for digest, item in missing.items():
-            draft, final = f"{place.work}/model", f"{place.cache}/models/{digest}"
+            final = f"{place.cache}/models/{digest}"
             beside = f"{place.cache}/models/.{digest}.{place.work.rpartition('-')[2]}"
             try:
                 link.send(item.files, beside)
@@ -147,7 +147,7 @@ class RemoteTransport(ABC):
                     link.ask(f"rm -rf {shlex.quote(beside)}", 20)
                 raise
             move = f"[ -d {shlex.quote(final)} ] || mv {shlex.quote(beside)} {shlex.quote(final)}"
-            link.check(link.ask(f"{move}; rm -rf {shlex.quote(beside)} {shlex.quote(draft)}"), "a model cannot be kept")
+            link.check(link.ask(f"{move}; rm -rf {shlex.quote(beside)}"), "a model cannot be kept")
         if missing:
             keep = [item.digest for item in cargo.values()]
             link.ask(fill(EVICT, models=f"{place.cache}/models", kilobytes=CACHE_MB * 1000, keep=keep))

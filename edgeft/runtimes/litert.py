@@ -91,9 +91,7 @@ class LiteRTSession:
         """
         if self._last is None:
             raise ValueError("run the model once before asking for its operators")
-        from importlib.metadata import version
-
-        have = version("ai-edge-litert")
+        have = describe()["ai-edge-litert"]
         if tuple(int(part) for part in have.split(".")[:2] if part.isdigit()) < PROFILER_SINCE:
             raise ValueError(f"times per operator need ai-edge-litert 2.3 or newer, this is {have}")
         with _Profiled(self._path, self._threads) as profiled:
@@ -126,12 +124,10 @@ def load(path: str, options: Mapping[str, Any]) -> LiteRTSession:
 
 
 def describe() -> dict[str, str]:
-    """Version of LiteRT here."""
-    from importlib.metadata import version
+    """Version of LiteRT here. Read from the package: unpacked wheels on a bare board have no metadata."""
+    import ai_edge_litert.interpreter  # the submodule loads the library: a cold start times this as the import
 
-    import ai_edge_litert.interpreter  # noqa: F401
-
-    return {"ai-edge-litert": version("ai-edge-litert")}
+    return {"ai-edge-litert": str(ai_edge_litert.__version__)}
 
 
 def short(error: BaseException, path: str = "") -> str:

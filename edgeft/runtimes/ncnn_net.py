@@ -109,10 +109,13 @@ class NcnnSession:
         return self._signature
 
     def placement(self) -> dict[str, int]:
-        """`CPU f32` (or `CPU f16`: where the CPU has it) -> layers that compute. ValueError before the first `run`."""
+        """`CPU f32` (`CPU f16` with a float16 artefact on an ARM from v8.2) -> layers. ValueError before a `run`."""
+        import ncnn
+
         if self._last is None:
             raise ValueError("run the model once before asking for its placement")
-        return {f"CPU {'f16' if self.half else 'f32'}": len(self._computing())}
+        half = self.half and ncnn.cpu_support_arm_asimdhp()
+        return {f"CPU {'f16' if half else 'f32'}": len(self._computing())}
 
     def operators(self, runs: int) -> list[dict[str, Any]]:
         """Layer by layer: each is asked for in turn, so that it alone is computed, over `runs` runs of the last case.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from edgeft.device.profile import Device
 from edgeft.device.protocol import ArtefactRefused, Job, JobKind, OnProgress, Result, ignore_progress
 from edgeft.device.transport import run_job, runtime_file
 from edgeft.errors import StepError
+from edgeft.targets.answers import Start, Timed, check
 from edgeft.targets.latency import Protocol
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class RawTimes:
     """What the device answered: the `latency` job's data, one `cold` answer a process, the shape of the first feed."""
 
     timed: Mapping[str, Any]
-    starts: list[Mapping[str, Any]]
+    starts: Sequence[Mapping[str, Any]]
     shape: str
 
 
@@ -121,7 +122,8 @@ def read_times(answers: Mapping[str, Result | ArtefactRefused], size: int, own: 
             raise answer
         found[name] = answer.data
     shape = "x".join(str(extent) for extent in (size, *next(iter(own.values())).shape[1:]))
-    return RawTimes(found["latency"], [data for name, data in found.items() if name.startswith("cold-")], shape)
+    starts = [check(Start, data).model_dump() for name, data in found.items() if name.startswith("cold-")]
+    return RawTimes(check(Timed, found.get("latency", {})).model_dump(), starts, shape)
 
 
 def run_jobs(

@@ -119,6 +119,9 @@ def _best(eligible: Sequence[CandidateRow], optimise: Optimise) -> tuple[Candida
     if len(ties) > 1:
         others = ", ".join(row.name for row in ties if row is not best)
         why = f"p50 {_value(best):.3g} ms, level with {others} within the intervals; smaller or first by name"
+    doubtful = [row.name for row in eligible if row.latency is not None and not row.latency.valid]
+    if doubtful:
+        why += f"; INVALID times of {', '.join(doubtful)} took part: another may be faster on a quiet device"
     return best, why
 
 

@@ -12,6 +12,7 @@ from edgeft.device.profile import Device
 from edgeft.device.protocol import Job, OnProgress, ignore_progress
 from edgeft.device.timing import SLOWER, throttled
 from edgeft.device.transport import run_job, runtime_file
+from edgeft.targets.answers import Compared, Timed, check
 from edgeft.targets.artifact_jobs import (
     TIMED_TIMEOUT,
     make_job,
@@ -95,12 +96,9 @@ def compare_sides(
     there every block is a fresh process, which loads and warms up before its clock starts. seconds: of all timed
     blocks. DeviceError on an emulated device.
     """
-    if a.runtime == b.runtime:
-        valid, void, slow = _in_one_process(device, a, b, batch, blocks, seconds, on_progress)
-        how = "one process"
-    else:
-        valid, void, slow = _in_fresh_processes(device, a, b, batch, blocks, seconds, on_progress)
-        how = "a fresh process a block, since the runtimes differ"
+    same = a.runtime == b.runtime
+    measure = _in_one_process if same else _in_fresh_processes
+    valid, void, slow = measure(device, a, b, batch, blocks, seconds, on_progress)
     reasons = []
     if len(valid) < blocks:
         reasons.append(f"only {len(valid)} of {blocks} quadruples of blocks were timed with the core at its speed")
@@ -117,7 +115,7 @@ def compare_sides(
         throttled=slow,
         discarded=len(void),
         reasons=tuple(reasons),
-        how=how,
+        how="one process" if same else "a fresh process a block, since the runtimes differ",
     )
 
 
@@ -135,8 +133,8 @@ def _in_one_process(
         },
         TIMED_TIMEOUT,
     )  # fmt: skip
-    data = run_job(device, job, on_progress).data
-    return list(data["blocks"]), list(data["void"]), bool(data["throttled"])
+    found = check(Compared, run_job(device, job, on_progress).data)
+    return list(found.blocks), list(found.void), found.throttled
 
 
 def _in_fresh_processes(
@@ -150,7 +148,7 @@ def _in_fresh_processes(
         times: list[list[float]] = [[], []]
         speeds.append([])
         for which in (0, 1, 1, 0):
-            timed = run_job(device, jobs[which]).data
+            timed = check(Timed, run_job(device, jobs[which]).data).model_dump()
             times[which] += valid_samples(timed) or [value for block in timed["blocks"] for value in block["ms"]]
             speeds[-1].append(median(timed["sentinel_ms"]))
         quadruples.append(times)

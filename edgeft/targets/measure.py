@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgeft.artifact import Artifact, Signature
@@ -11,6 +11,7 @@ from edgeft.device.protocol import ArtefactRefused, Job, OnProgress, Result, ign
 from edgeft.device.transport import run_job, runtime_file
 from edgeft.measurement import Measurement
 from edgeft.record import LatencyRow, OperatorRow
+from edgeft.targets.answers import Operators, Placed, check
 from edgeft.targets.artifact_jobs import (
     RawTimes,
     make_job,
@@ -123,7 +124,7 @@ def measure_placement(
     own = {name: array[:1] for name, array in runtime_feeds(signature, feeds).items()}
     settings = {"batch": served_batch(signature, batch)}
     data = run_job(device, make_job(device, "placement", runtime, artifact, settings, {"feeds": own})).data
-    return {str(name): int(count) for name, count in data["placement"].items()}
+    return check(Placed, data).placement
 
 
 def measure_operators(
@@ -138,19 +139,16 @@ def measure_operators(
         data = run_job(device, job).data
     except ArtefactRefused as refusal:
         return [], refusal.what
-    return operator_rows(data["operators"]), ""
+    return operator_rows(data), ""
 
 
-def operator_rows(found: Sequence[Mapping[str, Any]]) -> list[OperatorRow]:
-    """Rows with each operator's share of all their time."""
-    total = sum(float(row["ms"]) for row in found) or 1.0
+def operator_rows(data: Mapping[str, Any]) -> list[OperatorRow]:
+    """Rows with each operator's share of all their time, from an `operators` job's answer."""
+    found = check(Operators, data).operators
+    total = sum(row.ms for row in found) or 1.0
     return [
-        OperatorRow(
-            name=str(row["name"]), op=str(row["op"]), backend=str(row.get("backend", "")), ms=float(row["ms"]),
-            share=float(row["ms"]) / total,
-        )
-        for row in found
-    ]  # fmt: skip
+        OperatorRow(name=row.name, op=row.op, backend=row.backend, ms=row.ms, share=row.ms / total) for row in found
+    ]
 
 
 def fallback_fraction(placement: Mapping[str, int], device: Device, runtime: str) -> float | None:

@@ -7,8 +7,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgeft.artifact import Signature
-from edgeft.device.carried import collect_results, pack_jobs
+from edgeft.device.carried import collect, pack
 from edgeft.device.profile import Device, load_device
+from edgeft.device.protocol import ArtefactRefused, Result
+from edgeft.errors import RecipeError
 from edgeft.targets.profile_inputs import Feeds
 from edgeft.targets.profile_model import Model, inspect_model, require_runtime
 from edgeft.targets.profile_record import ProfileRecord
@@ -18,21 +20,45 @@ HERE = "local-cpu"
 
 
 def pack_profile(device: Device, model: Model, ask: Ask, place: Path) -> int:
-    """Write every job of the profile into one zip; returns how many there are. The model is inspected here."""
+    """Write every job of the profile into one zip; returns how many there are.
+
+    Inputs and outputs of the model are asked of its runtime on this machine. DeviceError, ArtefactRefused.
+    """
     signature, feeds = _prepare(device, model, ask)
     with TemporaryDirectory(prefix="edgeft-probe-") as folder:
         jobs = plan_profile(device, model, signature, feeds, ask, Path(folder))
-        pack_jobs(jobs, place)
+        pack(jobs, place, {**_about(device, model, ask, feeds), "packed": now()})
     return len(jobs)
 
 
-def collect_profile(device: Device, model: Model, ask: Ask, place: Path) -> tuple[ProfileRecord, dict[str, Any]]:
-    """The record of what was carried back. The jobs are made again, since a result is bound to its job by a hash."""
+def collect_profile(
+    device: Device, model: Model, ask: Ask, job_zip: Path, result_zip: Path
+) -> tuple[ProfileRecord, dict[str, Any]]:
+    """The record of what was carried back. RecipeError where the model or an option is not that of the packed job."""
+    found = collect(job_zip, result_zip)
     signature, feeds = _prepare(device, model, ask)
-    with TemporaryDirectory(prefix="edgeft-probe-") as folder:
-        jobs = plan_profile(device, model, signature, feeds, ask, Path(folder))
-        answers = collect_results(jobs, place)
-    return read_profile(device, model, signature, feeds, ask, answers, now())
+    for key, value in _about(device, model, ask, feeds).items():
+        if found.about.get(key) != value:
+            raise RecipeError(
+                f"{job_zip.name} was packed with {key} '{found.about.get(key, '')}', now it is '{value}'",
+                hint="give the model and the options that were packed",
+            )
+    answers: dict[str, Result | ArtefactRefused] = {}
+    for name in found:
+        try:
+            answers[name] = found[name]
+        except ArtefactRefused as refusal:
+            answers[name] = refusal
+    record, raw = read_profile(device, model, signature, feeds, ask, answers, str(found.about.get("packed", now())))
+    return record.model_copy(update={"conditions": {**record.conditions, "transport": "carried by hand"}}), raw
+
+
+def _about(device: Device, model: Model, ask: Ask, feeds: Feeds) -> dict[str, str]:
+    """What a result must have been made of."""
+    return {
+        "device": device.name, "model": model.label, "sha256": model.artifact.digest, "protocol": ask.protocol,
+        "inputs": feeds.said,
+    }  # fmt: skip
 
 
 def _prepare(device: Device, model: Model, ask: Ask) -> tuple[Signature, Feeds]:

@@ -16,6 +16,7 @@ from edgeft.device.protocol import ArtefactRefused, Job, OnProgress, Result, ign
 from edgeft.device.transport import runtime_file
 from edgeft.errors import DeviceError
 from edgeft.record import OperatorRow, RooflineRow
+from edgeft.targets.answers import Placed, check
 from edgeft.targets.artifact_jobs import make_job, read_times, run_jobs, runtime_feeds, timing_jobs
 from edgeft.targets.latency import PROTOCOLS
 from edgeft.targets.layer_counts import count_layers
@@ -97,7 +98,7 @@ def read_profile(
     timing = {name: answer for name, answer in answers.items() if name == "latency" or name.startswith("cold-")}
     raw = read_times(timing, feeds.batch, own)
     row, metrics = describe_times(device, model.runtime, model.bytes, raw, ask.protocol)
-    placement = _data(answers["placement"]).get("placement", {})
+    placement = check(Placed, {"placement": {}, **_data(answers["placement"])}).placement
     operators, no_operators = _operators(answers["operators"])
     probe = read_probe(device, {name[len(PROBE) :]: part for name, part in answers.items() if name.startswith(PROBE)})
     shapes = {name: (feeds.batch, *array.shape[1:]) for name, array in own.items()}
@@ -116,7 +117,7 @@ def read_profile(
         reasons=row.reasons,
         latency=row,
         metrics=[metric.to_json() for metric in metrics],
-        placement={str(name): int(count) for name, count in placement.items()},
+        placement=placement,
         fallback=fallback_fraction(placement, device, model.runtime),
         operators=operators,
         operators_note=no_operators,
@@ -153,7 +154,7 @@ def now() -> str:
 def _operators(answer: Result | ArtefactRefused) -> tuple[list[OperatorRow], str]:
     if isinstance(answer, ArtefactRefused):
         return [], answer.what
-    return operator_rows(answer.data["operators"]), ""
+    return operator_rows(answer.data), ""
 
 
 def _data(answer: Result | ArtefactRefused) -> Mapping[str, Any]:

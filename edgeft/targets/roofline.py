@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from edgeft.device.profile import Device
 from edgeft.device.protocol import ArtefactRefused, Job, Result
 from edgeft.device.transport import runtime_file
+from edgeft.errors import DeviceError
 from edgeft.record import ProbeRow, RooflineRow
+from edgeft.targets.answers import Rate, check
 from edgeft.targets.artifact_jobs import run_jobs, runtime_options
 from edgeft.targets.layer_counts import LayerCost
 
@@ -80,19 +82,21 @@ def read_probe(device: Device, answers: Mapping[str, Result | ArtefactRefused]) 
     for name, answer in answers.items():
         dtype = name.partition("-")[0]
         if dtype in BYTES and not isinstance(answer, ArtefactRefused):
-            gemm[dtype] = max(gemm.get(dtype, 0.0), float(answer.data["gops"]))
+            gemm[dtype] = max(gemm.get(dtype, 0.0), check(Rate, answer.data).gops or 0.0)
     how = f"products of a small encoder's shapes in ONNX Runtime, {device.threads} thread(s)"
-    plain, memory = answers["numpy"], answers["bandwidth"]
-    for needed in (plain, memory):
-        if isinstance(needed, ArtefactRefused):
-            raise needed
-    if "float32" not in gemm and not isinstance(plain, ArtefactRefused):
-        gemm["float32"], how = float(plain.data["gops"]), "float32 products in numpy's BLAS on one thread"
-    read = {} if isinstance(memory, ArtefactRefused) else memory.data
-    return ProbeRow(
-        threads=device.threads, gemm=gemm, bandwidth=float(read["bandwidth"]),
-        how=f"{how}; one thread reads memory", cache_mb=float(read["cache_mb"]),
-    )  # fmt: skip
+    plain, memory = _answer(answers["numpy"]), _answer(answers["bandwidth"])
+    if plain.gops is None or memory.bandwidth is None:
+        raise DeviceError(f"{device.name} did not answer the probes with rates")
+    if "float32" not in gemm:
+        gemm["float32"], how = plain.gops, "float32 products in numpy's BLAS on one thread"
+    how = f"{how}; one thread reads memory"
+    return ProbeRow(threads=device.threads, gemm=gemm, bandwidth=memory.bandwidth, how=how, cache_mb=memory.cache_mb)
+
+
+def _answer(answer: Result | ArtefactRefused) -> Rate:
+    if isinstance(answer, ArtefactRefused):
+        raise answer
+    return check(Rate, answer.data)
 
 
 def _chain(rows: int, dtype: str) -> bytes:

@@ -95,7 +95,8 @@ def test_compare_three(short: None, tmp_path: Path, capsys: pytest.CaptureFixtur
         (["{model}", "--shape", "in:0=4"], 2, "in:0 is Nx32"),
         (["{model}", "--inputs", "{model}"], 2, "no .npz"),
         (["{model}", "--wait-device", "soon"], 2, "is not a time"),
-        (["{model}", "--pack", "a.zip", "--collect", "b.zip"], 2, "two steps"),
+        (["{model}", "--pack", "a.zip", "--against", "{model}"], 2, "needs the device at hand"),
+        (["{model}", "--collect", "{text}"], 4, "job.zip: is not a job that `--pack` wrote"),
         (["{text}"], 2, "no runtime opens a '.txt' file"),
         (["{broken}"], 4, "refused the inspect job"),
         (["{model}", "--device", "{emulated}"], 4, "is emulated: times taken there"),
@@ -143,7 +144,7 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", WITHOUT_TORCH, "profile", str(model), "--json"], capture_output=True, text=True
     )
     assert done.returncode in (0, 5), done.stderr
-    assert json.loads(done.stdout)["latency"]["runs"] >= 64
+    assert json.loads(done.stdout)["latency"]["runs"] > 0
 
 
 def test_weights_beside_the_model_travel_with_it(tmp_path: Path) -> None:
@@ -157,3 +158,22 @@ def test_weights_beside_the_model_travel_with_it(tmp_path: Path) -> None:
         assert beside == ["big.onnx", "weights.bin"], "and nothing else of the folder it lay in"
         assert opened.bytes > 32 * 512 * 4
     assert not opened.artifact.path.exists() and (tmp_path / "weights.bin").is_file()
+
+
+def test_carried_there_and_back(short: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The packed folder is run here by a plain interpreter, as a person would there."""
+    import zipfile
+
+    model, job = save_model(tmp_path / "m.onnx"), tmp_path / "job.zip"
+    (tmp_path / "clinic.yaml").write_text("name: clinic\ntransport: carried\n")
+    common = ["profile", str(model), "--device", str(tmp_path / "clinic.yaml"), "--pack", str(job)]
+    assert cli.main(common) == 0 and "python run.py" in capsys.readouterr().out
+    with zipfile.ZipFile(job) as archive:
+        archive.extractall(tmp_path / "there")
+    subprocess.run([sys.executable, "run.py"], cwd=tmp_path / "there", check=True, capture_output=True)
+    back = ["--collect", str(tmp_path / "there" / "result.zip")]
+    code, record = ask(capsys, *common, *back)
+    assert code in (0, 5) and record["device"] == "clinic" and record["latency"]["runs"] > 0
+    assert record["conditions"]["transport"] == "carried by hand" and len(record["operators"]) == 2
+    save_model(model, seed=5)
+    assert cli.main([*common, *back]) == 2 and "was packed with sha256" in capsys.readouterr().err

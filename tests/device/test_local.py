@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -14,6 +16,7 @@ from edgeft.device.local import LocalTransport
 from edgeft.device.profile import Device
 from edgeft.device.protocol import ArtefactRefused, Job, ignore_progress
 from edgeft.device.transport import run_job, runtime_file
+from edgeft.device.travel import pack_model
 from edgeft.errors import DeviceError, Exit
 
 RUNTIME = """
@@ -130,6 +133,70 @@ def test_latency_cold_placement_and_description(tmp_path: Path) -> None:
     assert LocalTransport().run(job(tmp_path, kind="placement"), ignore_progress).data["placement"] == {"fake": 1}
     facts = LocalTransport().run(job(tmp_path, kind="describe"), ignore_progress).data["facts"]
     assert facts["fake"] == "1" and facts["python"] == sys.version.split()[0].rstrip("+")
+
+
+def test_folders_of_dead_processes_are_swept_and_of_living_ones_kept(tmp_path: Path, folders: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    space = Path("/proc/self/ns/pid").stat().st_ino if Path("/proc/self/ns/pid").exists() else 0
+    names = {
+        f"edgeft-job-{child.pid}-{space}-dead": False,
+        f"edgeft-job-{os.getppid()}-{space}-living": True,
+        f"edgeft-job-{child.pid}-{space + 1}-of-another-container": True,
+        "edgeft-job-unknown": True,
+    }
+    for name in names:
+        (folders / name).mkdir()
+    LocalTransport().run(job(tmp_path), ignore_progress)
+    assert {name: (folders / name).exists() for name in names} == names
+
+
+def test_a_missing_runtime_is_the_devices_failure(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="the runtime is not installed there: No module named 'abacus'") as caught:
+        LocalTransport().run(job(tmp_path, load="import abacus"), ignore_progress)
+    assert not isinstance(caught.value, ArtefactRefused) and "-m pip install" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("open('result.json', 'w').write('[' * 100000); os._exit(0)", "cannot be read"),
+        ("open('result.json', 'w').write('[]'); os._exit(0)", "cannot be read"),
+        ("open('outputs.npz', 'w').write('x'); open('result.json', 'w').write('{}'); os._exit(0)", "cannot be read"),
+    ],
+)
+def test_a_result_that_is_none_is_refused(tmp_path: Path, written: str, said: str) -> None:
+    with pytest.raises(DeviceError, match=said):
+        LocalTransport().run(job(tmp_path, run=written), ignore_progress)
+
+
+def test_a_models_weights_travel_and_its_neighbours_do_not(tmp_path: Path) -> None:
+    for name in ("model.xml", "model.bin", "other.bin", "model.onnx", "notes.txt"):
+        (tmp_path / name).write_text(name)
+    assert set(pack_model(tmp_path / "model.xml").files) == {"model.xml", "model.bin"}
+    first = pack_model(tmp_path / "model.xml").digest
+    (tmp_path / "model.bin").write_text("changed")
+    assert pack_model(tmp_path / "model.xml").digest != first
+    with pytest.raises(DeviceError, match="the model cannot be read"):
+        pack_model(tmp_path / "nowhere.onnx")
+
+
+@pytest.mark.ml
+def test_outside_weights_travel_unless_they_lie_outside(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    def save(location: str) -> Path:
+        tensor = TensorProto(name="w", dims=[1], data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value=location)
+        model = helper.make_model(helper.make_graph([], "g", [], [], [tensor]))
+        (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+        return tmp_path / "model.onnx"
+
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "w").write_bytes(bytes(4))
+    assert set(pack_model(save("weights/w")).files) == {"model.onnx", "weights/w"}
+    with pytest.raises(DeviceError, match="outside its folder"):
+        pack_model(save("../../../etc/passwd"))
 
 
 def test_the_runtime_file_is_found_without_importing_it() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeft.device.prepare import machine, prepare
+from edgeft.device.prepare_manifest import list_tree, read_manifest
 from edgeft.device.profile import Device, Unit, bind_unit
 from edgeft.device.protocol import ArtefactRefused, Job, ignore_progress
 from edgeft.device.ssh import SshLink, SshTransport
@@ -256,3 +260,25 @@ def wait_until(holds: Callable[[], bool]) -> bool:
         assert time.monotonic() < until
         time.sleep(0.05)
     return True
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("apt-get") is None or machine() != "x86_64", reason="needs Debian on x86-64")
+def test_a_prepared_folder_needs_nothing_on_the_device(
+    server: Server, board: Path, exported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The board's own Python is never started: interpreter, libraries and runtime come with the folder, once."""
+    from tests.exporters.tiny import make_feeds
+
+    bare = device(board, python=None).model_copy(update={"architecture": "x86_64"})
+    manifest = read_manifest(prepare(bare))
+    model = {"model": exported.path / "model.onnx"}
+    job = Job("predict", runtime_file("onnxruntime"), model, {"feeds": make_feeds(3)}, {"batch": 1})
+    here, there = run_job(Device(name="here"), job), run_job(bare, job)
+    for name, value in here.arrays.items():
+        assert np.abs(there.arrays[name] - value).max() < 1e-4, "float32; the same kernels beside another libm"
+    facts = run_job(bare, Job("describe", runtime_file("onnxruntime"))).data["facts"]
+    assert facts["python"].startswith(manifest["python"]) and facts["python"] != platform.python_version()
+    pushed = list((board / "edgeft" / "runtimes").iterdir())
+    assert len(pushed) == 1 and list_tree(pushed[0] / "root").keys() == manifest["files"].keys()
+    assert left(board) == []

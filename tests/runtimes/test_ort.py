@@ -76,3 +76,95 @@ def test_what_travels_to_a_target_imports_only_what_is_there(tmp_path: Path) -> 
     code = "import sys, ort; ort.describe(); print(sorted(m for m in sys.modules if m.startswith('edgeft')))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_signature_is_numpys(model: Path) -> None:
+    assert ort.load(str(model), {}).signature() == {
+        "inputs": [{"name": "x", "dtype": "float32", "shape": ["n", 4]}],
+        "outputs": [{"name": "y", "dtype": "float32", "shape": ["n", 3]}],
+    }
+
+
+def test_operators_have_times_and_shapes(model: Path) -> None:
+    session = ort.load(str(model), {})
+    with pytest.raises(ValueError, match="run the model once"):
+        session.operators(3)
+    session.run({"x": np.ones((5, 4), dtype=np.float32)})
+    rows = session.operators(10)
+    assert [(row["name"], row["op"], row["backend"]) for row in rows] == [
+        ("m", "MatMul", ort.CPU),
+        ("s", "Sin", ort.CPU),
+    ]
+    assert all(0 <= row["ms"] < 50 for row in rows), "the mean of one run, not the sum of ten"
+    assert rows[1]["shapes"] == {"inputs": [[5, 3]], "outputs": [[5, 3]]}
+
+
+def test_a_subgraphs_time_is_its_nodes(tmp_path: Path) -> None:
+    """An If and what runs inside it: one row, so that shares do not count the inside twice."""
+    make, value = onnx.helper, onnx.helper.make_tensor_value_info
+    flag = value("c", onnx.TensorProto.BOOL, [])
+    inside = make.make_graph(
+        [make.make_node("Sin", ["x"], ["t"], name="inner")], "t", [], [value("t", onnx.TensorProto.FLOAT, ["n"])]
+    )
+    other = make.make_graph(
+        [make.make_node("Cos", ["x"], ["e"], name="outer")], "e", [], [value("e", onnx.TensorProto.FLOAT, ["n"])]
+    )
+    node = make.make_node("If", ["c"], ["y"], name="choice", then_branch=inside, else_branch=other)
+    ends = [value("x", onnx.TensorProto.FLOAT, ["n"]), flag], [value("y", onnx.TensorProto.FLOAT, ["n"])]
+    graph = make.make_graph([node], "g", *ends)
+    path = tmp_path / "if.onnx"
+    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8), str(path))
+    session = ort.load(str(path), {})
+    session.run({"x": np.ones(50_000, dtype=np.float32), "c": np.array(True)})
+    assert [row["op"] for row in session.operators(5)] == ["If"]
+
+
+def test_a_provider_this_build_lacks_is_named(model: Path) -> None:
+    with pytest.raises(ValueError, match=r"no NnapiExecutionProvider; it has .*CPUExecutionProvider"):
+        ort.load(str(model), {"providers": ["nnapi", "cpu"]})
+    with pytest.raises(ValueError, match=r"'abacus' is no execution provider; known: cpu, cuda, tensorrt"):
+        ort.load(str(model), {"providers": ["abacus"]})
+
+
+def test_provider_names_and_options() -> None:
+    given = {"providers": ["tensorrt", ["CUDA", {"device_id": 0}], "CPUExecutionProvider"]}
+    assert ort.wanted_providers(given) == [
+        ("TensorrtExecutionProvider", {}),
+        ("CUDAExecutionProvider", {"device_id": "0"}),
+        ("CPUExecutionProvider", {}),
+    ]
+    assert ort.wanted_providers({}) == [(ort.CPU, {})]
+
+
+OTHER = "AzureExecutionProvider"
+"""A provider of the usual wheels that takes no node of a local model: everything falls back to the CPU."""
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["by the graph", "by a profile"])
+def test_falling_back_needs_leave(model: Path, monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
+    """Where ORT does not tell how it divided the graph (before 1.24), a profile of the first run does."""
+    import onnxruntime
+
+    if OTHER not in onnxruntime.get_available_providers():
+        pytest.skip(f"this wheel has no {OTHER}")
+    if not told:
+        monkeypatch.setattr(ort, "assigned_nodes", lambda session: None)
+    x = {"x": np.ones((1, 4), dtype=np.float32)}
+    with pytest.raises(ValueError, match=r"2 nodes fell back to the CPU.*: m \(MatMul\), s \(Sin\)"):
+        ort.load(str(model), {"providers": [OTHER, "cpu"], "fallback": False}).run(x)
+    session = ort.load(str(model), {"providers": [OTHER], "fallback": True})
+    assert session.run(x)["y"].shape == (1, 3) and session.placement() == {ort.CPU: 2}
+    assert ort.load(str(model), {"providers": ["cpu"], "fallback": False}).run(x), "the CPU was asked for"
+
+
+def test_mobile_format_opens(model: Path, tmp_path: Path) -> None:
+    import onnxruntime
+
+    setup = onnxruntime.SessionOptions()
+    setup.optimized_model_filepath = str(tmp_path / "model.ort")
+    setup.log_severity_level = 4
+    setup.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(str(model), setup, providers=[ort.CPU])
+    session = ort.load(str(tmp_path / "model.ort"), {})
+    assert session.run({"x": np.ones((1, 4), dtype=np.float32)})["y"].shape == (1, 3)
+    assert session.signature()["inputs"][0]["name"] == "x" and len(session.operators(2)) == 2

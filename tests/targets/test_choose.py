@@ -8,7 +8,7 @@ import pytest
 
 from edgeft.gate import Gate
 from edgeft.measurement import Measurement
-from edgeft.record import CandidateRow
+from edgeft.record import CandidateRow, LatencyRow
 from edgeft.targets.choose import choose
 
 SOURCE = {"accuracy": 0.90}
@@ -30,7 +30,8 @@ def row(name: str, p50: float | None, accuracy: float = 0.90, size: int = 10_000
 def told(
     rows: list[CandidateRow], optimise: Any = "latency", gates: list[Gate] | None = None
 ) -> tuple[Any, dict[str, str], str]:
-    choice = choose(rows, optimise, [MARGIN] if gates is None else gates, SOURCE)
+    sources = dict.fromkeys([row.name for row in rows], SOURCE)
+    choice = choose(rows, optimise, [MARGIN] if gates is None else gates, sources)
     return choice.chosen, {r.variant["name"]: f"{r.status}: {r.why}" for r in choice.rows}, choice.why
 
 
@@ -96,3 +97,19 @@ def test_unsupported_and_failed_rows_stay_as_they_are() -> None:
 )
 def test_gates_on_the_search_set(gate: dict[str, Any], chosen: str | None) -> None:
     assert told([row("float", 8.0), row("int8", 3.0)], gates=[Gate(**gate)])[0] == chosen
+
+
+def test_each_row_is_held_against_the_source_on_its_own_cases() -> None:
+    rows = [row("float", 8.0), row("int8", 3.0, 0.85)]
+    sources = {"onnx/float": {"accuracy": 0.90}, "onnx/int8": {"accuracy": 0.86}}
+    assert choose(rows, "latency", [MARGIN], sources).chosen == "onnx/int8"
+
+
+def test_a_choice_by_invalid_times_says_so() -> None:
+    doubtful = LatencyRow(
+        samples_ms=[3.0], runs=1, warmup_runs=1, seconds=1.0, threads=1, shape="1x64", protocol="quick", valid=False,
+        reasons=["other work ran"],
+    )  # fmt: skip
+    chosen, _, why = told([row("float", 8.0), row("int8", 3.0, latency=doubtful)])
+    assert chosen == "onnx/int8"
+    assert why.endswith("INVALID times of onnx/int8 took part: another may be faster on a quiet device")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +107,8 @@ def test_latency_row_and_measurements(exported: Artifact, monkeypatch: pytest.Mo
     assert set(by) == {
         "latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "cold_load_ms", "first_inference_ms", "peak_memory_mb", "artifact_mb",
     }  # fmt: skip
-    assert row.runs >= 400 and row.shape == "1x24" and len(row.samples_ms) <= latency.KEPT_SAMPLES
+    assert (row.runs >= 400 or not row.valid) and row.runs + row.discarded >= 64
+    assert row.shape == "1x24" and len(row.samples_ms) <= latency.KEPT_SAMPLES
     assert by["latency_p50_ms"].value <= by["latency_p90_ms"].value <= by["latency_p99_ms"].value
     interval = by["latency_p50_ms"].interval
     assert interval is not None and interval[0] <= by["latency_p50_ms"].value <= interval[1]
@@ -113,6 +117,56 @@ def test_latency_row_and_measurements(exported: Artifact, monkeypatch: pytest.Mo
     assert by["artifact_mb"].value == pytest.approx((exported.path / "model.onnx").stat().st_size / 1e6)
     nodes = measure.measure_placement(HERE, RUNTIME, exported, signature(exported), feeds)
     assert set(nodes) == {"CPUExecutionProvider"} and nodes["CPUExecutionProvider"] > 20
+
+
+BUSY = "import os\nos.sched_setaffinity(0, {core})\nprint(flush=True)\nwhile True: pass"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin")
+def test_a_busy_neighbour_makes_the_run_invalid(exported: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes on the one core that the device is pinned to: half of it at most is left."""
+    monkeypatch.setitem(latency.PROTOCOLS, "quick", latency.Protocol(runs=64, seconds=1.0, cold=1))
+    core = min(os.sched_getaffinity(0))
+    command = [sys.executable, "-c", BUSY.format(core={core})]
+    neighbours = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+    try:
+        for neighbour in neighbours:
+            assert neighbour.stdout is not None
+            neighbour.stdout.readline()
+        pinned = HERE.model_copy(update={"affinity": (core,)})
+        row, found = measure.measure_latency(
+            pinned, RUNTIME, exported, signature(exported), tiny.make_feeds(4), batch=1
+        )
+    finally:
+        for neighbour in neighbours:
+            neighbour.kill()
+            neighbour.wait()
+            assert neighbour.stdout is not None
+            neighbour.stdout.close()
+    assert not row.valid and any("other work ran on the device" in reason for reason in row.reasons)
+    assert row.conditions["affinity"] == f"cores {core}" and float(row.conditions["core_share"]) < 0.8
+    assert "INVALID" in found[0].method
+
+
+def test_operators_and_why_there_are_none(exported: Artifact, tmp_path: Path) -> None:
+    rows, why = measure.measure_operators(
+        HERE, RUNTIME, exported, signature(exported), tiny.make_feeds(4), batch=1, runs=3
+    )
+    assert not why and len(rows) > 20 and sum(row.share for row in rows) == pytest.approx(1)
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x09broken")
+    broken = Artifact("onnx", tmp_path, "")
+    none, why = measure.measure_operators(
+        HERE, RUNTIME, broken, signature(exported), tiny.make_feeds(4), batch=1, runs=3
+    )
+    assert none == [] and "refused the operators job" in why
+
+
+def test_fallback_is_a_fraction_of_nodes_where_an_accelerator_is_asked() -> None:
+    nodes = {"CPUExecutionProvider": 3, "CUDAExecutionProvider": 9}
+    faster = HERE.model_copy(update={"providers": ("CUDAExecutionProvider", "CPUExecutionProvider")})
+    assert measure.fallback_fraction(nodes, faster, RUNTIME) == 0.25
+    assert measure.fallback_fraction(nodes, HERE, RUNTIME) is None
+    assert measure.fallback_fraction({}, faster, RUNTIME) is None
 
 
 def test_latency_of_an_emulated_device_is_refused(exported: Artifact) -> None:
@@ -154,7 +208,7 @@ def test_minilm_int8_is_smaller_and_faster_than_float(tmp_path: Path) -> None:
         out = tmp_path / name
         out.mkdir()
         if name == "float":
-            exporter.export(source, exporter.settings(HERE), out, tiny.context(out))
+            exporter.export(source, exporter.settings(HERE, {"batch": 1, "length": 64}), out, tiny.context(out))
         else:
             variant: Variant = next(item for item in exporter.ladder(HERE) if item.name == name)
             exporter.compress(made["float"], variant, feeds, out, tiny.context(out))
