@@ -136,7 +136,7 @@ class LatencyRow(Row):
 
 
 class OperatorRow(Row):
-    """One operator of a per-op profile, a run apart from the timed ones. ms: mean of one run. share: of all operators."""
+    """One operator of a per-op profile, a run apart from the timed ones. ms: mean of one run. share: of all of them."""
 
     name: str
     op: str

@@ -25,7 +25,6 @@ from edgeft.pipeline.trunk import source_spec
 from edgeft.record import GateSetRow, OpeningRow
 from edgeft.task import Score
 
-
 TIMED_METRICS = LATENCY_METRICS - {"cold_load_ms", "first_inference_ms"}
 """What the timed blocks give: these carry the protocol's VALID or INVALID."""
 

@@ -1,0 +1,129 @@
+"""ExecuTorch programs for XNNPACK: a torch model lowered to model.pte, float32 and int8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgeft.artifact import Artifact, Kind, Signature, TensorSpec, read_signature, write_signature
+from edgeft.canonical import Facts
+from edgeft.exporter import Unsupported, Variant
+
+from .torch_capture import Source, batches, capture, load_source
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgeft.device.profile import Device
+    from edgeft.stage import Context
+    from edgeft.task import Arrays
+
+MODEL = "model.pte"
+
+
+class Int8(BaseModel):
+    """Options of the 8-bit variants."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["dynamic", "static"] = Field(description="Activation scales from each input, or from calibration.")
+    head: Literal["float", "int8"] = Field("float", description="The last linear layer.")
+    embeddings: Literal["float", "int8-rows"] = Field("int8-rows", description="Large embedding tables.")
+
+
+class ExecuTorchExporter:
+    """torch model to model.pte and signature.json at the serve shape; what XNNPACK lacks runs on portable kernels.
+
+    The shape is fixed because XNNPACK's delegate leaves reshapes of dynamic size to the portable kernels: a MiniLM of
+    sequence 64 falls into 50 delegated parts instead of 26 (14 once `executorch_lower` has dropped no-op expansions).
+    A .pte keeps no tensor names: they go by position.
+    """
+
+    name: ClassVar[str] = "executorch"
+    version: ClassVar[int] = 1
+    makes: ClassVar[Kind] = "executorch"
+    runtime: ClassVar[str] = "executorch"
+    tools: ClassVar[tuple[str, ...]] = ("torch", "transformers", "optimum", "executorch", "torchao")
+    compresses: ClassVar[Literal["float", "source"]] = "source"
+
+    def settings(self, device: Device, serve: Mapping[str, int]) -> Mapping[str, Any]:
+        """The serve shape, which is the program's."""
+        return {"batch": int(serve["batch"]), "length": int(serve["length"])}
+
+    def export(self, model: Artifact, settings: Mapping[str, Any], out: Path, ctx: Context) -> Facts:
+        """Float model.pte. Raises Unsupported with the operator's name."""
+        source = load_source(model, settings, ctx, "an ExecuTorch program")
+        return _write(source, capture(source), out)
+
+    def ladder(self, device: Device) -> tuple[Variant, ...]:
+        """int8-dynamic, then int8-static, which needs calibration."""
+        return (
+            Variant("int8-dynamic", {"mode": "dynamic"}),
+            Variant("int8-static", {"mode": "static"}, needs_calibration=True),
+        )
+
+    def compress(self, model: Artifact, variant: Variant, calibration: Arrays | None, out: Path, ctx: Context) -> Facts:
+        """8-bit model.pte by PT2E with XNNPACK's quantiser. Raises Unsupported where nothing can be quantised."""
+        from .executorch_quantize import quantise_program, split_embeddings
+
+        settings, options = read_options(variant)
+        if options.mode == "static" and not calibration:
+            raise Unsupported("static quantisation needs calibration cases")
+        source = load_source(model, settings, ctx, "an ExecuTorch program")
+        tables = split_embeddings(source.module) if options.embeddings == "int8-rows" else []
+        cases = [source.example()]
+        n = 0
+        if options.mode == "static" and calibration:
+            n = len(next(iter(calibration.values())))
+            cases = list(batches(source, calibration))
+        program, facts = quantise_program(
+            source, capture(source), cases, options.mode, options.head, variant.keep_float, ctx
+        )
+        about = {"options": options.model_dump(), "embeddings": tables, **facts}
+        if n:
+            about["calibration"] = {"cases": n, "ranges": "histogram"}
+        return {**about, **_write(source, program, out)}
+
+    def signature(self, model: Artifact) -> Signature:
+        """What signature.json says."""
+        try:
+            return read_signature(model.path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Unsupported("no signature.json beside model.pte: a .pte file keeps no tensor names") from error
+
+
+def read_options(variant: Variant) -> tuple[Mapping[str, Any], Int8]:
+    """(the export's settings, the variant's own options). Unsupported where they are not valid."""
+    options = dict(variant.options)
+    settings = options.pop("settings", None)
+    if settings is None:
+        raise Unsupported("compressing to ExecuTorch needs the export's settings")
+    try:
+        return settings, Int8.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Unsupported(f"option {first['loc'][0] if first['loc'] else '?'}: {first['msg']}") from error
+
+
+def _write(source: Source, program: torch.export.ExportedProgram, out: Path) -> dict[str, Any]:
+    from .executorch_lower import lower
+
+    raw, facts = lower(program)
+    (out / MODEL).write_bytes(raw)
+    write_signature(out, signature_of(source, program))
+    size = sum(path.stat().st_size for path in out.iterdir())
+    return {"from": "torch", "additive_mask": source.additive_mask, **facts, "bytes": size}
+
+
+def signature_of(source: Source, program: torch.export.ExportedProgram) -> Signature:
+    """Canonical feeds to positions, int64 (batch, length); logits as the program returns them."""
+    shape = (source.batch, source.length)
+    inputs = {name: TensorSpec(f"input_{index}", "int64", shape) for index, name in enumerate(source.names)}
+    (result,) = next(iter(node for node in program.graph.nodes if node.op == "output")).args[0]
+    value = result.meta["val"]
+    dtype = str(value.dtype).removeprefix("torch.")
+    outputs = {"logits": TensorSpec("output_0", dtype, tuple(int(size) for size in value.shape))}
+    return Signature(inputs, outputs)

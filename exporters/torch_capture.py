@@ -1,0 +1,160 @@
+"""A text model as one torch.export program of a fixed shape, for exporters that lower torch programs themselves."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgeft.artifact import Artifact
+from edgeft.exporter import Unsupported
+
+from .onnx_torch import example_feeds, feed_names, first_line, traceable, wants_additive_mask
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgeft.stage import Context
+    from edgeft.task import Arrays
+
+OPERATOR = re.compile(r"(?:torch\.ops\.|torch\._ops\.|\b)((?:aten|torchvision|quantized_decomposed)(?:::|\.)\w+)")
+"""An operator's name inside a message of torch.export, ExecuTorch or coremltools."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A torch model ready to capture. names: feeds in the order of the program's inputs, each int64 (batch, length)."""
+
+    module: torch.nn.Module
+    names: tuple[str, ...]
+    batch: int
+    length: int
+    additive_mask: bool
+
+    def served(self, fill: float | None = None) -> torch.nn.Module:
+        """Positional feeds in, logits out. fill: added to the scores of padding; default the lowest float32.
+
+        A lowest float32 is infinite in float16, and what is not padding would be 0 x inf: such formats give a fill.
+        """
+        import torch
+
+        whole = traceable(self.module, self.names, additive_mask=self.additive_mask and fill is None)
+        if fill is None or not self.additive_mask:
+            return whole
+        place, added = self.names.index("attention_mask"), float(fill)
+
+        class Filled(torch.nn.Module):  # type: ignore[misc,unused-ignore]
+            def __init__(self) -> None:
+                super().__init__()
+                self.model = whole
+
+            def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+                given = list(tensors)
+                given[place] = (1.0 - given[place][:, None, None, :].to(torch.float32)) * added
+                return self.model(*given)
+
+        return Filled().eval()
+
+    def example(self) -> tuple[torch.Tensor, ...]:
+        """Valid inputs of the fixed shape: ids counting up from 1, the second half of the last row padded."""
+        import torch
+
+        shape = (self.batch, self.length)
+        vocabulary = int(getattr(getattr(self.module, "config", None), "vocab_size", 0) or 3)
+        ids = torch.arange(self.batch * self.length).reshape(shape) % max(1, vocabulary - 1) + 1
+        mask = torch.ones(shape, dtype=torch.int64)
+        mask[-1, (self.length + 1) // 2 :] = 0
+        made = {"input_ids": ids, "attention_mask": mask}
+        return tuple(made.get(name, torch.zeros(shape, dtype=torch.int64)) for name in self.names)
+
+
+def load_source(model: Artifact, settings: Mapping[str, Any], ctx: Context, what: str) -> Source:
+    """The model with eager attention, which lowers to fewer operators than the fused one. Raises Unsupported.
+
+    settings: {batch, length}. what: the format's name, for the sentence when the model is not a torch one.
+    """
+    from edgeft.models.load import load_model
+
+    if model.kind != "torch-model":
+        raise Unsupported(f"{what} is made from a torch model, this one is {model.kind}")
+    module = load_model(model, labels=ctx.labels, task=ctx.task.name, seed=ctx.seed)
+    names = feed_names(module, ctx.prepared)
+    with quiet_tools():
+        if hasattr(module, "set_attn_implementation"):
+            module.set_attn_implementation("eager")
+        additive = wants_additive_mask(module, example_feeds(module, names))
+    return Source(module, names, int(settings["batch"]), int(settings["length"]), additive)
+
+
+def capture(source: Source, fill: float | None = None) -> torch.export.ExportedProgram:
+    """The torch.export program of a fixed shape; fill: see `Source.served`. Raises Unsupported with torch's reason."""
+    import torch
+
+    with quiet_tools(), torch.no_grad():
+        try:
+            return torch.export.export(source.served(fill), source.example(), strict=False)
+        except Exception as error:  # torch.export raises a dozen unrelated types
+            reason, op = explain(error)
+            raise Unsupported(f"torch.export cannot capture this model: {reason}", op=op) from error
+
+
+def batches(source: Source, feeds: Arrays) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Canonical feeds (n, length) as the program's inputs, a batch at a time; the last one repeats its last case.
+
+    Unsupported where a feed is missing or has another length.
+    """
+    import numpy as np
+    import torch
+
+    missing = sorted(set(source.names) - set(feeds))
+    if missing:
+        raise Unsupported(f"the calibration cases have no '{missing[0]}'")
+    n = len(feeds[source.names[0]])
+    for name in source.names:
+        if feeds[name].shape != (n, source.length):
+            raise Unsupported(f"'{name}' is {list(feeds[name].shape)}, the program takes length {source.length}")
+    for start in range(0, n, source.batch):
+        rows = np.minimum(np.arange(start, start + source.batch), n - 1)
+        yield tuple(torch.from_numpy(np.ascontiguousarray(feeds[name][rows]).astype(np.int64)) for name in source.names)
+
+
+def linear_names(program: torch.export.ExportedProgram, targets: Sequence[Any]) -> dict[Any, str]:
+    """Graph node -> name of the module it came from, for calls of `targets`, in graph order."""
+    return {node: module_of(node) for node in program.graph.nodes if node.target in targets}
+
+
+def module_of(node: Any) -> str:
+    """Name, in the source's module, of the innermost module that a graph node came from; empty for the top."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return re.sub(r"^(L\['self'\]\.)?model\.?", "", str(stack[-1][0])) if stack else ""
+
+
+def explain(error: BaseException) -> tuple[str, str]:
+    """(first line, operator's name or empty), from the innermost cause that names one."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and len(chain) < 12:
+        chain.append(cause)
+    for item in reversed(chain):
+        if found := OPERATOR.search(str(item)):
+            return first_line(item), found[1].replace("::", ".")
+    return first_line(error), ""
+
+
+@contextmanager
+def quiet_tools() -> Iterator[None]:
+    """No log lines and warnings of torch.export, torchao, ExecuTorch and coremltools: nothing a user could act on.
+
+    What fails in them raises and is told as an Unsupported. torchao logs at import that its CUDA kernels do not load.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
