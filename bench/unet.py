@@ -1,6 +1,7 @@
 """A MONAI UNet on 192x192, one thread: ONNX Runtime float and plain QDQ int8, OpenVINO float and NNCF int8, ncnn float.
 
-All in one process, in blocks A B C D E .. E D C B A, so that drift falls on all alike; ratios with a bootstrap over blocks.
+All in one process, in blocks A B C D E .. E D C B A, so that drift falls on all alike; ratios with a bootstrap over
+blocks.
 The weights are random: speed does not depend on them, accuracy is not looked at. Calibration images are smoothed noise.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -72,7 +74,7 @@ def prepare(place: Path) -> dict[str, Callable[[], Any]]:
         FLOATS[2]: (ncnn_net, made["ncnn"] / "model.param", "in0"),
     }
     loaded = {name: (runtime.load(str(path), one), {feed: image}) for name, (runtime, path, feed) in files.items()}
-    return {name: lambda session=session, feeds=feeds: session.run(feeds) for name, (session, feeds) in loaded.items()}
+    return {name: partial(session.run, feeds) for name, (session, feeds) in loaded.items()}
 
 
 def export_onnx(path: Path, images: Any) -> Path:

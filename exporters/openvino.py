@@ -92,6 +92,7 @@ class OpenVinoExporter:
         """
         from . import openvino_quantize as nncf
         from .openvino_graph import read_xml, save
+        from .openvino_upsample import rewrite_transposed
 
         try:
             options = Compression.model_validate(dict(variant.options))
@@ -108,11 +109,16 @@ class OpenVinoExporter:
         else:
             feeds = _calibration(signature, calibration)
             kept = nncf.choose_kept(graph, options.head, variant.keep_float)
+            rewritten = rewrite_transposed(graph, kept)
             graph = nncf.quantise(
                 graph, feeds, kept, preset=options.preset, model_type=options.model_type,
                 overflow_fix=options.overflow_fix, progress=lambda done, total: ctx.progress(done, total, "case"),
             )  # fmt: skip
-            facts |= {"kept_float": kept, "calibration": {"cases": len(next(iter(feeds.values())))}}
+            facts |= {
+                "kept_float": kept,
+                "rewritten": rewritten,
+                "calibration": {"cases": len(next(iter(feeds.values())))},
+            }
         save(graph, out / MODEL, facts["precision"])
         write_signature(out, signature)
         return {**facts, **_written(graph, out)}

@@ -32,8 +32,8 @@ def quantise(
     feeds: input name -> (n, ...). Cases are cut one batch at a time as NNCF asks for them, and of each only ranges and
     channel means are kept, so memory does not grow with n times the activations. Raises Unsupported.
 
-    OpenVINO 2026.4 computes transposed convolutions after a concatenation in float32 all the same, whatever the preset
-    and granularity of weights: 45% of the time of a MONAI UNet's int8 form on one core.
+    OpenVINO 2026.4 computed a UNet's transposed convolutions in float32 all the same, whatever the preset and the
+    granularity of weights: 45% of its int8 form's time on one core. openvino_upsample.py does away with them first.
     """
     nncf = import_nncf()
     n, batch = len(next(iter(feeds.values()))), _batch(model)

@@ -45,7 +45,7 @@ README = """edgeft job, to be run on another machine
 =========================================
 
 1. Unpack this archive there, all of it, into a folder of its own.
-2. Run in that folder, with the Python that has numpy and the runtime the job needs:
+2. Run in that folder, with the Python (3.10 or newer) that has numpy and the runtime the job needs:
 
        python run.py
 
@@ -100,7 +100,7 @@ def pack(jobs: Mapping[str, Job], target: Path, about: Mapping[str, str]) -> str
         for number, (label, job) in enumerate(jobs.items()):
             place = f"jobs/{number:03d}"
             row = {"name": label, "kind": job.kind, "folder": place, "timeout": job.timeout}
-            plan["jobs"][place] = {**row, "needs": ["numpy", *distributions(job.runtime)]}
+            plan["jobs"][place] = {**row, "needs": list(distributions(job.runtime))}
             folder = Path(name) / place
             folder.mkdir(parents=True)
             files |= _lay_out(job, folder, place)

@@ -1,6 +1,7 @@
 """Runs the jobs of an unpacked job.zip and writes result.zip: `python run.py` in its folder. Travels as run.py.
 
-Standard library only, Python 3.9 or newer, any system. Each job is a fresh process of the interpreter that runs this.
+Standard library only, any system. The worker needs Python 3.10; this file says so on older ones. Each job is a
+fresh process of the interpreter that runs this.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 BACK = ("result.json", "outputs.npz", "stderr.txt")
+OLDEST = (3, 10)
 TIMED_OUT = 124
 LONGEST_STDERR = 1 << 16
 
@@ -84,6 +86,8 @@ def write_results(where: Path, target: Path, about: dict[str, Any]) -> None:
 
 def main(argv: list[str]) -> int:
     """Check, run all jobs, write result.zip (or the file named)."""
+    if sys.version_info < OLDEST:
+        raise SystemExit(f"error: this is Python {sys.version.split()[0]}; run it with Python 3.10 or newer")
     here = Path(__file__).resolve().parent
     packed = (here / "carried.json").read_bytes()
     plan = json.loads(packed)

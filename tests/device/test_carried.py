@@ -90,7 +90,7 @@ def test_what_failed_there_raises_when_it_is_looked_up(make_job: MakeJob, tmp_pa
         results["refused"]
     with pytest.raises(DeviceError, match="not installed there") as caught:
         results["missing"]
-    assert "pip install numpy fake-runtime" in caught.value.hint
+    assert "pip install fake-runtime" in caught.value.hint
     with pytest.raises(DeviceError, match=r"did not finish within 1\.5 s"):
         results["slow"]
 

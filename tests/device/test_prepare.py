@@ -171,7 +171,7 @@ FLOAT_TOLERANCE = 1e-3
 """Largest difference of float32 logits of a few units: another order of sums; 1e-7 to 1e-5 was seen."""
 INT8_TOLERANCE = 0.10
 """Largest difference of int8 logits, as a share of their range: a value that rounds the other way at run time moves a
-whole quantisation step (1/255 of the range), through every layer."""
+whole quantisation step (1/255 of the range), through every layer. 0.055 was seen on MiniLM, 24 texts."""
 
 
 def both(device: Device, runtime: str, model: Path, feeds: dict[str, Any]) -> tuple[Any, Any]:
