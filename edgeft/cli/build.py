@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import time
 from pathlib import Path
@@ -84,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     """Build and report."""
     from datetime import UTC, datetime
 
+    from edgeft.pipeline import interrupt
     from edgeft.pipeline.build import Options, prepare_build, run_build
     from edgeft.pipeline.follow import follow, rank
     from edgeft.pipeline.noise import own_stream
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         from edgeft.store.portable import check_place
 
         check_place(args.export)
-    signal.signal(signal.SIGTERM, _terminate)
+    interrupt.watch()
     events = open_events("quiet" if rank() > 0 else _mode(args), own_stream(1 if args.json else 2))
     try:
         store = Store(on_warning=lambda text: events.warn("store", text))
@@ -146,7 +146,3 @@ def _mode(args: argparse.Namespace) -> Mode:
     if args.quiet:
         return "quiet"
     return "live"
-
-
-def _terminate(number: int, frame: object) -> None:
-    raise KeyboardInterrupt

@@ -14,11 +14,12 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import Facts
 from edgeft.errors import EdgeftError, StepError, StoreError
 from edgeft.exporter import Unsupported
+from edgeft.pipeline import interrupt
 from edgeft.pipeline.noise import to_log
 from edgeft.pipeline.progress import Events
 from edgeft.pipeline.spec import Spec, material
 from edgeft.record import StepRow
-from edgeft.stage import Context, Split
+from edgeft.stage import Context, Progress, Split
 from edgeft.store import CorruptObject, StepResult, Store, explain_change, step_key
 from edgeft.task import Task
 
@@ -55,6 +56,7 @@ class Executor:
 
     def perform(self, spec: Spec) -> Artifact:
         """The spec's artefact, from the store or freshly made. Raises EdgeftError; nothing partial is kept."""
+        interrupt.check()
         self.current = spec.id
         inputs = self.inputs_of(spec)
         key, content = self.address(spec)
@@ -191,9 +193,13 @@ class Executor:
             prepared=self.prepared.path if self.prepared else None,
             threads=self.threads,
             offline=self.offline,
-            on_progress=self.events.progress,
+            on_progress=self._progress,
             on_warning=warn,
         )
+
+    def _progress(self, event: Progress) -> None:
+        interrupt.check()
+        self.events.progress(event)
 
     def leave_out(self, why: str, state: Literal["skipped", "failed"] = "skipped") -> None:
         """The current step belongs to a candidate that is out; the build goes on without it."""

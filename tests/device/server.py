@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 SSHD = "/usr/sbin/sshd"
@@ -65,8 +66,9 @@ class Server:
         import psutil
 
         for child in psutil.Process(self.process.pid).children(recursive=True):
-            if child.name() == "sshd":
-                child.send_signal(signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):  # it may end between being listed and being asked its name
+                if child.name() == "sshd":
+                    child.send_signal(signal.SIGKILL)
         self.stop()
 
     def stop(self) -> None:

@@ -84,10 +84,11 @@ def test_a_claim_is_free_after_a_kill_although_a_forked_child_lives(store: Store
     """Data-loader workers are forks; one that outlives its killed parent must not hold the step."""
     code = """
 with store.claim("a" * 64) as claim:
+    alive, told = os.pipe()
     child = os.fork()
     if child == 0:
-        time.sleep(60); os._exit(0)
-    say(child); wait()
+        os.write(told, b"x"); time.sleep(60); os._exit(0)
+    os.read(alive, 1); say(child); wait()
 """
     with other(code) as holder:
         child = int(holder.hear())
