@@ -20,6 +20,7 @@ EPILOG = """examples:
   edgeft gc                              what the store costs
   edgeft gc --keep 20GB                  remove the least recently used until 20 GB remain
   edgeft gc --older-than 30d --dry-run   show what was not used for 30 days
+  edgeft gc --runtimes                   remove what `edgeft devices prepare` assembled
 """
 _SIZES = {
     "": 1,
@@ -45,6 +46,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--older-than", type=days, metavar="TIME", help="remove what was not used for this long, e.g. 12h, 30d, 4w"
     )
+    parser.add_argument(
+        "--runtimes", action="store_true", help="remove the prepared runtime folders of emulated and bare devices"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would be removed, remove nothing")
 
 
@@ -54,6 +58,9 @@ def run(args: argparse.Namespace) -> int:
 
     store = Store(on_warning=lambda text: print(f"warning: {text}"))
     _print_usage(store.usage())
+    _runtimes(remove=args.runtimes, dry_run=args.dry_run)
+    if args.runtimes and args.keep is None and args.older_than is None:
+        return 0
     if args.keep is None and args.older_than is None and not args.dry_run:
         print("\nto make room: edgeft gc --keep 20GB, or edgeft gc --older-than 30d (add --dry-run to look first)")
         return 0
@@ -85,6 +92,21 @@ def _print_usage(usage: Usage) -> None:
         print(f"  {area.name:<10} {human(area.bytes):>9}  {area.count:>6}  {area.holds}")
     free = "" if usage.free is None else f"   ({human(usage.free)} free on this disk)"
     print(f"  {'total':<10} {human(usage.total):>9}{free}")
+
+
+def _runtimes(*, remove: bool, dry_run: bool) -> None:
+    """Prepared folders lie beside the store's objects, outside its count: say what they cost, remove them if asked."""
+    from edgeft.device.prepare import folder_cost, remove_folders
+    from edgeft.store.disk import human
+
+    found = folder_cost()
+    if found:
+        print(
+            f"  {'runtimes':<10} {human(sum(found.values())):>9}  {len(found):>6}  folders of `edgeft devices prepare`"
+        )
+    if remove:
+        freed = sum(found.values()) if dry_run else remove_folders()
+        print(f"\n{'would remove' if dry_run else 'removed'} {human(freed)} of runtime folders")
 
 
 def _print_report(report: GcReport) -> None:

@@ -125,6 +125,21 @@ def folder_cost() -> dict[str, int]:
     return found
 
 
+def remove_folders() -> int:
+    """Remove every prepared folder; returns the bytes freed. `prepare` makes them again where there is a network."""
+    from filelock import FileLock
+
+    freed = 0
+    for name, size in folder_cost().items():
+        folder = runtimes_root() / name
+        with FileLock(f"{folder}.lock"):
+            gone = folder.with_name(f".{name}.removed-{os.getpid()}")
+            folder.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+        freed += size
+    return freed
+
+
 def _assemble(plan: Mapping[str, Any], folder: Path, say: Say) -> None:
     """Fetch and unpack into a draft beside `folder`, list it, rename it in; the draft never outlives this."""
     from edgeft.device.prepare_bytecode import compile_modules

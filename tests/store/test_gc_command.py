@@ -100,3 +100,21 @@ def test_times(text: str, value: float) -> None:
 def test_other_sizes_are_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
         size(text)
+
+
+def test_prepared_runtime_folders_are_counted_and_removed_when_asked(
+    filled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = filled / "runtimes" / "aarch64-0123456789abcdef"
+    (folder / "root").mkdir(parents=True)
+    (folder / "root" / "python3").write_bytes(bytes(2_000_000))
+    (folder / "manifest.json").write_text('{"files": {}, "python": "usr/bin/python3.11", "bytes": 2000000}')
+    assert main(["gc", "--runtimes", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "2.0 MB       1  folders of `edgeft devices prepare`" in said
+    assert "would remove 2.0 MB of runtime folders" in said
+    assert folder.is_dir()
+    assert main(["gc", "--runtimes"]) == 0
+    assert "removed 2.0 MB of runtime folders" in capsys.readouterr().out
+    assert not folder.exists()
+    assert objects(filled) == 2
