@@ -12,17 +12,18 @@ from edgeft.recipe.schema import Recipe
 
 
 def making_specs(candidate: Candidate, trunk: Trunk, recipe: Recipe) -> list[Spec]:
-    """Make the artefact; a float one is also proven equal to its model, and paced where it is emulated."""
+    """Make the artefact; a float one is also proven equal to its model."""
     if candidate.variant is not None:
         return [compress_spec(candidate, trunk.model, recipe)]
-    specs = [export_spec(candidate, trunk.model, recipe), parity_spec(candidate, trunk.model, recipe)]
-    return [*specs, pace_spec(candidate, recipe)] if candidate.emulated else specs
+    return [export_spec(candidate, trunk.model, recipe), parity_spec(candidate, trunk.model, recipe)]
 
 
 def running_specs(candidate: Candidate, recipe: Recipe) -> list[Spec]:
     """Run it over the search set and, where times mean something, time it."""
-    specs = [outputs_spec(candidate, recipe, "search")]
-    return specs if candidate.emulated else [*specs, latency_spec(candidate, recipe), operators_spec(candidate, recipe)]
+    outputs = outputs_spec(candidate, recipe, "search")
+    if candidate.emulated:
+        return [pace_spec(candidate, recipe), outputs]
+    return [outputs, latency_spec(candidate, recipe), operators_spec(candidate, recipe)]
 
 
 def candidate_specs(candidate: Candidate, trunk: Trunk, recipe: Recipe) -> list[Spec]:

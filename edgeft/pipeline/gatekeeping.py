@@ -132,7 +132,7 @@ def _check_planned(
     """Under emulation only part of the gate set is answered: refuse, before it is opened, what that could not show."""
     for device, trial in chosen.items():
         if trial.candidate.emulated and sealed[device]:
-            cases = int(executor.done[f"{trial.candidate.float_id}/pace"].facts["cases"])
+            cases = int(executor.done[f"{trial.candidate.id}/pace"].facts["cases"])
             rows = split_rows(executor, "gate", cases)
             check_planned(plan.loaded, sealed[device], device, rows.num_rows, len(set(column_array(rows, "unit"))))
 

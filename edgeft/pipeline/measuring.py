@@ -187,7 +187,7 @@ def operators_spec(candidate: Candidate, recipe: Recipe) -> Spec:
 
 def _needs(candidate: Candidate) -> dict[str, str]:
     needs = {"artifact": candidate.id, "prepared": "prepare"}
-    return {**needs, "pace": f"{candidate.float_id}/pace"} if candidate.emulated else needs
+    return {**needs, "pace": f"{candidate.id}/pace"} if candidate.emulated else needs
 
 
 def _write(out: Path, name: str, facts: dict[str, Any]) -> Facts:

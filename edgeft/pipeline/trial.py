@@ -84,8 +84,6 @@ def _try(plan: Plan, executor: Executor, trial: Trial) -> None:
         trial.artifact = executor.perform(export_spec(candidate, plan.trunk.model, recipe))
         if not _prove(plan, executor, trial):
             return
-        if candidate.emulated:
-            executor.perform(pace_spec(candidate, recipe))
     else:
         trial.artifact = executor.perform(compress_spec(candidate, plan.trunk.model, recipe))
     most, size = candidate.device.max_artifact_mb, artifact_bytes(trial.artifact)
@@ -96,6 +94,8 @@ def _try(plan: Plan, executor: Executor, trial: Trial) -> None:
         trial.row = trial.row.model_copy(update={"status": "rejected", "why": why, "bytes": size})
         return
     cases = recipe.measure.search_cases
+    if candidate.emulated:
+        executor.perform(pace_spec(candidate, recipe))
     trial.outputs = executor.perform(outputs_spec(candidate, recipe, "search"))
     trial.score = score_outputs(executor, trial.outputs, "search", cases)
     trial.source = source_score(executor, "search", cases, trial.outputs)
