@@ -15,7 +15,8 @@ WIDTH, ROW, TOP = 430.0, 21.0, 6.0
 NAMES, NUMBERS = 152.0, 110.0
 MOST = 12
 """Kinds of operators, and single operators, shown by name; the rest is one bar."""
-LONGEST = 22
+LONGEST = 21
+"""Characters of a bar's name and count that fit beside it."""
 REST = "rest"
 
 
@@ -64,7 +65,9 @@ def plot_operators(row: CandidateRow, colours: Mapping[str, int]) -> str:
         middle = y + ROW / 2 + 1
         wide = max(0.8, bar.ms / longest * room)
         series = f"s{colours[bar.backend]}" if bar.backend in colours else "rest"
-        name = bar.op if len(bar.op) <= LONGEST else bar.op[: LONGEST - 1] + "…"
+        times = f" ×{bar.count}" if bar.count > 1 else ""
+        most = LONGEST - len(times)
+        name = bar.op if len(bar.op) <= most else bar.op[: most - 1] + "…"
         title = f"{bar.op}{f' on {bar.backend}' if bar.backend else ''}: {bar.count} nodes, {significant(bar.ms)} ms"
         parts.append(
             element(
@@ -77,7 +80,6 @@ def plot_operators(row: CandidateRow, colours: Mapping[str, int]) -> str:
                 class_=f"bar {series}",
             )
         )
-        times = f" ×{bar.count}" if bar.count > 1 else ""
         parts.append(label(NAMES - 7, middle + 3, f"{name}{times}", "op-name", "end"))
         parts.append(label(WIDTH - 46, middle + 3, f"{significant(bar.ms)} ms", "tick", "end"))
         parts.append(label(WIDTH - 2, middle + 3, f"{bar.share:.1%}", "tick", "end"))
