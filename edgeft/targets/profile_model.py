@@ -15,7 +15,7 @@ from edgeft import plugins
 from edgeft.artifact import SIGNATURE, Artifact, Signature, TensorSpec, entry_file, read_signature
 from edgeft.canonical import digest_tree, walk_files
 from edgeft.device.profile import Device
-from edgeft.device.protocol import Job
+from edgeft.device.protocol import ArtefactRefused, Job
 from edgeft.device.transport import run_job, runtime_file
 from edgeft.errors import DeviceError, RecipeError
 from edgeft.targets.artifact_jobs import runtime_options
@@ -107,7 +107,11 @@ def inspect_model(device: Device, model: Model) -> Signature:
         "inspect", runtime_file(model.runtime), {"model": model.artifact.path}, {},
         {"options": runtime_options(device)}, INSPECT_TIMEOUT,
     )  # fmt: skip
-    return read_inspection(run_job(device, job).data["signature"])
+    try:
+        return read_inspection(run_job(device, job).data["signature"])
+    except ArtefactRefused as refusal:
+        hint = f"is the file whole, and made for {model.runtime}? `edgeft devices probe {device.name}` says its version"
+        raise ArtefactRefused(refusal.what, where=model.artifact.path.name, hint=refusal.hint or hint) from refusal
 
 
 def read_inspection(found: Mapping[str, Any]) -> Signature:
