@@ -183,9 +183,11 @@ def test_ratio_interval_is_that_of_the_blocks() -> None:
 
 def test_comparison_of_a_model_with_itself_is_level(exported: Artifact) -> None:
     pair = (exported, signature(exported))
-    found = compare_latency(HERE, RUNTIME, pair, pair, tiny.make_feeds(8), blocks=8, seconds=1.0)
-    assert 0.7 < found.ratio < 1.4 and found.runs > 3
-    assert found.blocks == 8 or "quadruples of blocks were timed with the core at its speed" in found.reasons[0]
+    for _ in range(4):  # on a busy machine a comparison may be INVALID, and says so: then it is taken again
+        found = compare_latency(HERE, RUNTIME, pair, pair, tiny.make_feeds(8), blocks=8, seconds=1.0)
+        if not found.reasons:
+            break
+    assert 0.7 < found.ratio < 1.4 and found.blocks == 8 and found.runs > 32
 
 
 @pytest.mark.slow
