@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from edgeft import plugins
 from edgeft.device.profile import Device, Unit, bind_unit, load_device, shipped_devices
-from edgeft.errors import Exit, RecipeError
+from edgeft.errors import DeviceError, Exit, RecipeError
 
 GOOD = "name: box\ndescription: a box\nthreads: 2\n"
 FIGURES = {"cpu_flags", "clusters", "memory_mb", "max_artifact_mb", "max_memory_mb", "processor", "emulate"}
@@ -130,3 +130,12 @@ def test_a_unit_never_leaves_the_process() -> None:
     assert device.model_dump() == load_device("raspberry-pi-5").model_dump()
     with pytest.raises(ValidationError):
         Unit(name="kitchen", type="raspberry-pi-5", hots="pi")  # type: ignore[call-arg]
+
+
+def test_times_of_another_machine_in_the_phones_place_are_refused() -> None:
+    from edgeft.device.protocol import Job
+    from edgeft.device.transport import run_job, runtime_file
+
+    phone = load_device("iphone-15").model_copy(update={"transport": "local"})
+    with pytest.raises(DeviceError, match="another machine answers for it: a latency measurement"):
+        run_job(phone, Job("latency", runtime_file("onnxruntime")))
