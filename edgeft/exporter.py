@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -28,6 +28,20 @@ class Variant:
     def to_json(self) -> dict[str, Any]:
         """For the cache key and the report."""
         return {"name": self.name, "options": dict(self.options), "keep_float": sorted(self.keep_float)}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that compression may touch, in order of execution: what sensitivity ranks and `keep_float` names.
+
+    name: stable in this exporter's float artefact. op: the format's operator type. weights: elements of its constant
+    operands. output: the float artefact's tensor that `tensors` reads for it.
+    """
+
+    name: str
+    op: str
+    weights: int
+    output: str
 
 
 class Unsupported(Exception):
@@ -70,4 +84,27 @@ class Exporter(Protocol):
 
     def signature(self, model: Artifact) -> Signature:
         """Canonical names to the artefact's own tensors."""
+        ...
+
+
+class Inspectable(Protocol):
+    """What an exporter also offers where its format lets single layers stay in float.
+
+    An exporter without these is searched over its ladder alone.
+    """
+
+    def layers(self, model: Artifact) -> tuple[Layer, ...]:
+        """Layers of the float artefact that `compress` may quantise, in order of execution."""
+        ...
+
+    def tensors(self, model: Artifact, layers: tuple[str, ...], feeds: Arrays) -> Iterator[Mapping[str, Any]]:
+        """Outputs of layers, float32, of a float or compressed artefact, a batch of canonical feeds at a time.
+
+        Yields layer name -> (batch, ...) array for each batch, so that memory does not grow with the cases.
+        """
+        ...
+
+    def repairs(self, variant: Variant, device: Device) -> tuple[Variant, ...]:
+        """Forms of `variant` that cost less time than a layer in float: per channel, bias correction, equalised ranges,
+        16-bit activations; cheapest first, each with a name of its own."""
         ...
