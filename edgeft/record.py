@@ -67,7 +67,8 @@ class CurvePoint(Row):
 
 
 class TrainingRow(Row):
-    """A fine-tuning step: what was trained and how it went."""
+    """A training step: what was trained and how it went. teacher: what was compared with a teacher, empty without one
+    (temperature, weights, layer_map as pairs of student and teacher layers, projected, relation_heads)."""
 
     step: str
     method: str
@@ -86,6 +87,7 @@ class TrainingRow(Row):
     device: str
     micro_batch: int
     curve: list[CurvePoint]
+    teacher: dict[str, Any] = Field(default_factory=dict)
 
 
 class MergeCandidate(Row):

@@ -22,12 +22,30 @@ CODE_FEEDS = ("input_ids", "attention_mask")
 
 
 def forward_logits(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """logits (batch, classes). Feeds the model's forward does not name are left out.
+    """logits (batch, classes, ...). Feeds the model's forward does not name are left out.
 
     A code model may return the logits, a tuple that starts with them, a dictionary with `logits`, or an object with it.
     """
     names = accepted_feeds(module)
-    output: Any = module(**{name: tensor for name, tensor in feeds.items() if name in names})
+    return _logits_of(module(**{name: tensor for name, tensor in feeds.items() if name in names}))
+
+
+def forward_hidden(
+    module: torch.nn.Module, feeds: Mapping[str, torch.Tensor]
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """(logits, hidden states from the first layer to the last); none where the model exposes none.
+
+    transformers models are asked for them; a code model exposes them as `hidden_states` beside `logits`, in the
+    dictionary or object it returns.
+    """
+    names = accepted_feeds(module)
+    asked = {"output_hidden_states": True} if is_transformers(module) else {}
+    output: Any = module(**{name: tensor for name, tensor in feeds.items() if name in names}, **asked)
+    found = output.get("hidden_states") if isinstance(output, Mapping) else getattr(output, "hidden_states", None)
+    return _logits_of(output), tuple(found or ())
+
+
+def _logits_of(output: Any) -> torch.Tensor:
     if hasattr(output, "logits"):
         output = output.logits
     elif isinstance(output, Mapping) and "logits" in output:
@@ -39,7 +57,8 @@ def forward_logits(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor]) -
             f"the model returned {type(output).__name__}, not logits",
             hint="return a tensor (batch, classes), or an object with .logits",
         )
-    return output
+    found: torch.Tensor = output
+    return found
 
 
 def accepted_feeds(module: torch.nn.Module) -> frozenset[str]:

@@ -70,8 +70,7 @@ class World:
 
     @property
     def base(self) -> Artifact:
-        folder = self.root / "base"
-        return Artifact("torch-model", folder, digest_tree(folder), {"form": "transformers"})
+        return self.at("base")
 
     def context(self, name: str = "finetune", *, seed: int = 7, threads: int = 1) -> Context:
         scratch = self.root / "scratch" / name
@@ -96,6 +95,24 @@ class World:
         out = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.root))
         facts = stage.run({"model": rest.get("base") or self.base}, out, rest.get("ctx") or self.context(name))
         return Artifact(stage.makes, out, digest_tree(out), facts)
+
+    def distil(self, options: dict[str, Any], name: str = "distill", **rest: Any) -> Artifact:
+        """Run the distillation stage on the student in root/small, taught by the model in root/teacher.
+
+        rest: ctx, student, teacher, teacher_adapter.
+        """
+        from edgeft.stages.distill import Distill
+
+        stage, out = Distill(**options), Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.root))
+        given = {"model": rest.get("student") or self.at("small"), "teacher": rest.get("teacher") or self.at("teacher")}
+        if "teacher_adapter" in rest:
+            given["teacher_adapter"] = rest["teacher_adapter"]
+        facts = stage.run(given, out, rest.get("ctx") or self.context(name))
+        return Artifact(stage.makes, out, digest_tree(out), facts)
+
+    def at(self, name: str) -> Artifact:
+        """The transformers model in root/NAME."""
+        return Artifact("torch-model", self.root / name, digest_tree(self.root / name), {"form": "transformers"})
 
     def merge(self, adapter: Artifact, given: Artifact | None = None, **options: Any) -> Artifact:
         """Run the merge stage on the world's base, or on the one given."""
@@ -152,13 +169,13 @@ def write_prepared(folder: Path) -> None:
     )
 
 
-def write_base(folder: Path, hidden: int, dropout: float, *, seed: int = 1) -> None:
+def write_base(folder: Path, hidden: int, dropout: float, *, seed: int = 1, layers: int = 2) -> None:
     import torch
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=len(vocabulary()), hidden_size=hidden, num_hidden_layers=2, num_attention_heads=2, intermediate_size=2 * hidden,
+        vocab_size=len(vocabulary()), hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=2 * hidden,
         max_position_embeddings=LENGTH, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)

@@ -16,6 +16,8 @@ from edgeft.stage import Context, Stage
 if TYPE_CHECKING:
     import torch
 
+    from edgeft.stages.distilling.teacher import Teacher
+
 MEGABYTE = 1 << 20
 OPTIMISER_BYTES = 12
 """Per trained float32 parameter: its gradient and AdamW's two moments."""
@@ -95,9 +97,13 @@ class FineTune(Stage):
         torch.manual_seed(ctx.seed)
         module = self.build(inputs["model"], ctx, device)
         self.save_memory(module, ctx, device)
-        row = train(module, self, ctx, device)
+        row = train(module, self, ctx, device, self.load_teacher(inputs, ctx, device))
         facts = self.save(module, inputs["model"], out, ctx, device) if is_main_process() else {}
         return {**facts, "training": row.model_dump(mode="json")}
+
+    def load_teacher(self, inputs: Mapping[str, Artifact], ctx: Context, device: str) -> Teacher | None:
+        """The frozen model to learn from beside the labels; None: the labels alone."""
+        return None
 
     def build(self, model: Artifact, ctx: Context, device: str) -> torch.nn.Module:
         """The module to train, on its device, with `requires_grad` only where the method trains."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from edgeft.stage import Context
+    from edgeft.stages.distilling.teacher import Teacher
     from edgeft.stages.finetune.base import FineTune
     from edgeft.stages.finetune.trainer import EdgeftTrainer, Rules
 
@@ -55,9 +56,15 @@ class Length:
     per_epoch: int
 
 
-def train(module: torch.nn.Module, options: FineTune, ctx: Context, device: str) -> TrainingRow:
-    """Train `module` in place; it ends with the weights of the best evaluation. Raises StepError."""
-    examples = read_examples(ctx, "train", accepted_feeds(module))
+def train(
+    module: torch.nn.Module, options: FineTune, ctx: Context, device: str, teacher: Teacher | None = None
+) -> TrainingRow:
+    """Train `module` in place; it ends with the weights of the best evaluation. Raises StepError.
+
+    teacher: a frozen model on the same device that it learns from beside its labels; evaluations see the labels only.
+    """
+    wanted = accepted_feeds(module) | (accepted_feeds(teacher.module) if teacher else frozenset())
+    examples = read_examples(ctx, "train", wanted)
     if not len(examples):
         raise StepError("the train split is empty", where=f"step {ctx.step}", hint="raise data.fractions.train")
     length = run_length(options, len(examples))
@@ -65,7 +72,7 @@ def train(module: torch.nn.Module, options: FineTune, ctx: Context, device: str)
     root.mkdir(parents=True, exist_ok=True)
     sampler = {"seed": ctx.seed, "rows": len(examples), "batch_size": options.batch_size, "processes": world_size()}
     sampler["group_by_length"] = options.group_by_length
-    trainer = build_trainer(module, options, ctx, device, examples, length, root, sampler)
+    trainer = build_trainer(module, options, ctx, device, examples, length, root, sampler, teacher)
     with trainer.args.main_process_first(local=False):
         resumed = newest(root, sampler, ctx.warn)
     started = time.monotonic()
@@ -77,6 +84,8 @@ def train(module: torch.nn.Module, options: FineTune, ctx: Context, device: str)
     else:
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     _take_best(trainer, root, options)
+    if teacher is not None:
+        teacher.release(module)
     return _row(trainer, options, ctx, module, length, count, time.monotonic() - started)
 
 
@@ -107,6 +116,7 @@ def build_trainer(
     length: Length,
     root: Path,
     sampler: dict[str, Any],
+    teacher: Teacher | None = None,
 ) -> EdgeftTrainer:
     """A Trainer with nothing of its own left to decide: no hub, no reports, no bars, no silent files."""
     from transformers import PrinterCallback
@@ -118,13 +128,16 @@ def build_trainer(
     validation = read_examples(ctx, "validation", accepted_feeds(module)) if held is not None and held.n else None
     if validation is None:
         ctx.warn("there is no validation split: the last weights are kept, not the best")
+    if teacher is not None:
+        teacher.meet(module, first_rows(examples, device))
     guard = FiniteGuard(examples, ctx.scratch, ctx.step)
     keeper = Keeper(root, options.metric, options.patience, sampler, guard, whole=options.makes != "peft-adapter")
     trainer = EdgeftTrainer(
         rules=_rules(options, length),
         guard=guard,
+        teacher=teacher,
         model=module,
-        data_collator=collate(may_trim(module)),
+        data_collator=collate(may_trim(module) and (teacher is None or may_trim(teacher.module))),
         train_dataset=examples,
         args=arguments(options, ctx, device, length, root, evaluate=validation is not None),
         eval_dataset=validation,
@@ -135,6 +148,15 @@ def build_trainer(
     if trainer.is_world_process_zero():
         trainer.add_callback(Teller(ctx, ctx.scratch / "tensorboard"))
     return trainer
+
+
+def first_rows(examples: Examples, device: str) -> dict[str, torch.Tensor]:
+    """Feeds of a few rows, on the device: what student and teacher are tried on before training."""
+    from edgeft.stages.distilling.teacher import ROWS
+    from edgeft.stages.finetune.trainer import feeds_of
+
+    batch = examples.__getitems__(range(min(ROWS, len(examples))))
+    return {name: tensor.to(device) for name, tensor in feeds_of(batch).items()}
 
 
 def _rules(options: FineTune, length: Length) -> Rules:
@@ -259,6 +281,7 @@ def _row(
         peak_memory_mb=trainer.peak_mb or None,
         device=str(trainer.args.device),
         curve=curve_points(log, options.metric),
+        teacher=trainer.teacher.describe() if trainer.teacher else {},
         micro_batch=trainer.micro.limit or options.batch_size,
     )
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,9 @@ from transformers import EvalPrediction, Trainer, TrainingArguments
 
 from edgeft.models.predict import forward_logits
 from edgeft.stage import Context
+from edgeft.stages.distilling.teacher import Teacher
+from edgeft.stages.finetune.callbacks import load_weights, save_weights
+from edgeft.stages.finetune.checkpoint import PROJECTIONS
 from edgeft.stages.finetune.data import ROW, Examples
 from edgeft.stages.finetune.guards import FiniteGuard
 from edgeft.stages.finetune.oom import MicroBatches
@@ -37,9 +42,9 @@ class Rules:
 class EdgeftTrainer(Trainer):  # type: ignore[misc]
     """One loss for every model form, micro-batches that fit, a stop at the first NaN, and figures in every log line."""
 
-    def __init__(self, *, rules: Rules, guard: FiniteGuard, **rest: Any) -> None:
+    def __init__(self, *, rules: Rules, guard: FiniteGuard, teacher: Teacher | None = None, **rest: Any) -> None:
         super().__init__(**rest)
-        self.rules, self.guard = rules, guard
+        self.rules, self.guard, self.teacher = rules, guard, teacher
         # Our loss is a sum over the items of the whole optimiser step: the Trainer must count them for every model.
         self.model_accepts_loss_kwargs = True
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -47,6 +52,7 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
         self.micro = MicroBatches(self.trained, splittable=alone)
         self.seen, self.seen_at, self.peak_mb = 0, time.monotonic(), 0.0
         self.total_seen = 0
+        self.parts: Counter[str] = Counter()
         # Statistics of frozen normalisation layers stay as they are: an adapter could not carry their drift.
         kinds = (torch.nn.modules.batchnorm._BatchNorm,)
         self.still = [child for child in self.model.modules() if rules.frozen_body and isinstance(child, kinds)]
@@ -64,15 +70,32 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
 
     def _forward_backward(self, model: Any, batch: Mapping[str, torch.Tensor], items: Any) -> torch.Tensor:
         with self.compute_loss_context_manager():
-            logits = forward_logits(model, feeds_of(batch))
-            loss = torch.nn.functional.cross_entropy(
-                logits.float(), batch["labels"], reduction="sum", label_smoothing=self.rules.label_smoothing
-            )
+            parts = self.summed_losses(model, batch)
+            loss = torch.stack(list(parts.values())).sum()
         # Data parallelism averages gradients over processes, while `items` counts those of all of them.
         loss = loss * (self.accelerator.num_processes / items)
         self.guard.check_loss(loss, batch, self.state.global_step + 1)
         self.accelerator.backward(loss)
+        if self.teacher is not None:
+            self.parts.update({name: float(part.detach()) for name, part in parts.items()})
         return loss.detach()
+
+    def summed_losses(self, model: Any, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Weighted losses by name, each summed over the labels of the batch: the task's, and the teacher's if any."""
+        labels = batch["labels"]
+        if self.teacher is None:
+            return {"task": self.task_loss(forward_logits(model, feeds_of(batch)), labels)}
+        logits, distances = self.teacher.compare(model, feeds_of(batch))
+        found = {"task": self.teacher.teaching.task_weight * self.task_loss(logits, labels)}
+        # A distance is per example; the step divides by labels, of which an example may have one per pixel.
+        each = labels.numel() // len(labels)
+        return found | {name: distance.sum() * each for name, distance in distances.items()}
+
+    def task_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Cross entropy summed over the labels."""
+        return torch.nn.functional.cross_entropy(
+            logits.float(), labels, reduction="sum", label_smoothing=self.rules.label_smoothing
+        )
 
     def prediction_step(
         self, model: Any, inputs: Mapping[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
@@ -83,6 +106,19 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
             logits = forward_logits(model, feeds_of(batch)).float()
             loss = torch.nn.functional.cross_entropy(logits, batch["labels"])
         return loss, logits, batch["labels"]
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """A checkpoint also holds the projections to the teacher's widths: an adapter's file would leave them out."""
+        super()._save(output_dir, state_dict)
+        if self.args.should_save and output_dir and self.teacher is not None and self.teacher.projections is not None:
+            save_weights(self.teacher.projections, Path(output_dir) / PROJECTIONS, whole=True)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """With the projections, where the checkpoint has some."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        kept = Path(resume_from_checkpoint) / PROJECTIONS
+        if kept.is_file() and self.teacher is not None and self.teacher.projections is not None:
+            load_weights(self.teacher.projections, kept)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Rows of like length together where asked; else the Trainer's own shuffle."""
@@ -116,6 +152,8 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
             self.peak_mb = max(self.peak_mb, memory)
             speed = self.seen * self.args.world_size / max(now - self.seen_at, 1e-9)
             logs |= {"memory_mb": round(memory, 1), "examples_per_second": round(speed, 2)}
+            logs |= {f"loss_{name}": total / max(1, self.seen) for name, total in self.parts.items()}
+            self.parts.clear()
             self.seen, self.seen_at = 0, now
         super().log(logs, start_time)
 
