@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgeft.artifact import Artifact
 from edgeft.canonical import digest_json
 from edgeft.errors import RecipeError
-from edgeft.pipeline.find_folder import MODEL_FILES, TOKENIZER_FILES, find_folder
+from edgeft.pipeline.find_folder import TOKENIZER_FILES, find_folder
 from edgeft.pipeline.model_folder import check_folder
+from edgeft.pipeline.other_models import digest_folder, other_models, transformers_artifact
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.store import Store
 from edgeft.usercode import check_function, code_digest
 
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the build starts from. labels: the model's own label order, None when it has none of its own."""
+    """What the build starts from. labels: the model's own label order, None when it has none of its own.
+
+    others: further models that steps name, by (index of the step, name of its field).
+    """
 
     model: Artifact
     tokenizer: Artifact
     adapter: Artifact | None = None
     labels: tuple[str, ...] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[tuple[Any, str], Artifact] = field(default_factory=dict)
 
 
 def resolve_inputs(loaded: LoadedRecipe, store: Store, *, offline: bool, download: bool = True) -> Inputs:
@@ -36,13 +39,18 @@ def resolve_inputs(loaded: LoadedRecipe, store: Store, *, offline: bool, downloa
 
     download False (a plan): a hub model that is not in the local hub cache raises NeedsDownload.
     """
+    inputs = _own_inputs(loaded, store, offline=offline, download=download)
+    return replace(inputs, others=other_models(loaded, inputs.tokenizer, store, offline=offline, download=download))
+
+
+def _own_inputs(loaded: LoadedRecipe, store: Store, *, offline: bool, download: bool) -> Inputs:
     model = loaded.recipe.model
     if model.onnx:
         return _onnx_inputs(loaded, store)
     if model.code:
         return _code_inputs(loaded, store)
     folder, about = find_folder(loaded, offline=offline, download=download)
-    artifact = _transformers_artifact(loaded, store, folder)
+    artifact = transformers_artifact(loaded, store, folder, ("model", "path"))
     config = _json(folder / "config.json")
     tokenizer = Path(model.tokenizer) if model.tokenizer else folder
     check_folder(loaded, config, tokenizer)
@@ -58,25 +66,6 @@ def resolve_inputs(loaded: LoadedRecipe, store: Store, *, offline: bool, downloa
         "bytes": _bytes(folder),
     }
     return Inputs(artifact, _tokenizer_artifact(store, tokenizer), adapter, labels, about)
-
-
-def _transformers_artifact(loaded: LoadedRecipe, store: Store, folder: Path) -> Artifact:
-    if not (folder / "config.json").is_file():
-        raise loaded.error(
-            ("model", "path"), f"{folder} has no config.json", "give the folder that save_pretrained wrote"
-        )
-    if not list(folder.glob("*.safetensors")):
-        pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-        if pickles:
-            raise loaded.error(
-                ("model", "path"),
-                f"{folder} holds its weights as a pickle ({pickles[0]}), which can run code when opened",
-                f"convert it first: edgeft convert {folder / pickles[0]} --output {folder / 'model.safetensors'}",
-            )
-        raise loaded.error(
-            ("model", "path"), f"{folder} has no safetensors weights", "the folder needs model.safetensors"
-        )
-    return Artifact("torch-model", folder, _digest(store, folder, MODEL_FILES), {"form": "transformers"})
 
 
 def _adapter_artifact(loaded: LoadedRecipe, store: Store, base: Artifact) -> Artifact:
@@ -105,7 +94,7 @@ def _adapter_artifact(loaded: LoadedRecipe, store: Store, base: Artifact) -> Art
         "given": True,
     }
     files = ("adapter_config.json", "adapter_model.safetensors", "edgeft.json")
-    return Artifact("peft-adapter", folder, _digest(store, folder, files), facts)
+    return Artifact("peft-adapter", folder, digest_folder(store, folder, files), facts)
 
 
 def _onnx_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
@@ -159,12 +148,7 @@ def _code_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
 
 
 def _tokenizer_artifact(store: Store, folder: Path) -> Artifact:
-    return Artifact("prepared", folder, _digest(store, folder, TOKENIZER_FILES))
-
-
-def _digest(store: Store, folder: Path, patterns: tuple[str, ...]) -> str:
-    files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
-    return digest_json([[path.name, store.file_digest(path)] for path in files])
+    return Artifact("prepared", folder, digest_folder(store, folder, TOKENIZER_FILES))
 
 
 def _bytes(folder: Path) -> int:

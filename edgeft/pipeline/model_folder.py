@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeft.recipe.load import LoadedRecipe
+
+if TYPE_CHECKING:
+    from edgeft.pipeline.inputs import Inputs
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "preprocess.json")
 HEADS = {"text-classification": "ForSequenceClassification"}
@@ -57,6 +60,12 @@ def _check_head(loaded: LoadedRecipe, config: Mapping[str, Any]) -> None:
             f"it is a {names[0]}, without a head for {model.task}, and no step trains one",
             "add a step: steps: [{finetune: {method: qlora}}], or give a fine-tuned folder",
         )
+
+
+def answers_already(inputs: Inputs, task: str) -> bool:
+    """True when the given model has been fine-tuned: an adapter, code with weights, a head for the task, or ONNX."""
+    form, head = inputs.about.get("form"), HEADS.get(task, "")
+    return inputs.adapter is not None or form != "transformers" or str(inputs.about["architecture"]).endswith(head)
 
 
 @cache

@@ -42,6 +42,8 @@ class Spec:
     measures: bool = False
     seed: int | None = None
     estimate: Callable[[Mapping[str, int], int], Mapping[str, Any]] | None = None
+    together: bool = False
+    """All processes of a multi-GPU launch run it at once."""
     sources: tuple[str, ...] = ()
     """Local paths or hub names it will read or download: what `plan` says about downloads."""
 

@@ -11,6 +11,7 @@ from edgeft.artifact import Artifact, Kind
 from edgeft.canonical import Facts
 from edgeft.pipeline.answers import read_cases, source_outputs, write_outputs
 from edgeft.pipeline.inputs import Inputs
+from edgeft.pipeline.model_folder import answers_already
 from edgeft.pipeline.spec import Spec
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.stage import Context, Stage
@@ -55,6 +56,8 @@ class _Walk:
 
     def __init__(self, loaded: LoadedRecipe, inputs: Inputs) -> None:
         self.loaded, self.specs, self.stages = loaded, [], []  # type: ignore[var-annotated]
+        self.others = inputs.others
+        self.answers = answers_already(inputs, loaded.recipe.model.task)
         self.current: Ref = inputs.adapter or inputs.model
         self.kind: str = self.current.kind
         self.base: Ref = inputs.model
@@ -94,6 +97,10 @@ class _Walk:
         refs: dict[str, Ref] = {"model": self.current}
         if "base" in stage.takes:
             refs["base"] = self.base
+        if "teacher" in stage.takes:
+            refs |= self._teacher(stage, where)
+        index = where[1] if len(where) > 1 else None
+        refs |= {role: self.others[index, role] for role in stage.models if (index, role) in self.others}
         if any(split == "train" for split in stage.reads):
             refs["prepared"] = "prepare"
         self.specs.append(
@@ -105,11 +112,24 @@ class _Walk:
         if stage.makes == "peft-adapter":
             self.base = self.current
             self.source = {"base": self.current, "adapter": name}
-        elif "train" in stage.reads and stage.name == "finetune":
+        elif "train" in stage.reads and stage.name == "finetune" and not (stage.keeps_source and self.answers):
             self.source = {"model": name}
+        self.answers = self.answers or "train" in stage.reads
         self.current, self.kind = name, stage.makes
         if self.kind != "peft-adapter":
             self.base = name
+
+    def _teacher(self, stage: Stage, where: tuple[str | int, ...]) -> dict[str, Ref]:
+        """The fine-tuned model, unmerged: what gates compare with is also what a student learns from."""
+        if not self.answers:
+            raise self.loaded.error(
+                where,
+                f"{stage.name} needs a fine-tuned teacher, and nothing is fine-tuned at this point",
+                "put a finetune step before it, or give a model that is fine-tuned already",
+            )
+        if "adapter" in self.source:
+            return {"teacher": self.source["base"], "teacher_adapter": self.source["adapter"]}
+        return {"teacher": self.source["model"]}
 
 
 def stage_spec(name: str, stage: Stage, refs: Mapping[str, Ref], seed: int, task: str) -> Spec:
@@ -119,7 +139,8 @@ def stage_spec(name: str, stage: Stage, refs: Mapping[str, Ref], seed: int, task
         return stage.run({role: artifact for role, artifact in inputs.items() if role != "prepared"}, out, ctx)
 
     needs, given = split_refs(refs)
-    config = stage.model_dump(mode="json", exclude={"id"})
+    # A further model counts by its content, not by where it lies.
+    config = stage.model_dump(mode="json", exclude={"id", *stage.models})
     title = (type(stage).__doc__ or stage.name).strip().splitlines()[0].rstrip(".")
     return Spec(
         id=name,
@@ -136,6 +157,7 @@ def stage_spec(name: str, stage: Stage, refs: Mapping[str, Ref], seed: int, task
         host="numeric" if stage.numeric else "any",
         seed=seed,
         estimate=stage.estimate,
+        together=stage.together,
     )
 
 

@@ -35,6 +35,7 @@ from edgeft.report.words import (
     runtime_name,
     seconds_text,
     significant,
+    teacher_text,
 )
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _training(row: TrainingRow) -> dict[str, Any]:
         f"for {count_text(row.steps, 'step')} ({significant(row.epochs)} epochs) on {row.device}, {ended}{resumed}. "
         f"Best {metric_name(row.metric).lower()} on validation {amount(row.metric, row.best_metric)} "
         f"at step {row.best_step:,}. {seconds_text(row.seconds)}, {significant(row.examples_per_second)} examples/s "
-        f"in micro-batches of {row.micro_batch}{memory}."
+        f"in micro-batches of {row.micro_batch}{memory}.{teacher_text(row.teacher)}"
     )
     plots = [Markup(plot) for plot in training_plots(row)]  # noqa: S704 - built by svg.py, which escapes
     return {"title": f"{row.step}: {row.method}", "text": text, "plots": plots}

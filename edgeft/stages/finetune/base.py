@@ -29,6 +29,7 @@ class FineTune(Stage):
     name: ClassVar[str] = "finetune"
     reads: ClassVar[tuple[str, ...]] = ("train", "validation")
     tools: ClassVar[tuple[str, ...]] = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
+    together: ClassVar[bool] = True
 
     method: str = Field(description="qlora, lora or full.")
     epochs: float = Field(3, gt=0, le=10000, description="Passes over the train split.")
