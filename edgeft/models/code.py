@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.artifact import Artifact
 from edgeft.canonical import digest_file
 from edgeft.errors import StepError
+from edgeft.models.surgery import read_surgery, remember, replay
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,10 @@ def load_code(model: Artifact, labels: int) -> torch.nn.Module:
         ) from error
     if not isinstance(module, torch.nn.Module):
         raise StepError(f"{code} returned {type(module).__name__}", hint="return a torch.nn.Module")
+    surgery = read_surgery(model.path if model.path.is_dir() else model.path.parent)
+    replay(module, surgery.edits)
     fill(module, weights_file(model))
+    remember(module, surgery)
     return module
 
 

@@ -11,6 +11,7 @@ from edgeft.models.adapter import adapter_about, attach_adapter, whole_modules
 from edgeft.models.code import damaged, load_code, mismatch
 from edgeft.models.layers import below_heads, body_linears, head_modules
 from edgeft.models.quiet import quiet_transformers
+from edgeft.models.surgery import Surgery, read_surgery, remember, replay
 
 if TYPE_CHECKING:
     import torch
@@ -93,17 +94,23 @@ def _load_transformers(
     kind = getattr(transformers, AUTO[task])
     if not model.path.is_dir():
         raise StepError("the model's folder is gone", where=str(model.path), hint="put it back and build again")
-    names = dict(enumerate(labels))
+    names, surgery = dict(enumerate(labels)), read_surgery(model.path)
     safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            module, info = kind.from_pretrained(
+            config = transformers.AutoConfig.from_pretrained(
                 str(model.path),
-                **safe,
+                local_files_only=True,
+                trust_remote_code=False,
                 num_labels=len(labels),
                 id2label=names,
                 label2id={label: index for index, label in names.items()},
+            )
+            module, info = _cut_class(kind, config, surgery).from_pretrained(
+                str(model.path),
+                **safe,
+                config=config,
                 dtype=getattr(torch, dtype),
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
@@ -117,9 +124,41 @@ def _load_transformers(
                 hint="it needs config.json and safetensors weights of an architecture this transformers version has",
             ) from error  # fmt: skip
     _check_loaded(module, info, model, new_head=new_head, carried=carried, labels=len(labels))
+    _finish_surgery(module, surgery)
     module.name_or_path = ""  # a path of this machine would reach saved configurations
     module.config._name_or_path = ""
     return module
+
+
+def _cut_class(kind: Any, config: Any, surgery: Surgery) -> Any:
+    """The class to load by: the auto class, or for a pruned model one that replays its edits as soon as it is built.
+
+    So transformers fills the pruned shapes with all its own checks, and builds on the meta device as ever.
+    """
+    if not surgery.edits:
+        return kind
+    try:
+        whole: Any = kind._model_mapping[type(config)]
+    except KeyError as error:
+        raise ValueError(f"{type(config).__name__} has no model for this task") from error
+    if surgery.layers is not None:
+        config.num_hidden_layers = surgery.layers
+
+    def build(self: Any, *args: Any, **kwargs: Any) -> None:
+        whole.__init__(self, *args, **kwargs)
+        replay(self, surgery.edits)
+
+    return type(whole.__name__, (whole,), {"__init__": build, "__module__": whole.__module__})
+
+
+def _finish_surgery(module: Any, surgery: Surgery) -> None:
+    """The plain class again, the edits remembered, and what transformers does not store filled in."""
+    if surgery.edits:
+        from edgeft.models.vocabulary import fill_maps
+
+        module.__class__ = type(module).__mro__[1]
+        remember(module, surgery)
+        fill_maps(module)
 
 
 def _check_loaded(
@@ -137,7 +176,7 @@ def _check_loaded(
     if body:
         raise StepError(
             mismatch(body, sorted(_name(item) for item in info["unexpected_keys"])), where=str(model.path),
-            hint="the checkpoint is of another architecture, or its shape was changed by pruning",
+            hint="the checkpoint is of another architecture, or was pruned and has lost its surgery.json",
         )  # fmt: skip
     left = sorted(name for name in absent if not _carries(carried, name))
     if left and not new_head:

@@ -135,7 +135,9 @@ def _code_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
         check_function(model.code or "")
     except RecipeError as error:
         raise loaded.error(("model", "code"), error.what, error.hint) from error
-    digest = digest_json([code_digest(model.code or "", store.file_digest, "model.code"), store.file_digest(weights)])
+    parts = [code_digest(model.code or "", store.file_digest, "model.code"), store.file_digest(weights)]
+    edits = weights.with_name("surgery.json")  # of a pruned network: the code builds it whole, these cut it
+    digest = digest_json(parts + ([store.file_digest(edits)] if edits.is_file() else []))
     facts = {"form": "code", "code": f"{file}:{function}", "weights": str(weights)}
     about = {"name": f"{Path(file).name}:{function}", "form": "code", "bytes": weights.stat().st_size}
     return Inputs(
