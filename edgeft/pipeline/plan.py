@@ -55,8 +55,8 @@ def make_plan(
 
     reached: what devices other than this machine said of themselves, which enters the keys of what runs there.
     """
-    trunk = plan_trunk(loaded, inputs, store)
     candidates = plan_candidates(loaded, devices, reached)
+    trunk = plan_trunk(loaded, inputs, store, candidates)
     source = source_spec(loaded, trunk, "search", loaded.recipe.measure.search_cases)
     specs = [*trunk.specs, source]
     for candidate in candidates:

@@ -49,6 +49,13 @@ def check_recipe(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task
     _check_targets(loaded, devices)
     _check_gates(loaded, devices, task)
     for index, stage in enumerate(loaded.recipe.steps):
+        for module, extra in getattr(stage, "packages", {}).items():
+            if find_spec(module) is None:
+                raise loaded.error(
+                    ("steps", index),
+                    f"{stage.name} needs {module}, which is not installed",
+                    f"pip install 'edgeft[{extra}]'",
+                )
         if getattr(stage, "device", None) == "cuda" and not gpu_names():
             raise loaded.error(
                 ("steps", index),

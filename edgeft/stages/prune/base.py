@@ -103,7 +103,7 @@ class Prune(Stage):
         torch.set_num_threads(max(1, ctx.threads))
         torch.manual_seed(ctx.seed)
         subject = Subject.load(inputs["model"], ctx)
-        before = subject.size()
+        before = subject.size(squeezed=not self.shrinks)
         scores, heals, cuts = subject.score("before"), [], []
         for number in range(self.rounds):
             ctx.progress(number, self.rounds, "round", "cutting")
@@ -130,7 +130,7 @@ class Prune(Stage):
         ctx: Context,
     ) -> PruneRow:
         """The report's row. before: subject.size() at the start."""
-        after = subject.size()
+        after = subject.size(squeezed=not self.shrinks)
         first: dict[tuple[str, str], WidthRow] = {}
         for row in (row for cut in cuts for row in cut.widths):
             known = first.setdefault((row.part, row.kind), row)

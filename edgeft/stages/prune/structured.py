@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from edgeft.artifact import Artifact
 from edgeft.models.surgery import operate
 from edgeft.record import WidthRow
 from edgeft.stage import Context
@@ -41,8 +42,8 @@ class Structured(Prune):
     latency_device: str | None = Field(
         None, description="One of the recipe's targets, not an emulated one; default: the first."
     )
-    latency_candidate: Literal["float", "int8-dynamic", "int8-static"] = Field(
-        "int8-dynamic", description="What of the ONNX exporter is timed for target_latency_ms."
+    latency_candidate: str = Field(
+        "onnx/int8-dynamic", description="Exporter and variant of that target, timed for target_latency_ms."
     )
     head_ratio: float | None = Field(None, ge=0, lt=1, description="Another fraction for attention heads; 0 keeps all.")
     importance: Literal["l1", "l2", "taylor"] = Field(
@@ -87,6 +88,26 @@ class Structured(Prune):
         """The same step with the ratio that a latency search found."""
         return self.model_copy(update={"ratio": ratio, "target_latency_ms": None, "latency_device": None})
 
+    def unhealed(self, ratio: float) -> Structured:
+        """The cut alone at a ratio: as fast as the healed model, whose weights differ only in value."""
+        return self.at(ratio).model_copy(update={"heal_epochs": None, "heal_steps": None, "iterations": 1})
+
+    def most(self, model: Artifact, ctx: Context) -> float:
+        """The largest ratio that leaves something of every part it is applied to."""
+        from edgeft.stages.prune.choose_units import largest_ratio
+        from edgeft.stages.prune.coupling import each, importance_of, unit_scores
+        from edgeft.stages.prune.subject import Subject
+
+        subject = Subject.load(model, ctx)
+        groups = self.pick(trace(subject, ctx), ctx)
+        self._gradients(subject, ctx)
+        measure, found = importance_of(self.importance), []
+        for part in self.at(0.5)._ratios():
+            scores = {item.name: unit_scores(item, measure) for item in each(groups, part)}
+            if scores and not (part == "heads" and self.head_ratio is not None):
+                found.append(largest_ratio(scores, {name: len(units) for name, units in scores.items()}, self.spread))
+        return min(found, default=0.0)
+
     def cut(self, subject: Subject, number: int, ctx: Context) -> Cut:
         """Remove this round's share. Raises StepError for a ratio that empties a layer, and for unknown names."""
         if self.ratio is None:
@@ -107,8 +128,9 @@ class Structured(Prune):
             WidthRow(part=item.name, kind=item.part, before=self._whole[item.name], after=item.units - len(units))
             for item, units in removed
         ]
+        notes = [] if edits else ["nothing was removed: the unpruned model meets the latency budget"]
         shared = "each layer by itself" if self.spread == "layer" else "all layers together"
-        return Cut(f"{BASES[self.importance]} (Torch-Pruning), {shared}", widths)
+        return Cut(f"{BASES[self.importance]} (Torch-Pruning), {shared}", widths, notes)
 
     def pick(self, coupling: Coupling, ctx: Context) -> list[Coupled]:
         """The groups this step may cut. Raises StepError where there is none, and for a name that matches nothing."""

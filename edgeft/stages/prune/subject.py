@@ -74,9 +74,10 @@ class Subject:
         metrics = self.ctx.task.score({"logits": logits}, self.rows, self.ctx.labels).metrics
         return [ScoreRow(at=at, value=float(metrics[self.ctx.task.headline]))]
 
-    def size(self) -> tuple[int, int, int]:
-        """(parameters, multiply-accumulates of one case, bytes of the weights under zlib)."""
-        return (sum(parameter.numel() for parameter in self.module.parameters()), self.macs(), compressed(self.module))
+    def size(self, *, squeezed: bool) -> tuple[int, int, int]:
+        """(parameters, multiply-accumulates of one case, bytes of the weights under zlib or 0 where not asked for)."""
+        parameters = sum(parameter.numel() for parameter in self.module.parameters())
+        return parameters, self.macs(), compressed(self.module) if squeezed else 0
 
     def macs(self) -> int:
         """Multiply-accumulates of matrix products and convolutions for one case, by torch's own counter (two
