@@ -83,6 +83,11 @@ class Coupling:
                 found.append(coupled)
         return sorted(found, key=lambda item: order[item.name])
 
+    def makers(self, coupled: Coupled) -> list[str]:
+        """Names of the layers whose outputs a group cuts."""
+        found = (self.names.get(dep.target.module) for dep, _ in coupled.group if self._is_out(dep))
+        return [name for name in found if name]
+
     def _describe(self, group: Any) -> Coupled | None:
         root = group[0].dep.target.module
         if any(self._fixed(dep) for dep, _ in group):

@@ -48,7 +48,7 @@ def heal(subject: Subject, options: Prune, ctx: Context, number: int, masks: Map
     if options.heal_method == "lora":
         module = unwrap(module.merge_and_unload(safe_merge=True))
     module.__dict__.pop("forward", None)  # accelerate's autocast wrapper on a GPU
-    subject.module = module.to("cpu").eval()
+    subject.module = module.to("cpu").eval().requires_grad_(True)  # the next round traces by gradients
     check_zeros(subject.module, masks, ctx)
     return row
 

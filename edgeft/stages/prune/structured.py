@@ -144,7 +144,8 @@ class Structured(Prune):
         kept = [
             item
             for item in groups
-            if item.part in self.parts and not any(_within(item.name, entry) for entry in self.skip)
+            if item.part in self.parts
+            and not any(_within(name, entry) for entry in self.skip for name in [item.name, *coupling.makers(item)])
         ]
         if not kept:
             parts = sorted({item.part for item in groups})
