@@ -55,7 +55,7 @@ def test_spans_are_compact_and_come_back() -> None:
 )
 def test_a_malformed_file_is_refused_with_its_place(tmp_path: Path, data: Any, says: str) -> None:
     (tmp_path / "surgery.json").write_text(json.dumps(data))
-    with pytest.raises(StepError, match="surgery.json") as caught:
+    with pytest.raises(StepError, match=r"surgery\.json") as caught:
         read_surgery(tmp_path)
     assert says in caught.value.what and caught.value.hint
 
