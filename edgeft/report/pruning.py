@@ -69,7 +69,7 @@ def _widths(row: PruneRow) -> Table:
 
 
 def _search(search: RatioSearch) -> list[Block]:
-    lines = [
+    lines: list[Sequence[Cell | str]] = [
         [
             f"{trial.ratio:g}",
             f"{significant(trial.p50_ms)} ms",

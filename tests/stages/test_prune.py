@@ -209,6 +209,33 @@ def test_healing_helps_and_zeros_stay_zero(learned: World, tuned: Artifact) -> N
         assert int((module.get_parameter(width["part"]) != 0).sum()) <= width["after"]
 
 
+def test_a_shallower_model_is_an_ordinary_transformers_model(learned: World, tuned: Artifact) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    pruned = learned.prune({"method": "depth", "drop": 1}, tuned)
+    assert not (pruned.path / "surgery.json").exists()
+    plain = AutoModelForSequenceClassification.from_pretrained(pruned.path, local_files_only=True)
+    assert len(plain.bert.encoder.layer) == 1
+
+
+def test_a_shallower_student_of_a_pruned_model_comes_back(learned: World, tuned: Artifact) -> None:
+    """distill: {student_layers: 1} on a base whose edits name both layers."""
+    pruned = learned.prune({"method": "structured", "ratio": 0.5}, tuned)
+    student = learned.distil({"student_layers": 1, "max_steps": 3}, student=pruned, teacher=tuned)
+    module = module_of(student)
+    assert len(module.bert.encoder.layer) == 1
+    assert module.bert.encoder.layer[0].intermediate.dense.out_features == 64
+
+
+def test_healing_learns_from_the_unpruned_model(learned: World, tuned: Artifact) -> None:
+    """Its classes are compared as well as the labels, and the outcome is another than of the labels alone."""
+    options = {"method": "structured", "ratio": 0.5, "heal_steps": 6}
+    alone, taught = learned.prune(options, tuned), learned.prune({**options, "heal_distil": True}, tuned)
+    about = taught.facts["prune"]["heals"][0]["teacher"]
+    assert about["weights"]["logits"] == 0.5 and not alone.facts["prune"]["heals"][0].get("teacher")
+    assert taught.digest != alone.digest
+
+
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_iterative_pruning_heals_in_between(method: str, learned: World, tuned: Artifact) -> None:
     options = {

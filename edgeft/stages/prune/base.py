@@ -60,6 +60,9 @@ class Prune(Stage):
     heal_learning_rate: float | None = Field(
         None, gt=0, description="Highest learning rate of healing; default 5e-5 for full, 1e-3 for lora."
     )
+    heal_distil: bool = Field(
+        False, description="While healing, learn from the unpruned model's classes as much as from the labels."
+    )
     heal_batch_size: int = Field(32, ge=1, le=65536, description="Examples per optimiser step of healing.")
     device: str = Field("auto", description="Where to heal: auto, cpu or cuda.", pattern="^(auto|cpu|cuda)$")
 
@@ -69,6 +72,8 @@ class Prune(Stage):
             raise ValueError("give heal_epochs or heal_steps, not both")
         if not self.shrinks and self.heals and self.heal_method == "lora":
             raise ValueError("heal_method: lora would fill the zeros when it is merged; use full")
+        if self.heal_distil and not self.heals:
+            raise ValueError("heal_distil goes with heal_epochs or heal_steps")
         return self
 
     @property
@@ -81,6 +86,11 @@ class Prune(Stage):
         """Validation for the scores, train where it heals, and what importance is measured on."""
         wanted = {"validation", *self.gathers, *(["train"] if self.heals else [])}
         return tuple(name for name in ("train", "validation", "calibration") if name in wanted)
+
+    @property
+    def together(self) -> bool:  # type: ignore[override]
+        """All processes of a multi-GPU launch heal together."""
+        return self.heals
 
     @property
     def rounds(self) -> int:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from edgeft.models.surgery import Layers, operate, spans
 from edgeft.record import WidthRow
 from edgeft.stage import Context
 from edgeft.stages.prune.base import Cut, Prune, refuse
@@ -43,6 +42,8 @@ class Depth(Prune):
 
     def cut(self, subject: Subject, number: int, ctx: Context) -> Cut:
         """Drop `drop` layers greedily; widths say which stay."""
+        from edgeft.models.depth import keep_places
+
         name, total = layer_list(subject.module, ctx)
         if self.drop >= total:
             raise refuse(f"drop: {self.drop} would leave nothing of the {total} layers in {name}", ctx,
@@ -52,7 +53,7 @@ class Depth(Prune):
                          "put prune: {method: depth} after finetune")  # fmt: skip
         feeds = self._feeds(subject, ctx)
         kept, story = drop_layers(subject.module, name, feeds, self.drop, ctx)
-        operate(subject.module, [Layers(module=name, of=total, keep=spans(kept))])
+        keep_places(subject.module, name, kept)
         return Cut(
             f"leave-one-layer-out KL on {len(next(iter(feeds.values())))} {self.rows_from} rows, nats",
             [WidthRow(part=name, kind="layers", before=total, after=len(kept))],

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from edgeft.stage import Context
+    from edgeft.stages.distilling.teacher import Teacher
     from edgeft.stages.finetune.base import FineTune
     from edgeft.stages.prune.subject import Subject
 
@@ -42,7 +43,7 @@ def heal(subject: Subject, options: Prune, ctx: Context, number: int, masks: Map
         module = add_adapters(module, fine, ctx.step)  # type: ignore[arg-type]
     fine.save_memory(module, ctx, device)
     held_still = keep_zeros(module, masks)
-    row = train(module, fine, replace(ctx, scratch=scratch), device)
+    row = train(module, fine, replace(ctx, scratch=scratch), device, unpruned(subject, options, ctx, device))
     for handle in held_still:
         handle.remove()
     if options.heal_method == "lora":
@@ -51,6 +52,16 @@ def heal(subject: Subject, options: Prune, ctx: Context, number: int, masks: Map
     subject.module = module.to("cpu").eval().requires_grad_(True)  # the next round traces by gradients
     check_zeros(subject.module, masks, ctx)
     return row
+
+
+def unpruned(subject: Subject, options: Prune, ctx: Context, device: str) -> Teacher | None:
+    """The model this step began with as teacher, by distillation's own defaults: half labels, half KL of classes."""
+    if not options.heal_distil:
+        return None
+    from edgeft.stages.distilling.teacher import load_teacher
+    from edgeft.stages.distilling.teaching import Teaching
+
+    return load_teacher(subject.model, None, Teaching(), ctx, device)
 
 
 def fine_tune(options: Prune) -> FineTune:
