@@ -79,8 +79,8 @@ class Stage(BaseModel):
     found there is the input of that role.
     makes: the kind it writes. reads: splits it may see, whose digests enter its key. tools: distributions
     whose versions enter its key. numeric: the host's instruction set and threads enter its key.
-    together: all processes of a multi-GPU launch run it at once. keeps_source: what it trains stands for the model
-    before it, so gates go on comparing with that one.
+    together: all processes of a multi-GPU launch run it at once. keeps_source: what it makes stands for the
+    fine-tuned model before it, so gates go on comparing with that one, whatever is trained later.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)

@@ -12,8 +12,7 @@ from edgeft.canonical import Facts
 from edgeft.pipeline.answers import prepared_of, read_cases
 from edgeft.pipeline.candidates import Candidate
 from edgeft.pipeline.estimates import quarter_model, whole_model
-from edgeft.pipeline.spec import Spec
-from edgeft.pipeline.trunk import FEED_TOOLS, Ref, split_refs
+from edgeft.pipeline.spec import FEED_TOOLS, Ref, Spec, split_refs
 from edgeft.recipe.schema import Recipe
 from edgeft.stage import Context
 

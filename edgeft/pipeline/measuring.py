@@ -11,8 +11,7 @@ from edgeft.canonical import Facts, canonical_json
 from edgeft.pipeline.answers import logits_of, prepared_of, read_cases, refuse_broken, thin, write_outputs
 from edgeft.pipeline.candidates import Candidate, device_config, run_host, run_tools
 from edgeft.pipeline.estimates import protocol_time
-from edgeft.pipeline.spec import Spec
-from edgeft.pipeline.trunk import FEED_TOOLS, Ref, split_refs
+from edgeft.pipeline.spec import FEED_TOOLS, Ref, Spec, split_refs
 from edgeft.recipe.schema import Recipe
 from edgeft.stage import Context
 

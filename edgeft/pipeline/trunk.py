@@ -14,16 +14,11 @@ from edgeft.pipeline.candidates import Candidate
 from edgeft.pipeline.inputs import Inputs
 from edgeft.pipeline.model_folder import answers_already
 from edgeft.pipeline.ratio import pick_candidate, ratio_spec, wants_ratio, with_ratio
-from edgeft.pipeline.spec import Spec
+from edgeft.pipeline.spec import FEED_TOOLS, Ref, Spec, split_refs
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.stage import Context, Stage
 from edgeft.store import Store
 
-Ref = str | Artifact
-"""An earlier step's id, or an artefact that exists."""
-
-FEED_TOOLS = ("tokenizers",)
-"""Distributions that turn rows into feeds: another version may make other feeds of the same frozen files."""
 DATA_VERSION = 1
 PREPARE_VERSION = 1
 PREDICT_VERSION = 1
@@ -64,6 +59,9 @@ class _Walk:
         self.loaded, self.specs, self.stages = loaded, [], []  # type: ignore[var-annotated]
         self.others = inputs.others
         self.answers = answers_already(inputs, loaded.recipe.model.task)
+        # Set by the first step that makes a fine-tuned model smaller: what is trained after it has to stand comparison
+        # with the model before it, else pruning would be compared with itself.
+        self.pinned = False
         self.current: Ref = inputs.adapter or inputs.model
         self.kind: str = self.current.kind
         self.base: Ref = inputs.model
@@ -117,11 +115,12 @@ class _Walk:
             spec = replace(spec, needs={**spec.needs, "ratio": f"{name}/ratio"})
         self.specs.append(spec)
         self.stages.append((name, stage))
+        self.pinned = self.pinned or (stage.keeps_source and self.answers)
         if stage.makes == "peft-adapter":
             self.base = self.current
-            self.source = {"base": self.current, "adapter": name}
-        elif "train" in stage.reads and stage.name == "finetune" and not (stage.keeps_source and self.answers):
-            self.source = {"model": name}
+        if not self.pinned and stage.name == "finetune":
+            adapts = stage.makes == "peft-adapter"
+            self.source = {"base": self.current, "adapter": name} if adapts else {"model": name}
         self.answers = self.answers or "train" in stage.reads
         self.current, self.kind = name, stage.makes
         if self.kind != "peft-adapter":
@@ -259,13 +258,6 @@ def source_spec(loaded: LoadedRecipe, trunk: Trunk, split: str, cases: int | Non
         host="numeric",
         seed=loaded.recipe.seed,
     )
-
-
-def split_refs(refs: Mapping[str, Ref]) -> tuple[dict[str, str], dict[str, Artifact]]:
-    """Refs as (needs, given) of a Spec."""
-    needs = {role: ref for role, ref in refs.items() if isinstance(ref, str)}
-    given = {role: ref for role, ref in refs.items() if isinstance(ref, Artifact)}
-    return needs, given
 
 
 def _words(kind: Kind | str) -> str:

@@ -37,6 +37,7 @@ class Prune(Stage):
 
     name: ClassVar[str] = "prune"
     makes: ClassVar[Kind] = "torch-model"
+    keeps_source: ClassVar[bool] = True
     tools: ClassVar[tuple[str, ...]] = ("torch", "transformers", "peft", "accelerate")
     packages: ClassVar[Mapping[str, str]] = {}
     """Module a method needs beyond the core -> the extra that brings it."""
