@@ -37,6 +37,12 @@ def resolve_inputs(loaded: LoadedRecipe, store: Store, *, offline: bool, downloa
     download False (a plan): a hub model that is not in the local hub cache raises NeedsDownload.
     """
     model = loaded.recipe.model
+    if model.initialise and not trains(loaded):
+        raise loaded.error(
+            ("model", "initialise"),
+            "random weights, and no step trains them",
+            "add steps: [{finetune: {method: full}}]",
+        )
     if model.onnx:
         return _onnx_inputs(loaded, store)
     if model.code:
@@ -65,7 +71,10 @@ def _transformers_artifact(loaded: LoadedRecipe, store: Store, folder: Path) -> 
         raise loaded.error(
             ("model", "path"), f"{folder} has no config.json", "give the folder that save_pretrained wrote"
         )
-    if not list(folder.glob("*.safetensors")):
+    given = any(folder.glob("*.safetensors"))
+    if loaded.recipe.model.initialise:
+        return _initialised_artifact(loaded, store, folder, given)
+    if not given:
         pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
         if pickles:
             raise loaded.error(
@@ -74,9 +83,29 @@ def _transformers_artifact(loaded: LoadedRecipe, store: Store, folder: Path) -> 
                 f"convert it first: edgeft convert {folder / pickles[0]} --output {folder / 'model.safetensors'}",
             )
         raise loaded.error(
-            ("model", "path"), f"{folder} has no safetensors weights", "the folder needs model.safetensors"
-        )
+            ("model", "path"), f"{folder} has no safetensors weights",
+            "the folder needs model.safetensors; to train its architecture from scratch: model: {initialise: true}",
+        )  # fmt: skip
     return Artifact("torch-model", folder, _digest(store, folder, MODEL_FILES), {"form": "transformers"})
+
+
+def _initialised_artifact(loaded: LoadedRecipe, store: Store, folder: Path, given: bool) -> Artifact:
+    """A folder whose config.json alone counts."""
+    if given:
+        raise loaded.error(("model", "initialise"), f"{folder} has weights", "leave initialise out to begin from them")
+    facts = {"form": "transformers", "initialise": True}
+    return Artifact("torch-model", folder, _digest(store, folder, ("config.json",)), facts)
+
+
+def trains(loaded: LoadedRecipe) -> bool:
+    """Whether a step learns from the train split."""
+    return any("train" in stage.reads for stage in loaded.recipe.steps)
+
+
+def _image(loaded: LoadedRecipe) -> bool:
+    from edgeft import plugins
+
+    return "image" in plugins.load("tasks", loaded.recipe.model.task).columns
 
 
 def _adapter_artifact(loaded: LoadedRecipe, store: Store, base: Artifact) -> Artifact:
@@ -116,7 +145,8 @@ def _onnx_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
     ]
     digest = digest_json([store.file_digest(path) for path in [file, *sides]])
     folder = Path(model.tokenizer) if model.tokenizer else file.parent
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json")):
+    named = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json"))
+    if not named and not _image(loaded):
         raise loaded.error(
             ("model", "onnx"),
             f"no tokenizer files beside {file.name}",
@@ -137,8 +167,8 @@ def _onnx_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
 def _code_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
     model = loaded.recipe.model
     file, _, function = (model.code or "").rpartition(":")
-    weights = Path(model.weights or "")
-    if not model.tokenizer:
+    image = _image(loaded)
+    if not model.tokenizer and not image:
         raise loaded.error(
             ("model", "code"), "a model given as code needs a tokenizer", "add `tokenizer: FOLDER` to model"
         )
@@ -146,12 +176,15 @@ def _code_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
         check_function(model.code or "")
     except RecipeError as error:
         raise loaded.error(("model", "code"), error.what, error.hint) from error
-    digest = digest_json([code_digest(model.code or "", store.file_digest, "model.code"), store.file_digest(weights)])
-    facts = {"form": "code", "code": f"{file}:{function}", "weights": str(weights)}
-    about = {"name": f"{Path(file).name}:{function}", "form": "code", "bytes": weights.stat().st_size}
+    weights = Path(model.weights) if model.weights else None
+    code = code_digest(model.code or "", store.file_digest, "model.code")
+    digest = digest_json([code, store.file_digest(weights) if weights else None])
+    facts: dict[str, Any] = {"form": "code", "code": f"{file}:{function}"}
+    facts |= {"weights": str(weights)} if weights else {"initialise": True}
+    about = {"name": f"{Path(file).name}:{function}", "form": "code", "bytes": weights.stat().st_size if weights else 0}
     return Inputs(
-        Artifact("torch-model", weights, digest, facts),
-        _tokenizer_artifact(store, Path(model.tokenizer)),
+        Artifact("torch-model", weights or Path(file), digest, facts),
+        _tokenizer_artifact(store, Path(model.tokenizer) if model.tokenizer else Path(file).parent),
         None,
         None,
         about,
@@ -183,7 +216,7 @@ def _own_labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Labels a fine-tuned config names; the LABEL_0 placeholders and bare encoders have none."""
     names = config.get("id2label")
     architecture = (config.get("architectures") or [""])[0]
-    if not isinstance(names, dict) or "Classification" not in architecture:
+    if not isinstance(names, dict) or not any(end in architecture for end in ("Classification", "Segmentation")):
         return None
     ordered = tuple(str(names[key]) for key in sorted(names, key=lambda text: int(text)))
     return None if all(name.startswith("LABEL_") for name in ordered) else ordered

@@ -11,7 +11,11 @@ from typing import Any
 from edgeft.recipe.load import LoadedRecipe
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "preprocess.json")
-HEADS = {"text-classification": "ForSequenceClassification"}
+HEADS = {
+    "text-classification": "ForSequenceClassification",
+    "image-classification": "ForImageClassification",
+    "segmentation": "ForSemanticSegmentation",
+}
 """Task -> how transformers ends the name of an architecture that has a head for it."""
 REGISTRIES = ("auto_mappings.py", "configuration_auto.py")
 
@@ -19,7 +23,8 @@ REGISTRIES = ("auto_mappings.py", "configuration_auto.py")
 def check_folder(loaded: LoadedRecipe, config: Mapping[str, Any], tokenizer: Path) -> None:
     """Raises RecipeError where the model's files say that no step can succeed."""
     _check_architecture(loaded, config)
-    if not any(next(tokenizer.glob(pattern), None) for pattern in TOKENIZERS):
+    text = loaded.recipe.model.task == "text-classification"
+    if text and not any(next(tokenizer.glob(pattern), None) for pattern in TOKENIZERS):
         raise loaded.error(
             ("model", "tokenizer" if loaded.recipe.model.tokenizer else "path"),
             f"{tokenizer} has no tokenizer files",
