@@ -1,8 +1,8 @@
 """What pruning buys on the quickstart's task: int8 of pruned and healed MiniLMs against int8 of the unpruned one.
 
-Each variant is built by `edgeft build --to prune` on one store, so the fine-tuning runs once; then all int8 artefacts are
-timed in one process on one thread, in blocks A B C .. C B A, so that drift falls on all alike. Accuracy is of the search
-split, which nothing trained on; differences are paired, by the flips of single cases.
+Each variant is built by `edgeft build --to prune` on one store, so the fine-tuning runs once; then all int8 artefacts
+are timed in one process on one thread, in blocks A B C .. C B A, so that drift falls on all alike. Accuracy is of the
+search split, which nothing trained on; differences are paired, by the flips of single cases.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ steps:
 
 
 def main(blocks: int = 30, runs: int = 20) -> None:
-    """Print size, time and accuracy of each variant, and how much faster than unpruned; a sentence without the extra."""
+    """Print size, time and accuracy of each variant, and its speed-up; a sentence without the extra."""
     from importlib.util import find_spec
 
     if find_spec("torch_pruning") is None:
