@@ -18,6 +18,7 @@ from edgeft.canonical import Facts, canonical_json, digest_tree
 from edgeft.errors import StepError
 from edgeft.pipeline.answers import prepared_of, read_cases
 from edgeft.pipeline.candidates import Candidate, device_config, run_host, run_tools
+from edgeft.pipeline.measuring import LATENCY_CASES
 from edgeft.pipeline.spec import Spec
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.record import RatioSearch, RatioTrial
@@ -140,7 +141,6 @@ def _time(
     ctx: Context,
 ) -> RatioTrial:
     """Cut without healing (weights do not change the time), export, compress as the candidate says, time."""
-    from edgeft.pipeline.measuring import LATENCY_CASES  # it imports the trunk, which imports this
     from edgeft.targets.measure import measure_latency
 
     folder = ctx.scratch / "ratio"
