@@ -19,11 +19,10 @@ from typing import Any
 
 from bench.unet import interleave, ratio
 
-HEAL = "heal_steps: 170, heal_learning_rate: 0.0001, heal_distil: true"
+HEAL = "heal_steps: 120, heal_learning_rate: 0.0001, heal_distil: true"
 VARIANTS: dict[str, tuple[str, ...]] = {
     "unpruned": (),
     "depth 6 to 4": (f"method: depth, drop: 2, {HEAL}",),
-    "depth 6 to 3": (f"method: depth, drop: 3, {HEAL}",),
     "structured 0.3": (f"method: structured, ratio: 0.3, round_to: 16, {HEAL}",),
     "structured 0.5": (f"method: structured, ratio: 0.5, round_to: 16, {HEAL}",),
     "depth 6 to 4, then structured 0.3": (
