@@ -100,6 +100,11 @@ class Stage(BaseModel):
     together: ClassVar[bool] = False
     keeps_source: ClassVar[bool] = False
 
+    @property
+    def trains(self) -> bool:
+        """Whether it trains the model's head, so that a fresh one is no random one after it."""
+        return "train" in self.reads
+
     def run(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         """Write the result into `out` (an empty folder; canonical bytes only) and return its facts (JSON)."""
         raise NotImplementedError(type(self).__name__)

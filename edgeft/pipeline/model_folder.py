@@ -58,7 +58,7 @@ def _check_head(loaded: LoadedRecipe, config: Mapping[str, Any]) -> None:
     """With nothing trained, the given model must have the task's head already: a new one would answer at random."""
     model, names = loaded.recipe.model, config.get("architectures")
     head = HEADS.get(model.task)
-    trains = bool(model.adapter) or any("train" in stage.reads for stage in loaded.recipe.steps)
+    trains = bool(model.adapter) or any(stage.trains for stage in loaded.recipe.steps)
     if head and not trains and isinstance(names, list) and names and not str(names[0]).endswith(head):
         raise loaded.error(
             ("model", "path"),

@@ -121,7 +121,7 @@ class _Walk:
         if not self.pinned and stage.name == "finetune":
             adapts = stage.makes == "peft-adapter"
             self.source = {"base": self.current, "adapter": name} if adapts else {"model": name}
-        self.answers = self.answers or "train" in stage.reads
+        self.answers = self.answers or stage.trains
         self.current, self.kind = name, stage.makes
         if self.kind != "peft-adapter":
             self.base = name

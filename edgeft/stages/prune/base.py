@@ -83,6 +83,11 @@ class Prune(Stage):
         return self.heal_epochs is not None or self.heal_steps is not None
 
     @property
+    def trains(self) -> bool:
+        """Only where it heals: importance reads rows and changes nothing."""
+        return self.heals
+
+    @property
     def reads(self) -> tuple[str, ...]:  # type: ignore[override]
         """Validation for the scores, train where it heals, and what importance is measured on."""
         wanted = {"validation", *self.gathers, *(["train"] if self.heals else [])}
