@@ -36,7 +36,10 @@ class Gate(BaseModel):
         None, description="Compare with the unmerged fine-tuned model (or the given float model), case by case."
     )
     margin: float | None = Field(None, ge=0, description="How much worse than the source is still acceptable.")
-    device: str | None = Field(None, description="Hold on this target only; without it the gate holds on every target.")
+    device: str | None = Field(
+        None,
+        description="Hold on this target only (its type, or the name the target has), else on every target.",
+    )
     severity: Literal["block", "warn"] = Field("block", description="A warn gate is reported but stops nothing.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="One-sided confidence a PASS or FAIL needs.")
 

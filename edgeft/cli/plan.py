@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from edgeft import plugins
     from edgeft.pipeline import preflight
     from edgeft.pipeline.find_folder import NeedsDownload
+    from edgeft.pipeline.gate_names import name_gates
     from edgeft.pipeline.inputs import resolve_inputs
     from edgeft.pipeline.plan import known_dataset, make_plan, plan_rows
     from edgeft.pipeline.reach import known_fleet
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     store = Store()
     loaded = load_recipe(args.recipe, args.sets)
     devices = preflight.load_devices(loaded)
+    loaded = name_gates(loaded, devices)
     preflight.check_recipe(loaded, devices, plugins.load("tasks", loaded.recipe.model.task)())
     try:
         inputs = resolve_inputs(loaded, store, offline=args.offline, download=False)

@@ -12,7 +12,7 @@ from edgeft.errors import DeviceError
 if TYPE_CHECKING:
     from edgeft.task import Arrays
 
-JobKind = Literal["predict", "latency", "compare", "cold", "placement", "operators", "inspect", "probe", "describe"]
+JobKind = Literal["predict", "latency", "compare", "cold", "operators", "inspect", "probe", "describe"]
 TIMED: frozenset[str] = frozenset({"latency", "compare", "cold", "operators", "probe"})
 """Kinds whose answer is a time or a memory figure: meaningless, and refused, on an emulated device."""
 OnProgress = Callable[[float, float], None]

@@ -94,13 +94,6 @@ def cold(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, 
     }
 
 
-def placement(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
-    """Backend -> nodes it really ran."""
-    session = _load(runtime, job, "model")
-    session.run(_rows(_feeds(job), range(job["batch"]), job["batch"]))
-    return {"placement": dict(session.placement())}
-
-
 def inspect(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
     """The model's inputs and outputs, as the runtime knows them."""
     session = _load(runtime, job, "model")
@@ -110,10 +103,16 @@ def inspect(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[st
 
 
 def operators(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
-    """Time per operator over job['runs'] runs, by the runtime's own profiler; apart from every timed run."""
+    """placement: backend -> nodes it really ran. operators: time of each over job['runs'] runs, by the runtime's own
+    profiler, apart from every timed run; none, and `why`, where it has no profiler."""
     session = _load(runtime, job, "model")
     session.run(_rows(_feeds(job), range(job["batch"]), job["batch"]))
-    return {"operators": list(session.operators(job["runs"]))}
+    found = {"placement": dict(session.placement()), "operators": [], "why": ""}
+    try:
+        found["operators"] = list(session.operators(job["runs"]))
+    except ValueError as error:
+        found["why"] = str(error)
+    return found
 
 
 def probe(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
@@ -148,9 +147,7 @@ def describe(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[s
     return {"facts": facts}
 
 
-KINDS = {
-    kind.__name__: kind for kind in (predict, latency, compare, cold, placement, operators, inspect, probe, describe)
-}
+KINDS = {kind.__name__: kind for kind in (predict, latency, compare, cold, operators, inspect, probe, describe)}
 
 
 def _load(runtime: Any, job: Mapping[str, Any], role: str) -> Any:

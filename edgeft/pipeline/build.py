@@ -15,6 +15,7 @@ from edgeft.pipeline import lock, preflight
 from edgeft.pipeline.differences import compare_targets
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.floors import add_floors
+from edgeft.pipeline.gate_names import name_gates
 from edgeft.pipeline.gatekeeping import Judgement, judge
 from edgeft.pipeline.host import threads
 from edgeft.pipeline.inputs import resolve_inputs
@@ -87,6 +88,7 @@ def prepare_build(loaded: LoadedRecipe, store: Store, options: Options, events: 
         go_offline()
     task: Task = plugins.load("tasks", loaded.recipe.model.task)()
     devices = preflight.load_devices(loaded)
+    loaded = name_gates(loaded, devices)
     preflight.check_recipe(loaded, devices, task)
     preflight.check_out(options.out / loaded.recipe.name)
     inputs = resolve_inputs(loaded, store, offline=options.offline)

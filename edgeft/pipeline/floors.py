@@ -9,6 +9,7 @@ from edgeft.artifact import Artifact, entry_file
 from edgeft.device.profile import Device
 from edgeft.pipeline.candidates import FLOAT
 from edgeft.pipeline.execute import Executor
+from edgeft.pipeline.scoring import split_rows
 from edgeft.pipeline.trial import Trial
 from edgeft.record import ProbeRow, RooflineRow
 
@@ -40,12 +41,11 @@ def _layers(executor: Executor, device: Device, batch: int) -> list[Any]:
     artifact = executor.done.get(f"{device.name}/onnx/{FLOAT}")
     if artifact is None:
         return []
-    signature = _onnx_signature(artifact)
-    length = _length(executor)
+    served = _served_shapes(executor)
     shapes = {
-        spec.name: [extent if isinstance(extent, int) else (batch if axis == 0 else length)
-                    for axis, extent in enumerate(spec.shape)]
-        for spec in signature.inputs.values()
+        spec.name: [batch, *served[name]]
+        for name, spec in _onnx_signature(artifact).inputs.items()
+        if name in served
     }  # fmt: skip
     try:
         return list(count_layers(entry_file(artifact.path), shapes))
@@ -59,11 +59,9 @@ def _onnx_signature(artifact: Artifact) -> Any:
     return plugins.load("exporters", "onnx")().signature(artifact)
 
 
-def _length(executor: Executor) -> int:
-    """Tokens of a served case, as the preprocessing froze them."""
-    import json
-
+def _served_shapes(executor: Executor) -> dict[str, tuple[int, ...]]:
+    """Canonical input -> shape of one served case, without the batch: what the task really feeds, whatever it is."""
     if executor.prepared is None:
-        return 1
-    about = json.loads((executor.prepared.path / "preprocess.json").read_text(encoding="utf-8"))
-    return int(about.get("length", 1))
+        return {}
+    feeds = executor.task.feeds(split_rows(executor, "search", 1), executor.prepared.path)
+    return {name: tuple(array.shape[1:]) for name, array in feeds.items()}

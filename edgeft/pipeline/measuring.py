@@ -110,11 +110,11 @@ def outputs_spec(candidate: Candidate, recipe: Recipe, split: str) -> Spec:
 
 
 def latency_spec(candidate: Candidate, recipe: Recipe) -> Spec:
-    """Latency, start-up, memory and node placement on the device, at the declared serve shape."""
+    """Latency, start-up and memory on the device, at the declared serve shape."""
     exporter, device = candidate.exporter, candidate.device
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
-        from edgeft.targets.measure import measure_latency, measure_placement
+        from edgeft.targets.measure import measure_latency
 
         feeds = ctx.task.feeds(read_cases(ctx, "search", LATENCY_CASES), prepared_of(ctx))
         artifact = inputs["artifact"]
@@ -132,7 +132,6 @@ def latency_spec(candidate: Candidate, recipe: Recipe) -> Spec:
         facts = {
             "latency": row.model_dump(mode="json"),
             "measurements": [measurement.to_json() for measurement in measurements],
-            "placement": dict(measure_placement(device, exporter.runtime, artifact, signature, feeds)),
         }
         return _write(out, "latency", facts)
 
@@ -145,7 +144,7 @@ def latency_spec(candidate: Candidate, recipe: Recipe) -> Spec:
         id=f"{candidate.id}/latency",
         title=f"Measure latency on {device.name}",
         name="latency",
-        version=2,
+        version=3,
         makes="record",
         run=run,
         config=config,
@@ -159,7 +158,7 @@ def latency_spec(candidate: Candidate, recipe: Recipe) -> Spec:
 
 
 def operators_spec(candidate: Candidate, recipe: Recipe) -> Spec:
-    """Time per operator, in a profiled run apart from the timed ones; none where the runtime has no profiler."""
+    """Where nodes ran and the time per operator, in a profiled run apart from the timed ones."""
     exporter, device = candidate.exporter, candidate.device
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
@@ -167,7 +166,7 @@ def operators_spec(candidate: Candidate, recipe: Recipe) -> Spec:
 
         feeds = ctx.task.feeds(read_cases(ctx, "search", LATENCY_CASES), prepared_of(ctx))
         artifact = inputs["artifact"]
-        rows, why = measure_operators(
+        ran = measure_operators(
             device,
             exporter.runtime,
             artifact,
@@ -176,13 +175,14 @@ def operators_spec(candidate: Candidate, recipe: Recipe) -> Spec:
             batch=recipe.serve.batch,
             runs=OPERATOR_RUNS,
         )
-        return _write(out, "operators", {"operators": [row.model_dump(mode="json") for row in rows], "why": why})
+        rows = [row.model_dump(mode="json") for row in ran.operators]
+        return _write(out, "operators", {"placement": dict(ran.placement), "operators": rows, "why": ran.why})
 
     return Spec(
         id=f"{candidate.id}/operators",
         title=f"Profile operators on {device.name}",
         name="operators",
-        version=1,
+        version=2,
         makes="record",
         run=run,
         config={"runs": OPERATOR_RUNS, "device": device_config(candidate, timed=True), "batch": recipe.serve.batch},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -11,13 +12,15 @@ from pathlib import Path
 from edgeft import plugins
 from edgeft.canonical import Facts
 from edgeft.device.pick import resolve_device
-from edgeft.device.profile import Device
+from edgeft.device.profile import Device, load_device, shipped_devices
 from edgeft.errors import EdgeftError, RecipeError, StoreError
 from edgeft.evaluate.statistics import NEEDED_CAP
 from edgeft.gate import LATENCY_METRICS, RESOURCE_METRICS, Gate
 from edgeft.pipeline.host import gpu_names
 from edgeft.pipeline.plan import PlanRow
+from edgeft.pipeline.reach import MACHINES
 from edgeft.recipe.load import LoadedRecipe
+from edgeft.recipe.problems import did_you_mean
 from edgeft.store import Store
 from edgeft.task import Task, has_metric
 
@@ -81,6 +84,12 @@ def check_out(folder: Path) -> None:
 
 def _check_targets(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:
     for index, (target, device) in enumerate(zip(loaded.recipe.targets, devices.values(), strict=True)):
+        if device.transport == "carried":
+            raise loaded.error(
+                ("targets", index, "device"),
+                f"{device.name} is reached only by carrying a job there: a build cannot run on it",
+                _way_to_carry(device),
+            )
         if device.how == "emulated" and target.optimise == "latency":
             raise loaded.error(
                 ("targets", index, "optimise"),
@@ -104,6 +113,22 @@ def _check_targets(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:
                 )
 
 
+def _way_to_carry(device: Device) -> str:
+    """What can be done for such a device, with a device that a build can reach where one is alike."""
+    here = platform.machine().lower() in MACHINES.get(device.architecture, ())
+    alike = [
+        name
+        for name in shipped_devices()
+        if (other := load_device(name)).transport in ("local", "ssh")
+        and set(device.runtimes) & set(other.runtimes)
+        and (other.architecture == device.architecture or (other.architecture == "host" and here))
+    ]
+    if not alike:
+        runtimes = ", ".join(device.runtimes)
+        return f"no shipped device that a build can reach runs {runtimes}: none can be built for {device.name} yet"
+    return f"build for {' or '.join(alike)}, then: edgeft profile BUNDLE --device {device.name} --pack job.zip"
+
+
 def runtime_imports(runtime: str) -> tuple[str, ...]:
     """Modules a runtime needs; looked for, never imported."""
     modules: tuple[str, ...] = plugins.load("runtimes", runtime).IMPORTS
@@ -115,10 +140,6 @@ def _check_gates(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task
     for index, gate in enumerate(loaded.recipe.gates):
         if gate.severity == "block":
             _needed(loaded, index, NEEDED_CAP)
-        if gate.device is not None and gate.device not in devices:
-            raise loaded.error(
-                ("gates", index, "device"), f"no target is called '{gate.device}'", f"targets: {', '.join(devices)}"
-            )
         held = [gate.device] if gate.device else list(devices)
         if gate.metric in LATENCY_METRICS | {"peak_memory_mb"}:
             for name in held:
@@ -138,11 +159,11 @@ def _check_gates(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task
             except EdgeftError as error:
                 raise loaded.error(("gates", index, "metric"), error.what, error.hint) from error
         else:
-            known = ", ".join([*task.metrics, *sorted(RESOURCE_METRICS)])
+            known = [*task.metrics, *sorted(RESOURCE_METRICS), "file.py:function"]
             raise loaded.error(
                 ("gates", index, "metric"),
                 f"{task.name} has no metric '{gate.metric}'",
-                f"known: {known}, or file.py:function",
+                did_you_mean(gate.metric, known, "known"),
             )
 
 

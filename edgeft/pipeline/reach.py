@@ -48,7 +48,6 @@ def reach(
         for target, (name, device) in zip(loaded.recipe.targets, devices.items(), strict=True):
             if device.transport == "local":
                 continue
-            _refuse_carried(device)
             if device.needs_unit:
                 fleet.devices[name] = held.enter_context(pick_unit(device, wait_seconds, on_wait))
             runtimes = dict.fromkeys(plugins.load("exporters", exporter)().runtime for exporter in target.export)
@@ -103,16 +102,6 @@ def _check_machine(device: Device, facts: DeviceFacts) -> None:
             f"it is {facts.get('machine') or 'of an unknown architecture'}, the profile says {device.architecture}",
             where=f"device {device.name}",
             hint="choose the device type that fits the machine: edgeft devices list",
-        )
-
-
-def _refuse_carried(device: Device) -> None:
-    if device.transport == "carried":
-        raise DeviceError(
-            f"{device.name} is reached only by carrying a job there: a build cannot run on it",
-            where=f"device {device.name}",
-            hint="build for a device of the same processor, then: edgeft profile BUNDLE --device "
-            f"{device.name} --pack job.zip",
         )
 
 

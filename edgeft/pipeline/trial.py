@@ -125,8 +125,8 @@ def _timed(plan: Plan, executor: Executor, trial: Trial) -> dict[str, Any]:
     candidate, recipe = trial.candidate, plan.loaded.recipe
     facts = executor.perform(latency_spec(candidate, recipe)).facts
     trial.measurements = [Measurement.from_json(item) for item in facts["measurements"]]
-    placement = {str(name): int(count) for name, count in facts["placement"].items()}
     profile = executor.perform(operators_spec(candidate, recipe)).facts
+    placement = {str(name): int(count) for name, count in profile["placement"].items()}
     return {
         "latency": LatencyRow.model_validate(facts["latency"]),
         "placement": placement,

@@ -11,6 +11,7 @@ from edgeft.recipe.tree import Mark, RecipePath, dotted
 
 SHOWN_WIDTH = 100
 SHOWN_MORE = 8
+DID_YOU_MEAN = "did you mean"
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,17 @@ class Problem:
             return str(self.mark)
         return f"{self.mark} {dotted(self.path)}"
 
+    @property
+    def brief(self) -> str:
+        """One line: the place, what is wrong, and the near word where that is the hint."""
+        near_word = f" ({self.hint})" if self.hint.startswith(DID_YOU_MEAN) and "\n" not in self.hint else ""
+        return f"{self.where}: {self.what}{near_word}"
+
     def error(self, more: Sequence[Problem] = ()) -> RecipeError:
         """The error, which lists `more` briefly below its hint."""
         hint = self.hint
         if more:
-            lines = [f"  {problem.where}: {problem.what}" for problem in more[:SHOWN_MORE]]
+            lines = [f"  {problem.brief}" for problem in more[:SHOWN_MORE]]
             if len(more) > SHOWN_MORE:
                 lines.append(f"  and {len(more) - SHOWN_MORE} after these")
             hint = "\n".join([hint or "correct the line above", f"and {len(more)} more:", *lines])
@@ -83,6 +90,6 @@ def did_you_mean(word: str, known: Sequence[str], what: str) -> str:
     """`did you mean 'rank'?`, or the list of what there is."""
     meant = near(word, known)
     if meant is not None and meant != word:
-        return f"did you mean '{meant}'?"
+        return f"{DID_YOU_MEAN} '{meant}'?"
     shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
     return f"{what}: {shown or 'none'}"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from math import isfinite
 
+from edgeft.device.timing import SLOWER, own_speed
 from edgeft.record import CandidateRow, LatencyRow
 from edgeft.report.series import series_of
 from edgeft.report.svg import Scale, element, line, path, picture
@@ -13,8 +14,6 @@ from edgeft.report.tables import Cell, Table, table
 from edgeft.report.validity import timing_faults
 from edgeft.report.words import DASH, count_text, seconds_text
 
-SLOWER = 1.10
-"""A sentinel this much slower than its best invalidates the block between."""
 NAMES = {
     "core_share": "Share of a core",
     "clock_mhz": "Clock (MHz)",
@@ -71,13 +70,14 @@ def shared_text(rows: Sequence[CandidateRow]) -> str:
 
 
 def plot_sentinel(part: LatencyRow, name: str) -> str:
-    """The fixed work's time over the run against its best, with the limit that invalidates; empty below 2 readings."""
+    """The fixed work's time against the core's own speed, with the limit that invalidates; empty below 2 readings."""
     values = _usable(part.sentinel_ms)
     if len(values) < 2:
         return ""
-    ratios = [value / min(values) for value in values]
+    own = own_speed(values)
+    ratios = [value / own for value in values]
     highest = min(max(*ratios, SLOWER + 0.05), 2.0)
-    x, y = Scale(0, len(ratios) - 1, 2, STRIP - 2), Scale(0.99, highest, TALL - 4, 4)
+    x, y = Scale(0, len(ratios) - 1, 2, STRIP - 2), Scale(min(0.99, *ratios), highest, TALL - 4, 4)
     limit = y(SLOWER)
     parts = [
         line(x.start, y(1.0), x.end, y(1.0), "grid"),
@@ -90,7 +90,7 @@ def plot_sentinel(part: LatencyRow, name: str) -> str:
         if value > SLOWER
     ]
     worst = max(ratios) - 1
-    title = f"Sentinel of {name}: fixed work took up to {worst:.0%} longer than its best of {min(values):.3g} ms"
+    title = f"Sentinel of {name}: fixed work took up to {worst:.0%} longer than at the core's own speed, {own:.3g} ms"
     return picture(STRIP, TALL, title, *parts, class_="strip")
 
 
@@ -140,7 +140,7 @@ def _line(row: CandidateRow, part: LatencyRow, keys: Sequence[str], strips: bool
     if strips:
         strip = plot_sentinel(part, row.name)
         values = _usable(part.sentinel_ms)
-        small = f"at most +{max(values) / min(values) - 1:.0%}" if values else ""
+        small = f"at most +{max(values) / own_speed(values) - 1:.0%}" if values else ""
         cells.append(Cell(picture=Markup(strip), small=small) if strip else Cell(DASH))  # noqa: S704
     return [*cells, *(_condition(part.conditions.get(key, "")) for key in keys)]
 

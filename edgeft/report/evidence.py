@@ -44,7 +44,8 @@ def conditions_blocks(rows: Sequence[CandidateRow]) -> list[Block]:
         return []
     words = (
         "Between blocks of runs a fixed piece of work, the sentinel, is timed: where it takes over 10% longer than "
-        "at its best, the block beside it is discarded and timed anew. "
+        "at the core's own speed (reached by a tenth of the readings), the block beside it is "
+        "discarded and timed anew. "
         "A time that is INVALID fails no gate: interference only slows."
     )
     return [*text(words), *grid(table), *caption(shared_text(rows))]

@@ -71,15 +71,11 @@ class Operator(Checked):
 
 
 class Operators(Checked):
-    """An `operators` job's answer."""
-
-    operators: list[Operator]
-
-
-class Placed(Checked):
-    """A `placement` job's answer: backend -> nodes."""
+    """An `operators` job's answer. placement: backend -> nodes. why: there are no operators, where that is so."""
 
     placement: dict[str, Annotated[int, Field(ge=0)]]
+    operators: list[Operator]
+    why: str = ""
 
 
 class Rate(Checked):

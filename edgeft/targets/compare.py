@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.artifact import Artifact, Signature
 from edgeft.device.profile import Device
 from edgeft.device.protocol import Job, OnProgress, ignore_progress
-from edgeft.device.timing import SLOWER, throttled
+from edgeft.device.timing import SLOWER, own_speed, throttled
 from edgeft.device.transport import run_job, runtime_file
 from edgeft.targets.answers import Compared, Timed, check
 from edgeft.targets.artifact_jobs import (
@@ -140,7 +140,7 @@ def _in_one_process(
 def _in_fresh_processes(
     device: Device, a: Side, b: Side, batch: int, blocks: int, seconds: float, on_progress: OnProgress
 ) -> tuple[list[Times], list[Times], bool]:
-    """A quadruple with a process whose median sentinel is over 10% slower than the best one's is void, timed again."""
+    """A quadruple with a process whose median sentinel is over 10% slower than the core's own speed is void."""
     jobs = [_block_job(device, side, batch, seconds / (4 * blocks)) for side in (a, b)]
     quadruples: list[list[list[float]]] = []
     speeds: list[list[float]] = []
@@ -152,8 +152,8 @@ def _in_fresh_processes(
             times[which] += valid_samples(timed) or [value for block in timed["blocks"] for value in block["ms"]]
             speeds[-1].append(median(timed["sentinel_ms"]))
         quadruples.append(times)
-        best = min(min(four) for four in speeds)
-        void = [max(four) > SLOWER * best for four in speeds]
+        own = own_speed([value for four in speeds for value in four])
+        void = [max(four) > SLOWER * own for four in speeds]
         on_progress(min(blocks, void.count(False)), blocks)
         if void.count(False) >= blocks or void.count(True) >= blocks:
             break

@@ -78,7 +78,7 @@ def judge(timed: Mapping[str, Any], plan: Protocol, *, accelerated: bool = False
         void = sum(bool(block["void"]) for block in timed["blocks"])
         reasons.append(
             f"too few valid blocks: {runs} of {plan.runs} runs in {seconds:.1f} of {plan.seconds:g} s; beside {void} "
-            f"of {len(timed['blocks'])} blocks fixed work took over {SLOWER - 1:.0%} longer than at its best"
+            f"of {len(timed['blocks'])} blocks fixed work took over {SLOWER - 1:.0%} longer than at its speed"
         )
     share = core_share(timed)
     if not accelerated and share < OWN_CORE:

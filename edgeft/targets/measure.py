@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgeft.artifact import Artifact, Signature
@@ -11,7 +12,7 @@ from edgeft.device.protocol import ArtefactRefused, Job, OnProgress, Result, ign
 from edgeft.device.transport import run_job, runtime_file
 from edgeft.measurement import Measurement
 from edgeft.record import LatencyRow, OperatorRow
-from edgeft.targets.answers import Operators, Placed, check
+from edgeft.targets.answers import Operators, check
 from edgeft.targets.artifact_jobs import (
     RawTimes,
     make_job,
@@ -117,38 +118,42 @@ def describe_times(
     ]
 
 
-def measure_placement(
-    device: Device, runtime: str, artifact: Artifact, signature: Signature, feeds: Arrays, *, batch: int = 1
-) -> Mapping[str, int]:
-    """Backend -> nodes it really ran, as the runtime's own profile says."""
-    own = {name: array[:1] for name, array in runtime_feeds(signature, feeds).items()}
-    settings = {"batch": served_batch(signature, batch)}
-    data = run_job(device, make_job(device, "placement", runtime, artifact, settings, {"feeds": own})).data
-    return check(Placed, data).placement
+@dataclass(frozen=True)
+class Ran:
+    """How a model ran. placement: backend -> nodes it really ran, as the runtime's own profile says. operators: time of
+    each, in the order they ran; none where the runtime does not tell: `why` says so."""
+
+    placement: Mapping[str, int]
+    operators: list[OperatorRow]
+    why: str
 
 
 def measure_operators(
     device: Device, runtime: str, artifact: Artifact, signature: Signature, feeds: Arrays, *, batch: int, runs: int = 20
-) -> tuple[list[OperatorRow], str]:
-    """(time per operator in the order they ran, empty) or ([], why the runtime gives none). A run of its own."""
+) -> Ran:
+    """Where nodes ran and what each operator takes: one process of its own, apart from every timed one."""
     own = runtime_feeds(signature, feeds)
     size = served_batch(signature, batch)
     first = {name: array[:size] for name, array in own.items()}
     job = make_job(device, "operators", runtime, artifact, {"batch": size, "runs": runs}, {"feeds": first})
     try:
-        data = run_job(device, job).data
+        answer: Result | ArtefactRefused = run_job(device, job)
     except ArtefactRefused as refusal:
-        return [], refusal.what
-    return operator_rows(data), ""
+        answer = refusal
+    return read_operators(answer)
 
 
-def operator_rows(data: Mapping[str, Any]) -> list[OperatorRow]:
-    """Rows with each operator's share of all their time, from an `operators` job's answer."""
-    found = check(Operators, data).operators
-    total = sum(row.ms for row in found) or 1.0
-    return [
-        OperatorRow(name=row.name, op=row.op, backend=row.backend, ms=row.ms, share=row.ms / total) for row in found
+def read_operators(answer: Result | ArtefactRefused) -> Ran:
+    """An `operators` job's answer, with each operator's share of all their time."""
+    if isinstance(answer, ArtefactRefused):
+        return Ran({}, [], answer.what)
+    found = check(Operators, answer.data)
+    total = sum(row.ms for row in found.operators) or 1.0
+    rows = [
+        OperatorRow(name=row.name, op=row.op, backend=row.backend, ms=row.ms, share=row.ms / total)
+        for row in found.operators
     ]
+    return Ran(found.placement, rows, found.why)
 
 
 def fallback_fraction(placement: Mapping[str, int], device: Device, runtime: str) -> float | None:

@@ -15,12 +15,11 @@ from edgeft.device.profile import Device
 from edgeft.device.protocol import ArtefactRefused, Job, OnProgress, Result, ignore_progress
 from edgeft.device.transport import runtime_file
 from edgeft.errors import DeviceError
-from edgeft.record import OperatorRow, RooflineRow
-from edgeft.targets.answers import Placed, check
+from edgeft.record import RooflineRow
 from edgeft.targets.artifact_jobs import make_job, read_times, run_jobs, runtime_feeds, timing_jobs
 from edgeft.targets.latency import PROTOCOLS
 from edgeft.targets.layer_counts import count_layers
-from edgeft.targets.measure import describe_times, fallback_fraction, operator_rows
+from edgeft.targets.measure import describe_times, fallback_fraction, read_operators
 from edgeft.targets.profile_inputs import Feeds, load_feeds, make_feeds
 from edgeft.targets.profile_model import Model, inspect_model, require_runtime
 from edgeft.targets.profile_record import ModelRow, ProfileRecord, TensorRow
@@ -81,10 +80,8 @@ def plan_profile(
     """Every job of a profile by name, timing first, while the device is as it was found. folder: for probe models."""
     own = runtime_feeds(signature, feeds.arrays)
     first = {"feeds": {name: array[: feeds.batch] for name, array in own.items()}}
-    batch = {"batch": feeds.batch}
     jobs = timing_jobs(device, model.runtime, model.artifact, own, feeds.batch, PROTOCOLS[ask.protocol])
-    jobs["placement"] = make_job(device, "placement", model.runtime, model.artifact, batch, first)
-    profiled = {**batch, "runs": OPERATOR_RUNS}
+    profiled = {"batch": feeds.batch, "runs": OPERATOR_RUNS}
     jobs["operators"] = make_job(device, "operators", model.runtime, model.artifact, profiled, first)
     jobs["describe"] = Job("describe", runtime_file(model.runtime), timeout=120.0)
     return {**jobs, **{PROBE + name: job for name, job in probe_jobs(device, folder).items()}}
@@ -98,8 +95,7 @@ def read_profile(
     timing = {name: answer for name, answer in answers.items() if name == "latency" or name.startswith("cold-")}
     raw = read_times(timing, feeds.batch, own)
     row, metrics = describe_times(device, model.runtime, model.bytes, raw, ask.protocol)
-    placement = check(Placed, {"placement": {}, **_data(answers["placement"])}).placement
-    operators, no_operators = _operators(answers["operators"])
+    ran = read_operators(answers["operators"])
     probe = read_probe(device, {name[len(PROBE) :]: part for name, part in answers.items() if name.startswith(PROBE)})
     shapes = {name: (feeds.batch, *array.shape[1:]) for name, array in own.items()}
     p50 = next(metric.value for metric in metrics if metric.metric == "latency_p50_ms")
@@ -117,10 +113,10 @@ def read_profile(
         reasons=row.reasons,
         latency=row,
         metrics=[metric.to_json() for metric in metrics],
-        placement=placement,
-        fallback=fallback_fraction(placement, device, model.runtime),
-        operators=operators,
-        operators_note=no_operators,
+        placement=dict(ran.placement),
+        fallback=fallback_fraction(ran.placement, device, model.runtime),
+        operators=ran.operators,
+        operators_note=ran.why,
         roofline=roofline,
         roofline_note=no_roofline,
         probe=probe,
@@ -149,12 +145,6 @@ def describe_model(model: Model, signature: Signature, shapes: Mapping[str, tupl
 def now() -> str:
     """UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _operators(answer: Result | ArtefactRefused) -> tuple[list[OperatorRow], str]:
-    if isinstance(answer, ArtefactRefused):
-        return [], answer.what
-    return operator_rows(answer.data), ""
 
 
 def _data(answer: Result | ArtefactRefused) -> Mapping[str, Any]:

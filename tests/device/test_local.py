@@ -29,6 +29,7 @@ class Session:
         {run}
         return {"y": feeds["x"] * 2, "file": feeds["x"]}
     def placement(self): return {"fake": 1}
+    def operators(self, runs): raise ValueError("the fake has no profiler")
     def close(self): pass
 def load(path, options):
     {load}
@@ -130,7 +131,9 @@ def test_latency_cold_placement_and_description(tmp_path: Path) -> None:
     assert sum(len(block["ms"]) for block in timed["blocks"]) >= 8 and isinstance(timed["throttled"], bool)
     cold = LocalTransport().run(job(tmp_path, kind="cold", run="bytearray(80_000_000)"), ignore_progress).data
     assert cold["peak_mb"] > cold["before_mb"] + 60 and cold["load_ms"] > 0 and cold["first_ms"] > 0
-    assert LocalTransport().run(job(tmp_path, kind="placement"), ignore_progress).data["placement"] == {"fake": 1}
+    assert LocalTransport().run(job(tmp_path, kind="operators"), ignore_progress).data == {
+        "placement": {"fake": 1}, "operators": [], "why": "the fake has no profiler",
+    }  # fmt: skip
     facts = LocalTransport().run(job(tmp_path, kind="describe"), ignore_progress).data["facts"]
     assert facts["fake"] == "1" and facts["python"] == sys.version.split()[0].rstrip("+")
 

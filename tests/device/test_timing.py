@@ -52,8 +52,25 @@ def test_a_block_beside_a_slow_sentinel_is_timed_again() -> None:
     assert len(result["sentinel_ms"]) == len(result["blocks"]) + 1 == len(result["readings"])
 
 
-def test_a_core_that_never_recovers_ends_the_loop() -> None:
+def test_one_lucky_sentinel_voids_nothing() -> None:
+    """The first reading is 20% fast and no later one is: the core's own speed is that of the later ones."""
     result = timing.time_runs(lambda: time.sleep(0.0005), 10, 0.03, quiet, fixed=readings_of([1.0], 1.2))
+    valid = [block for block in result["blocks"] if not block["void"]]
+    assert sum(block["seconds"] for block in valid) == pytest.approx(result["seconds"]) and result["seconds"] >= 0.03
+    assert not any(timing.void_blocks([0.8, *[1.0] * 12, 0.8, *[1.0] * 11])), "two of 25, anywhere"
+
+
+def test_the_own_speed_is_what_a_tenth_of_the_sentinels_reach() -> None:
+    assert timing.own_speed([1.2, 1.0]) == 1.0, "too few to call one lucky"
+    assert timing.own_speed([1.0, *[1.2] * 9]) == 1.0
+    assert timing.own_speed([1.0, *[1.2] * 10]) == 1.2
+    assert timing.void_blocks([1.0] * 3 + [1.2] * 22).count(True) == 22, "faster for over a tenth: that was its speed"
+
+
+def test_a_core_that_never_recovers_ends_the_loop() -> None:
+    result = timing.time_runs(lambda: time.sleep(0.0005), 10, 0.03, quiet, fixed=readings_of([1.0] * 3, 1.2))
+    assert result["blocks"][:2] and not any(block["void"] for block in result["blocks"][:2])
+    result["blocks"] = result["blocks"][2:]
     assert len(result["blocks"]) == timing.BLOCKS and all(block["void"] for block in result["blocks"])
 
 

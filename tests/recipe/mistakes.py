@@ -662,6 +662,6 @@ MISTAKES: list[Mistake] = [
         [("rank: 8", "rnak: 8"), ("margin: 0.02", "margin: -1"), ("length: 64", "lenght: 64")],
         "demo.yaml:4:19 serve",
         "unknown key 'lenght'",
-        "did you mean 'length'?\nand 2 more:\n  demo.yaml:6:31 steps[0].finetune: unknown key 'rnak'\n  demo.yaml:11:55 gates[0].margin: must be at least 0, got -1",
+        "did you mean 'length'?\nand 2 more:\n  demo.yaml:6:31 steps[0].finetune: unknown key 'rnak' (did you mean 'rank'?)\n  demo.yaml:11:55 gates[0].margin: must be at least 0, got -1",
     ),
 ]

@@ -131,7 +131,7 @@ def _latency(runs: list[float], bad: bool, board: bool, index: int) -> LatencyRo
     sentinels[3] *= 1.13 if index % 4 == 0 else 1
     if bad:
         sentinels[9:] *= np.linspace(1.02, 1.34, 16)
-    reasons = ["too few valid blocks: 41 of 64 runs in 6.3 of 10 s; beside 15 of 24 blocks fixed work took over 10% longer than at its best",
+    reasons = ["too few valid blocks: 41 of 64 runs in 6.3 of 10 s; beside 15 of 24 blocks fixed work took over 10% longer than at its speed",
                "the clock changed: 1500 to 2400 MHz over thirds of the run"] if bad else []  # fmt: skip
     facts = {"blocks": f"{9 if bad else 24} valid, {15 if bad else int(index % 4 == 0)} void and timed again", "core_share": f"{0.99 - index * 0.001:.2f}",
              "warm_up": "96 runs, settled", "sentinel_ms": "1.21 before, 1.21 to 1.26 during, 1.22 after", "governor": "ondemand" if board else "performance",

@@ -154,7 +154,7 @@ def test_the_sentinel_marks_readings_beyond_its_limit() -> None:
     assert part is not None
     svg = plot_sentinel(part.model_copy(update={"sentinel_ms": [1.0, 1.05, 1.3, 1.0]}), "x")
     assert svg.count('class="slow"') == 1
-    assert "up to 30% longer than its best" in svg
+    assert "up to 30% longer than at the core&#x27;s own speed" in svg
     assert plot_sentinel(part, "x") == ""
 
 

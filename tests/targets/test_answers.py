@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edgeft.errors import DeviceError
-from edgeft.targets.answers import Compared, Operators, Placed, Rate, Timed, check
+from edgeft.targets.answers import Compared, Operators, Rate, Timed, check
 from tests.targets.test_latency import timed
 
 
@@ -20,8 +20,8 @@ from tests.targets.test_latency import timed
         (Timed, timed() | {"blocks": [{"ms": [-1.0], "void": False, "seconds": 1, "cpu": 1}]}),
         (Timed, timed() | {"sentinel_ms": "fast"}),
         (Compared, {"blocks": [[[1.0], []]], "void": [], "throttled": False}),
-        (Operators, {"operators": [{"name": "a", "op": "b", "ms": "soon"}]}),
-        (Placed, {"placement": {"CPU": -1}}),
+        (Operators, {"placement": {}, "operators": [{"name": "a", "op": "b", "ms": "soon"}]}),
+        (Operators, {"placement": {"CPU": -1}, "operators": []}),
         (Rate, {"gops": 0}),
     ],
 )

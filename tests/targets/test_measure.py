@@ -115,8 +115,6 @@ def test_latency_row_and_measurements(exported: Artifact, monkeypatch: pytest.Mo
     assert by["cold_load_ms"].n == 6 and by["cold_load_ms"].interval is not None
     assert 20 < by["peak_memory_mb"].value < 500
     assert by["artifact_mb"].value == pytest.approx((exported.path / "model.onnx").stat().st_size / 1e6)
-    nodes = measure.measure_placement(HERE, RUNTIME, exported, signature(exported), feeds)
-    assert set(nodes) == {"CPUExecutionProvider"} and nodes["CPUExecutionProvider"] > 20
 
 
 BUSY = "import os\nos.sched_setaffinity(0, {core})\nprint(flush=True)\nwhile True: pass"
@@ -149,16 +147,13 @@ def test_a_busy_neighbour_makes_the_run_invalid(exported: Artifact, monkeypatch:
 
 
 def test_operators_and_why_there_are_none(exported: Artifact, tmp_path: Path) -> None:
-    rows, why = measure.measure_operators(
-        HERE, RUNTIME, exported, signature(exported), tiny.make_feeds(4), batch=1, runs=3
-    )
-    assert not why and len(rows) > 20 and sum(row.share for row in rows) == pytest.approx(1)
+    ran = measure.measure_operators(HERE, RUNTIME, exported, signature(exported), tiny.make_feeds(4), batch=1, runs=3)
+    assert not ran.why and sum(row.share for row in ran.operators) == pytest.approx(1)
+    assert ran.placement == {"CPUExecutionProvider": len(ran.operators)} and len(ran.operators) > 20
     (tmp_path / "model.onnx").write_bytes(b"\x08\x09broken")
     broken = Artifact("onnx", tmp_path, "")
-    none, why = measure.measure_operators(
-        HERE, RUNTIME, broken, signature(exported), tiny.make_feeds(4), batch=1, runs=3
-    )
-    assert none == [] and "refused the operators job" in why
+    none = measure.measure_operators(HERE, RUNTIME, broken, signature(exported), tiny.make_feeds(4), batch=1, runs=3)
+    assert none.operators == [] and none.placement == {} and "refused the operators job" in none.why
 
 
 def test_fallback_is_a_fraction_of_nodes_where_an_accelerator_is_asked() -> None:

@@ -1,0 +1,104 @@
+"""A gate finds its target by type, by unit or by file; what cannot be built for is refused with the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeft.errors import RecipeError
+from edgeft.pipeline.gate_names import name_gates
+from edgeft.pipeline.preflight import check_recipe, load_devices
+from edgeft.recipe.load import LoadedRecipe, load_recipe
+from edgeft.tasks.text_classification import TextClassification
+
+RECIPE = """\
+name: tiny
+model: {{path: {folder}, task: text-classification}}
+data: {{source: csv, path: {folder}/train.csv, text: text, label: label}}
+steps:
+  - finetune: {{method: lora}}
+targets:
+  - {{device: {target}, export: [onnx]}}
+gates:
+  - {{metric: {metric}, at_least: 0.5}}
+  - {{metric: artifact_mb, at_most: 25, device: {gate}}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One Raspberry Pi of the user's own."""
+    monkeypatch.setenv("EDGEFT_UNITS", str(tmp_path / "units.yaml"))
+    (tmp_path / "units.yaml").write_text("kitchen-pi: {type: raspberry-pi-5, host: pi@kitchen.local}\n")
+    (tmp_path / "train.csv").write_text("text,label\na,b\n")
+    (tmp_path / "board.yaml").write_text("name: board\n")
+
+
+def load(folder: Path, target: str, gate: str, metric: str = "accuracy") -> LoadedRecipe:
+    path = folder / "recipe.yaml"
+    path.write_text(RECIPE.format(folder=folder, target=target, gate=gate, metric=metric))
+    return load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("target", "gate", "name"),
+    [
+        ("raspberry-pi-5", "raspberry-pi-5", "raspberry-pi-5"),
+        ("kitchen-pi", "kitchen-pi", "raspberry-pi-5"),
+        ("kitchen-pi", "raspberry-pi-5", "raspberry-pi-5"),
+        ("board.yaml", "board", "board"),
+        ("board.yaml", "board.yaml", "board"),
+    ],
+)
+def test_a_gate_finds_its_target(tmp_path: Path, target: str, gate: str, name: str) -> None:
+    loaded = load(tmp_path, target, gate)
+    devices = load_devices(loaded)
+    named = name_gates(loaded, devices)
+    assert [item.device for item in named.recipe.gates] == [None, name]
+    check_recipe(named, devices, TextClassification())
+
+
+@pytest.mark.parametrize(
+    ("target", "gate", "words"),
+    [
+        ("raspberry-pi-5", "kitchen-pi", "it is your unit, and the target is its type, raspberry-pi-5"),
+        ("local-cpu", "local-cp", "did you mean 'local-cpu'?"),
+        ("local-cpu", "kitchen-pi", "targets: local-cpu"),
+    ],
+)
+def test_a_gate_on_no_target_is_told_what_there_is(tmp_path: Path, target: str, gate: str, words: str) -> None:
+    loaded = load(tmp_path, target, gate)
+    with pytest.raises(RecipeError) as caught:
+        name_gates(loaded, load_devices(loaded))
+    assert words in caught.value.render() and "recipe.yaml:10:" in caught.value.render()
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("windows-clinic-pc", "build for x86-clinic-pc, then: edgeft profile BUNDLE --device windows-clinic-pc --pack job.zip"),
+        ("iphone-15", "no shipped device that a build can reach runs coreml: none can be built for iphone-15 yet"),
+    ],
+)  # fmt: skip
+def test_a_carried_target_is_refused_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, words: str
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    loaded = load(tmp_path, target, target)
+    devices = load_devices(loaded)
+    with pytest.raises(RecipeError, match="only by carrying a job there: a build cannot run on it") as caught:
+        check_recipe(name_gates(loaded, devices), devices, TextClassification())
+    assert words in caught.value.render() and "recipe.yaml:7:" in caught.value.render()
+    monkeypatch.setattr("platform.machine", lambda: "AMD64")
+    if target == "windows-clinic-pc":
+        with pytest.raises(RecipeError, match="carrying") as caught:
+            check_recipe(name_gates(loaded, devices), devices, TextClassification())
+        assert "build for local-cpu or x86-clinic-pc, then" in caught.value.render()
+
+
+def test_a_misspelt_metric_is_told_the_near_one(tmp_path: Path) -> None:
+    loaded = load(tmp_path, "local-cpu", "local-cpu", "acuracy")
+    with pytest.raises(RecipeError, match="has no metric 'acuracy'") as caught:
+        check_recipe(loaded, load_devices(loaded), TextClassification())
+    assert "did you mean 'accuracy'?" in caught.value.render()
