@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from edgeft.artifact import Artifact
@@ -17,6 +17,23 @@ from edgeft.stage import Context
 PACE_CASES = 3
 STEPS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 16384)
 """Numbers of cases that are planned: coarse, so that a machine a little slower than yesterday plans the same ones."""
+
+
+STRETCH = 4
+"""How many times the cases of the recipe's minutes the gate set may take, where fewer could not pass its gates."""
+
+
+def gate_cases(paced: int, enough: Callable[[int], bool]) -> int:
+    """Cases of the gate set: those that fit the minutes, or the first step above on which the gates could pass, and one
+    step more for the cases that will be lost. What does not help within STRETCH times the minutes is not planned.
+    """
+    if enough(paced):
+        return paced
+    steps = [n for n in STEPS if paced < n <= STRETCH * paced]
+    for place, n in enumerate(steps):
+        if enough(n):
+            return steps[min(place + 1, len(steps) - 1)]
+    return paced
 
 
 def planned_cases(seconds_per_case: float, minutes: float) -> int:

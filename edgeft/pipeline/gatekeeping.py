@@ -14,10 +14,11 @@ from edgeft.evaluate.flips import flips
 from edgeft.evaluate.gates import decide_data_gate, decide_resource_gate
 from edgeft.gate import LATENCY_METRICS, Gate, Verdict
 from edgeft.pipeline.arrays import load_arrays
+from edgeft.pipeline.emulation import gate_cases
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.measuring import outputs_spec
 from edgeft.pipeline.plan import Plan
-from edgeft.pipeline.preflight import check_planned
+from edgeft.pipeline.preflight import can_pass, check_planned
 from edgeft.pipeline.scoring import answered_rows, score_outputs, source_arrays, source_score, split_rows
 from edgeft.pipeline.spec import Spec
 from edgeft.pipeline.trial import Trial
@@ -104,8 +105,10 @@ def _open(
 ) -> None:
     recipe = plan.loaded.recipe
     source_step = source_spec(plan.loaded, plan.trunk, "gate", None)
-    specs = {device: outputs_spec(trial.candidate, recipe, "gate") for device, trial in chosen.items()}
-    _check_planned(plan, executor, chosen, sealed)
+    planned = _plan_cases(plan, executor, chosen, sealed)
+    specs = {
+        device: outputs_spec(trial.candidate, recipe, "gate", planned.get(device)) for device, trial in chosen.items()
+    }
     result.opening = _count_opening(plan, executor, chosen, [source_step, *specs.values()])
     executor.perform(source_step)
     for device, spec in specs.items():
@@ -126,15 +129,34 @@ def _open(
             result.verdicts[device].append(_decide(gate, device, executor, score, source, units, outputs, rows))
 
 
-def _check_planned(
+def _plan_cases(
     plan: Plan, executor: Executor, chosen: Mapping[str, Trial], sealed: Mapping[str, list[Gate]]
-) -> None:
-    """Under emulation only part of the gate set is answered: refuse, before it is opened, what that could not show."""
+) -> dict[str, int]:
+    """Emulated target -> how many cases of the gate set it answers, where gates need more than fit the minutes.
+
+    RecipeError, before the gate set is opened, where even several times the minutes could not show what is asked.
+    """
+    found = {}
     for device, trial in chosen.items():
-        if trial.candidate.emulated and sealed[device]:
-            cases = int(executor.done[f"{trial.candidate.id}/pace"].facts["cases"])
-            rows = split_rows(executor, "gate", cases)
-            check_planned(plan.loaded, sealed[device], device, rows.num_rows, len(set(column_array(rows, "unit"))))
+        if not trial.candidate.emulated or not sealed[device]:
+            continue
+        gates = sealed[device]
+        paced = int(executor.done[f"{trial.candidate.id}/pace"].facts["cases"])
+        cases = gate_cases(paced, lambda n, gates=gates: can_pass(gates, _units(executor, n)[1]))  # type: ignore[misc]
+        check_planned(plan.loaded, gates, device, *_units(executor, cases))
+        if cases != paced:
+            minutes = plan.loaded.recipe.measure.emulated_minutes * cases / paced
+            executor.events.note(
+                device, f"its gates need {cases} cases: about {minutes:.0f} minutes, more than planned"
+            )
+            found[device] = cases
+    return found
+
+
+def _units(executor: Executor, cases: int) -> tuple[int, int]:
+    """(rows, units) of the gate set thinned to `cases`."""
+    rows = split_rows(executor, "gate", cases)
+    return rows.num_rows, len(set(column_array(rows, "unit").tolist()))
 
 
 def _decide(

@@ -66,10 +66,10 @@ def parity_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
     )
 
 
-def outputs_spec(candidate: Candidate, recipe: Recipe, split: str) -> Spec:
+def outputs_spec(candidate: Candidate, recipe: Recipe, split: str, planned: int | None = None) -> Spec:
     """The artefact's answers on its device's runtime over a split; facts["n"] says over how many of its cases.
 
-    Under emulation the number is what the pace step planned; elsewhere `measure.search_cases`, or all.
+    Under emulation the number is `planned`, or what the pace step planned; elsewhere `measure.search_cases`, or all.
     """
     most = recipe.measure.search_cases if split == "search" else None
 
@@ -78,7 +78,7 @@ def outputs_spec(candidate: Candidate, recipe: Recipe, split: str) -> Spec:
 
         rows = read_cases(ctx, split, most)
         if "pace" in inputs:
-            rows = thin(rows, int(inputs["pace"].facts["cases"]))
+            rows = thin(rows, planned or int(inputs["pace"].facts["cases"]))
         artifact = inputs["artifact"]
         signature = candidate.exporter.signature(artifact)
 
@@ -94,6 +94,7 @@ def outputs_spec(candidate: Candidate, recipe: Recipe, split: str) -> Spec:
         return write_outputs(answer_in_chunks(answer, rows, ctx), rows, out, ctx)
 
     config = {"cases": most, "device": device_config(candidate), "batch": recipe.serve.batch, "task": recipe.model.task}
+    config |= {"planned": planned} if planned else {}
     return Spec(
         id=f"gate/{candidate.id}" if split == "gate" else f"{candidate.id}/outputs",
         title=f"Run on {candidate.device.name} over the {split} set",

@@ -183,6 +183,13 @@ def check_gate_set(loaded: LoadedRecipe, dataset: Facts) -> None:
             )
 
 
+def can_pass(gates: Sequence[Gate], units: int) -> bool:
+    """Whether every blocking gate could pass on so many units, were nothing lost."""
+    from edgeft.evaluate.gates import needed_at_best
+
+    return all(gate.severity != "block" or needed_at_best(gate, units) is None for gate in gates)
+
+
 def check_planned(loaded: LoadedRecipe, gates: Sequence[Gate], device: str, cases: int, units: int) -> None:
     """An emulated device answers part of the gate set: each gate must be able to pass on that part."""
     from edgeft.evaluate.gates import needed_at_best
@@ -193,7 +200,7 @@ def check_planned(loaded: LoadedRecipe, gates: Sequence[Gate], device: str, case
             raise loaded.error(
                 ("gates", loaded.recipe.gates.index(gate)),
                 f"'{gate.describe()}' cannot pass on {device}: {loaded.recipe.measure.emulated_minutes:g} minutes "
-                f"allow {cases} cases in {units} units there, and even with no case lost it needs {needed} units",
+                f"allow too few cases, {cases} in {units} units; even with no case lost it needs {needed} units",
                 "raise measure.emulated_minutes, or widen the margin on this device if the application allows it",
             )
 
