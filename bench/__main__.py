@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import calibration, overhead, peer, protocol, prune, rebuild, speedup, startup, unet
+from bench import calibration, distil, overhead, peer, protocol, prune, rebuild, speedup, startup, unet
 
 NAMES = {
     "startup": startup.main,
@@ -16,6 +16,7 @@ NAMES = {
     "prune": prune.main,
     "protocol": protocol.main,
     "calibration": calibration.main,
+    "distil": distil.main,
 }
 
 

@@ -94,12 +94,17 @@ class World:
         )  # fmt: skip
 
     def run(self, options: dict[str, Any], name: str = "finetune", **rest: Any) -> Artifact:
-        """Run one fine-tuning stage in a fresh output folder; `name` names its scratch folder. rest: ctx, base."""
+        """Run one fine-tuning stage in a fresh output folder; `name` names its scratch folder. rest: ctx, base.
+
+        Where the stage takes a teacher, that is the base too.
+        """
         from edgeft.stages.finetune import stage_for
 
         stage = stage_for(options)(**options)
         out = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.root))
-        facts = stage.run({"model": rest.get("base") or self.base}, out, rest.get("ctx") or self.context(name))
+        base = rest.get("base") or self.base
+        given = {"model": base} | ({"teacher": base} if "teacher" in stage.takes else {})
+        facts = stage.run(given, out, rest.get("ctx") or self.context(name))
         return Artifact(stage.makes, out, digest_tree(out), facts)
 
     def distil(self, options: dict[str, Any], name: str = "distill", **rest: Any) -> Artifact:

@@ -1,0 +1,69 @@
+"""Who teaches, what gates compare with, and what comes before what: the trunk of a recipe, planned and not run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeft.errors import RecipeError
+from edgeft.pipeline.inputs import resolve_inputs
+from edgeft.pipeline.trunk import plan_trunk
+from edgeft.recipe.load import load_recipe
+from edgeft.store import Store
+from tests.pipeline.conftest import RECIPE
+
+pytestmark = pytest.mark.ml
+
+STEP = "  - finetune: {method: lora, epochs: 2, batch_size: 16, learning_rate: 0.01, eval_steps: 10, checkpoint_steps: 5}\n"
+
+
+def trunk(folder: Path, tiny_bert: Path, text_csv: Path, steps: str) -> Any:
+    text = RECIPE.format(model=tiny_bert, data=text_csv, method="lora")
+    assert STEP in text
+    (folder / "recipe.yaml").write_text(text.replace(STEP, steps))
+    store, loaded = Store(), load_recipe(folder / "recipe.yaml", (), os.environ)
+    return plan_trunk(loaded, resolve_inputs(loaded, store, offline=True), store)
+
+
+def roles(planned: Any, step: str) -> dict[str, str]:
+    return next(dict(spec.needs) for spec in planned.specs if spec.id == step)
+
+
+def test_everything_in_one_recipe(tmp_path: Path, tiny_bert: Path, text_csv: Path) -> None:
+    """Fine-tune, prune, distil, train under rounding: each starts where the last ended, all answer to the first."""
+    steps = STEP + (
+        "  - prune: {method: depth, drop: 1}\n"
+        "  - distil: {max_steps: 4}\n"
+        "  - finetune: {id: rounded, method: qat, max_steps: 4}\n"
+    )
+    planned = trunk(tmp_path, tiny_bert, text_csv, steps)
+    assert [spec.id for spec in planned.specs] == [
+        "data",
+        "prepare",
+        "finetune",
+        "merge",
+        "prune",
+        "distill",
+        "rounded",
+    ]
+    assert planned.source["adapter"] == "finetune" and planned.model == "rounded"
+    for step, before in (("distill", "prune"), ("rounded", "distill")):
+        needs = roles(planned, step)
+        assert needs["model"] == before and needs["teacher_adapter"] == "finetune"
+        given = next(spec.given for spec in planned.specs if spec.id == step)
+        assert given["teacher"].path == tiny_bert, "the base the adapter was trained on"
+
+
+def test_a_whole_fine_tuned_model_teaches_itself(tmp_path: Path, tiny_bert: Path, text_csv: Path) -> None:
+    steps = "  - finetune: {method: full, max_steps: 4}\n  - finetune: {id: rounded, method: qat, max_steps: 4}\n"
+    planned = trunk(tmp_path, tiny_bert, text_csv, steps)
+    assert planned.source == {"model": "finetune"} and planned.model == "rounded"
+    assert roles(planned, "rounded") == {"model": "finetune", "teacher": "finetune", "prepared": "prepare"}
+
+
+def test_rounding_comes_after_fine_tuning(tmp_path: Path, tiny_bert: Path, text_csv: Path) -> None:
+    with pytest.raises(RecipeError, match="finetune needs a fine-tuned teacher, and nothing is fine-tuned"):
+        trunk(tmp_path, tiny_bert, text_csv, "  - finetune: {method: qat, max_steps: 4}\n")
