@@ -73,9 +73,14 @@ class Context:
 class Stage(BaseModel):
     """A trunk step. Its fields are the recipe's keys; its class variables say what it takes and makes.
 
-    takes: input role -> artifact kinds accepted, in order of preference; role `model` is the previous step.
+    takes: input role -> artifact kinds accepted, in order of preference; role `model` is the previous step, `base` the
+    model under an adapter, `teacher` the fine-tuned model (with `teacher_adapter` where it is a base and an adapter).
+    models: fields that name a further model as `model.path` does, each with a field NAME_revision beside it; what is
+    found there is the input of that role.
     makes: the kind it writes. reads: splits it may see, whose digests enter its key. tools: distributions
     whose versions enter its key. numeric: the host's instruction set and threads enter its key.
+    together: all processes of a multi-GPU launch run it at once. keeps_source: what it makes stands for the
+    fine-tuned model before it, so gates go on comparing with that one, whatever is trained later.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
@@ -87,10 +92,18 @@ class Stage(BaseModel):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"model": ("torch-model",)}
+    models: ClassVar[tuple[str, ...]] = ()
     makes: ClassVar[Kind] = "torch-model"
     reads: ClassVar[tuple[str, ...]] = ()
     tools: ClassVar[tuple[str, ...]] = ("torch", "transformers")
     numeric: ClassVar[bool] = True
+    together: ClassVar[bool] = False
+    keeps_source: ClassVar[bool] = False
+
+    @property
+    def trains(self) -> bool:
+        """Whether it trains the model's head, so that a fresh one is no random one after it."""
+        return "train" in self.reads
 
     def run(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         """Write the result into `out` (an empty folder; canonical bytes only) and return its facts (JSON)."""

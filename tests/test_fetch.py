@@ -19,6 +19,7 @@ name: demo
 env: [DATA_FOLDER]
 model: {path: model}
 data: {source: csv, path: "${DATA_FOLDER}/rows.csv", text: text, label: label}
+steps: [finetune: {method: full}, distil: {student: small}]
 targets: [{device: own.yaml}]
 gates:
   - {metric: accuracy, no_worse_than: source, margin: 0.02}
@@ -40,6 +41,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "model" / "config.json").write_text(json.dumps({"model_type": "bert"}))
     (folder / "model" / "tokenizer.json").write_text("{}")
     (folder / "model" / "pytorch_model.bin").write_bytes(b"a pickle that stays behind")
+    shutil.copytree(folder / "model", folder / "small")
     (folder / "rows.csv").write_text("text,label\n" + "".join(f"row {i},{i % 2}\n" for i in range(100)))
     shipped = Path(__file__).parents[1] / "devices" / "local-cpu.yaml"
     (folder / "own.yaml").write_text(shipped.read_text().replace("local-cpu", "own"))
@@ -73,6 +75,8 @@ def test_everything_is_gathered_and_nothing_points_outside(
     assert Path(recipe.data.path or "").read_bytes() == rows
     model = Path(recipe.model.path or "")
     assert {path.name for path in model.iterdir()} == {"model.safetensors", "config.json", "tokenizer.json"}
+    student = Path(recipe.steps[1].student or "")  # type: ignore[attr-defined]
+    assert student == elsewhere / "distill-student" and (student / "model.safetensors").is_file()
     assert Path(recipe.targets[0].device).is_relative_to(elsewhere)
     score = Path(recipe.gates[1].metric.rpartition(":")[0])
     assert score.is_relative_to(elsewhere)

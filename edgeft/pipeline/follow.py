@@ -44,7 +44,7 @@ def _until(specs: list[Spec], to: str | None) -> list[Spec]:
 
 def trains(spec: Spec) -> bool:
     """True for steps that all processes run together."""
-    return spec.name == "finetune"
+    return spec.together
 
 
 def _await(executor: Executor, spec: Spec, *, join: bool) -> None:

@@ -14,6 +14,8 @@ from edgeft.recipe.schema import Recipe
 from edgeft.recipe.tree import Mark, Node, RecipePath, Source, plain, put
 
 NOT_HERE = ("extends", "env")
+SPELLINGS = {"distil": "distill"}
+"""A step's other spelling -> its name."""
 FIELDS = tuple(name for name in Recipe.model_fields if name not in NOT_HERE)
 
 
@@ -41,11 +43,11 @@ def normalise_steps(tree: Node) -> Node:
 
 def _normal_step(step: Node) -> Node:
     if isinstance(step.value, str):
-        return Node({step.value: Node({}, step.mark, step.mark)}, step.mark)
+        return Node({SPELLINGS.get(step.value, step.value): Node({}, step.mark, step.mark)}, step.mark)
     if len(step.entries) == 1:
         name, options = next(iter(step.entries.items()))
-        if options.value is None:
-            return replace(step, value={name: replace(options, value={})})
+        name = SPELLINGS.get(name, name)
+        return replace(step, value={name: replace(options, value={}) if options.value is None else options})
     return step
 
 
@@ -67,6 +69,7 @@ def _address(tree: Node, parts: list[str], label: str) -> RecipePath:
 def _first(tree: Node, parts: list[str], label: str) -> tuple[RecipePath, list[str]]:
     """What a step's name, or the name after `steps`, stands for."""
     words, inside = (parts[1:], True) if parts[0] == "steps" else (parts, False)
+    words = [SPELLINGS.get(word, word) for word in words[:1]] + words[1:]
     if not words or (parts[0] in FIELDS and not inside):
         return (), parts
     steps = tree.entries.get("steps")

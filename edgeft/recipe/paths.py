@@ -26,6 +26,7 @@ FIELDS: tuple[tuple[tuple[str | None, ...], Kind], ...] = (
     (("model", "weights"), "weights"),
     (("model", "tokenizer"), "tokenizer"),
     (("model", "code"), "code"),
+    (("steps", None, "distill", "student"), "model"),
     (("data", "path"), "data"),
     (("data", "paths", None), "data"),
     (("targets", None, "device"), "device"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.record import MergeRow, RunRecord, TargetRow, TrainingRow
 from edgeft.report.figures import chosen_row, metric_of
 from edgeft.report.plots import training_plots
+from edgeft.report.pruning import pruning_blocks
 from edgeft.report.series import series_of
 from edgeft.report.summary import counts_text, reasons
 from edgeft.report.tables import (
@@ -35,6 +36,7 @@ from edgeft.report.words import (
     runtime_name,
     seconds_text,
     significant,
+    teacher_text,
 )
 
 if TYPE_CHECKING:
@@ -99,6 +101,7 @@ def _page(record: RunRecord) -> dict[str, Any]:
         "overview": overview_table(record.targets) if len(record.targets) > 1 else None,
         "openings": openings_table(record.openings),
         "training": [_training(row) for row in record.training],
+        "pruning": [{"title": f"{row.step}: {row.method}", "blocks": pruning_blocks(row)} for row in record.pruning],
         "merge": _merge(record.merge) if record.merge else None,
         "data": None,
         "steps": steps_table(record.steps) if record.steps else None,
@@ -131,6 +134,7 @@ def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
     sections = [
         ("openings", "Gate set openings", record.openings),
         ("training", "Training", record.training),
+        ("pruning", "Pruning", record.pruning),
         ("merge", "Merge", record.merge),
         ("data", "Data", record.data),
         ("warnings", "Warnings", record.warnings),
@@ -152,7 +156,7 @@ def _training(row: TrainingRow) -> dict[str, Any]:
         f"for {count_text(row.steps, 'step')} ({significant(row.epochs)} epochs) on {row.device}, {ended}{resumed}. "
         f"Best {metric_name(row.metric).lower()} on validation {amount(row.metric, row.best_metric)} "
         f"at step {row.best_step:,}. {seconds_text(row.seconds)}, {significant(row.examples_per_second)} examples/s "
-        f"in micro-batches of {row.micro_batch}{memory}."
+        f"in micro-batches of {row.micro_batch}{memory}.{teacher_text(row.teacher)}"
     )
     plots = [Markup(plot) for plot in training_plots(row)]  # noqa: S704 - built by svg.py, which escapes
     return {"title": f"{row.step}: {row.method}", "text": text, "plots": plots}

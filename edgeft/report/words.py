@@ -132,3 +132,27 @@ def seconds_text(seconds: float) -> str:
 def count_text(count: int, one: str, many: str = "") -> str:
     """`1 case`, `1,480 cases`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def teacher_text(teacher: Mapping[str, Any]) -> str:
+    """What a training step took from a teacher, as a sentence that begins with a space; empty without one."""
+    if not teacher:
+        return ""
+    weights, losses = teacher["weights"], []
+    if weights["task"]:
+        losses.append(f"{weights['task']:g} x labels")
+    if weights["logits"]:
+        losses.append(f"{weights['logits']:g} x the teacher's classes at temperature {teacher['temperature']:g}")
+    if weights["hidden"]:
+        pairs = ", ".join(f"{ours}-{theirs}" for ours, theirs in teacher["layer_map"])
+        mapped = f", {len(teacher['projected'])} of them through a trained projection" if teacher["projected"] else ""
+        losses.append(f"{weights['hidden']:g} x hidden states ({teacher['hidden_loss']}; layers {pairs}{mapped})")
+    if weights["attention"]:
+        losses.append(f"{weights['attention']:g} x attention relations of the last layer")
+    kept = teacher.get("student_layers")
+    copied = (
+        f" It began as {'layers' if len(kept) > 1 else 'layer'} {', '.join(map(str, kept))} of the model."
+        if kept
+        else ""
+    )
+    return f" Loss: {' + '.join(losses)}.{copied}"

@@ -12,21 +12,29 @@ from edgeft.errors import StepError
 if TYPE_CHECKING:
     from edgeft.recipe.load import LoadedRecipe
     from edgeft.recipe.schema import Data
+    from edgeft.recipe.tree import RecipePath
 
 
-def fetch_model(loaded: LoadedRecipe, name: str, revision: str | None, target: Path, patterns: Sequence[str]) -> str:
+def fetch_model(
+    loaded: LoadedRecipe,
+    name: str,
+    revision: str | None,
+    target: Path,
+    patterns: Sequence[str],
+    at: RecipePath = ("model", "path"),
+) -> str:
     """Files of a hub model copied to `target`; the commit they are of. StepError when the hub cannot give them."""
     from huggingface_hub import snapshot_download
 
     try:
         snapshot = Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     except Exception as error:  # the hub client raises its own, httpx' and the system's kinds
-        raise _unreachable(error, name, loaded.where(("model", "path"))) from error
+        raise _unreachable(error, name, loaded.where(at)) from error
     shutil.copytree(snapshot, target)
     if not any(target.glob("*.safetensors")):
         raise StepError(
             f"'{name}' holds no safetensors",
-            where=loaded.where(("model", "path")),
+            where=loaded.where(at),
             hint="download its checkpoint, run `edgeft convert` on it, and name the folder in the recipe",
         )
     return snapshot.name

@@ -18,6 +18,7 @@ from edgeft.ship.hub import fetch_dataset, fetch_model
 
 if TYPE_CHECKING:
     from edgeft.recipe.schema import Data, Model, Recipe
+    from edgeft.stage import Stage
 
 Say = Callable[[str], None]
 MODEL_PATTERNS = (
@@ -75,6 +76,7 @@ def _fill(site: Site, *, wheels: bool) -> None:
             "extends": None,
             "model": _model(site, recipe.model),
             "data": _data(site, recipe.data),
+            "steps": tuple(_step(site, step, index) for index, step in enumerate(recipe.steps)),
             "targets": tuple(targets),
             "gates": tuple(gates),
         }
@@ -96,7 +98,10 @@ def _check(site: Site, local: Recipe) -> None:
         again = load_recipe(site.folder / "recipe.yaml", (), {})
     except EdgeftError as error:
         raise StepError(f"the gathered recipe does not load: {error}", hint="please report this recipe") from error
-    if (again.recipe.name, again.recipe.steps) != (local.name, local.steps):
+    ours, theirs = (
+        [step.model_dump(exclude=set(step.models)) for step in item.steps] for item in (local, again.recipe)
+    )
+    if again.recipe.name != local.name or ours != theirs:
         raise StepError("the gathered recipe loads as another one", hint="please report this recipe")
 
 
@@ -123,6 +128,25 @@ def _model(site: Site, model: Model) -> Model:
     if model.code:
         update["code"] = _code(site, model.code, "code")
     return model.model_copy(update=update)
+
+
+def _step(site: Site, step: Stage, index: int) -> Stage:
+    """A step with copies of the further models it names."""
+    update: dict[str, str | None] = {}
+    for role in step.models:
+        given = getattr(step, role)
+        if not given:
+            continue
+        name = f"{step.id or step.name}-{role}"
+        update |= {role: name, f"{role}_revision": None}
+        if Path(given).is_dir():
+            _copy_model(site, Path(given), name)
+        else:
+            revision = getattr(step, f"{role}_revision", None)
+            at = ("steps", index, role)
+            commit = fetch_model(site.loaded, given, revision, site.folder / name, MODEL_PATTERNS, at)
+            site.took(f"{name}: {given} at commit {commit}")
+    return step.model_copy(update=update)
 
 
 def _copy_model(site: Site, source: Path, name: str) -> None:

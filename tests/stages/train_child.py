@@ -37,7 +37,7 @@ def main(root: str, name: str, options: str, point: str) -> None:
 
         checkpoint.digest_file = counted
     chosen: dict[str, Any] = json.loads(options)
-    world.run(chosen, name, ctx=ctx)
+    (world.run if "method" in chosen else world.distil)(chosen, name, ctx=ctx)
 
 
 if __name__ == "__main__":

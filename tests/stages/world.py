@@ -45,6 +45,12 @@ class WordTask:
         mask = np.array([item.attention_mask for item in encoded], dtype=np.int64)
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
 
+    def plain(self, feeds: Any, prepared: Path) -> Any:
+        return feeds
+
+    def keep(self, outputs: Any) -> Any:
+        return outputs
+
     def score(self, outputs: Any, rows: Any, labels: Sequence[str]) -> Score:
         import numpy as np
         from sklearn.metrics import confusion_matrix, f1_score
@@ -70,14 +76,13 @@ class World:
 
     @property
     def base(self) -> Artifact:
-        folder = self.root / "base"
-        return Artifact("torch-model", folder, digest_tree(folder), {"form": "transformers"})
+        return self.at("base")
 
     def context(self, name: str = "finetune", *, seed: int = 7, threads: int = 1) -> Context:
         scratch = self.root / "scratch" / name
         scratch.mkdir(parents=True, exist_ok=True)
         splits = {}
-        for split in ("train", "validation"):
+        for split in ("train", "validation", "calibration"):
             path = self.root / "data" / f"{split}.parquet"
             if path.is_file():
                 import pyarrow.parquet as pq
@@ -95,6 +100,33 @@ class World:
         stage = stage_for(options)(**options)
         out = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.root))
         facts = stage.run({"model": rest.get("base") or self.base}, out, rest.get("ctx") or self.context(name))
+        return Artifact(stage.makes, out, digest_tree(out), facts)
+
+    def distil(self, options: dict[str, Any], name: str = "distill", **rest: Any) -> Artifact:
+        """Run the distillation stage on the student in root/small, taught by the model in root/teacher.
+
+        rest: ctx, student, teacher, teacher_adapter.
+        """
+        from edgeft.stages.distill import Distill
+
+        stage, out = Distill(**options), Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.root))
+        given = {"model": rest.get("student") or self.at("small"), "teacher": rest.get("teacher") or self.at("teacher")}
+        if "teacher_adapter" in rest:
+            given["teacher_adapter"] = rest["teacher_adapter"]
+        facts = stage.run(given, out, rest.get("ctx") or self.context(name))
+        return Artifact(stage.makes, out, digest_tree(out), facts)
+
+    def at(self, name: str) -> Artifact:
+        """The transformers model in root/NAME."""
+        return Artifact("torch-model", self.root / name, digest_tree(self.root / name), {"form": "transformers"})
+
+    def prune(self, options: dict[str, Any], base: Artifact | None = None, ctx: Context | None = None) -> Artifact:
+        """Run one pruning stage on the world's base, or on the one given."""
+        from edgeft.stages.prune import stage_for
+
+        stage = stage_for(options)(**options)
+        out = Path(tempfile.mkdtemp(prefix="pruned-", dir=self.root))
+        facts = stage.run({"model": base or self.base}, out, ctx or self.context(out.name))
         return Artifact(stage.makes, out, digest_tree(out), facts)
 
     def merge(self, adapter: Artifact, given: Artifact | None = None, **options: Any) -> Artifact:
@@ -120,7 +152,7 @@ def write_data(folder: Path, train: int, validation: int) -> None:
 
     folder.mkdir(parents=True)
     rng = random.Random(3)
-    for split, count in (("train", train), ("validation", validation)):
+    for split, count in (("train", train), ("validation", validation), ("calibration", 16)):
         rows: dict[str, list[Any]] = {"id": [], "text": [], "label": [], "group": [], "unit": []}
         for index in range(count):
             label = rng.randrange(len(LABELS))
@@ -152,13 +184,13 @@ def write_prepared(folder: Path) -> None:
     )
 
 
-def write_base(folder: Path, hidden: int, dropout: float, *, seed: int = 1) -> None:
+def write_base(folder: Path, hidden: int, dropout: float, *, seed: int = 1, layers: int = 2) -> None:
     import torch
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=len(vocabulary()), hidden_size=hidden, num_hidden_layers=2, num_attention_heads=2, intermediate_size=2 * hidden,
+        vocab_size=len(vocabulary()), hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=2 * hidden,
         max_position_embeddings=LENGTH, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)

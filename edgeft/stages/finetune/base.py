@@ -12,9 +12,12 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import Facts
 from edgeft.errors import StepError
 from edgeft.stage import Context, Stage
+from edgeft.stages.finetune.augment import Augment
 
 if TYPE_CHECKING:
     import torch
+
+    from edgeft.stages.distilling.teacher import Teacher
 
 MEGABYTE = 1 << 20
 OPTIMISER_BYTES = 12
@@ -27,6 +30,7 @@ class FineTune(Stage):
     name: ClassVar[str] = "finetune"
     reads: ClassVar[tuple[str, ...]] = ("train", "validation")
     tools: ClassVar[tuple[str, ...]] = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
+    together: ClassVar[bool] = True
 
     method: str = Field(description="qlora, lora or full.")
     epochs: float = Field(3, gt=0, le=10000, description="Passes over the train split.")
@@ -58,11 +62,15 @@ class FineTune(Stage):
         None, ge=1, description="Evaluate every so many steps; default once an epoch, and always at the end."
     )
     patience: int | None = Field(None, ge=1, description="Stop after this many evaluations without a better one.")
-    metric: Literal["accuracy", "macro_f1", "loss"] = Field(
-        "accuracy", description="Validation metric that decides which weights are kept."
+    metric: Literal["accuracy", "macro_f1", "mean_dice", "mean_iou", "pixel_accuracy", "loss"] | None = Field(
+        None, description="Validation metric that decides which weights are kept; default the task's first."
     )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Probability taken from the true label and spread over all."
+    )
+    augment: Augment | None = Field(None, description="Images: flips, shifts and brightness while training.")
+    dice: float = Field(
+        0.0, ge=0, description="Segmentation: weight of the Dice loss (Milletari et al. 2016) beside cross-entropy."
     )
     checkpoint_steps: int | None = Field(
         None, ge=1, description="Checkpoint every so many steps; default ten per run, at least 10 steps apart."
@@ -95,9 +103,13 @@ class FineTune(Stage):
         torch.manual_seed(ctx.seed)
         module = self.build(inputs["model"], ctx, device)
         self.save_memory(module, ctx, device)
-        row = train(module, self, ctx, device)
+        row = train(module, self, ctx, device, self.load_teacher(inputs, ctx, device))
         facts = self.save(module, inputs["model"], out, ctx, device) if is_main_process() else {}
         return {**facts, "training": row.model_dump(mode="json")}
+
+    def load_teacher(self, inputs: Mapping[str, Artifact], ctx: Context, device: str) -> Teacher | None:
+        """The frozen model to learn from beside the labels; None: the labels alone."""
+        return None
 
     def build(self, model: Artifact, ctx: Context, device: str) -> torch.nn.Module:
         """The module to train, on its device, with `requires_grad` only where the method trains."""

@@ -48,6 +48,7 @@ class Teller(TrainerCallback):  # type: ignore[misc]
             self.note = f"loss {logs['loss']:.3g}"
         for name, value in logs.items():
             tag = NAMES.get(name) or (f"validation/{name[5:]}" if name.startswith("eval_") else None)
+            tag = f"train/{name}" if name.startswith("loss_") else tag
             if tag:
                 self.writer.add_scalar(tag, value, state.global_step)
 

@@ -18,6 +18,7 @@ from edgeft.canonical import canonical_json, digest_file, walk_files
 MARKER = "complete.json"
 SAMPLER = "sampler.json"
 BEST = "best.safetensors"
+PROJECTIONS = "projections.safetensors"
 FORMAT = 1
 KEEP = 2
 PARTIAL, PREFIX, DOOMED = ".partial", "step-", ".doomed-"
@@ -25,7 +26,9 @@ DROPPED = ("training_args.bin", "README.md")
 """Written by the Trainer, needed by no resume: a pickle of machine paths, and a model card."""
 
 REQUIRED: Mapping[str, Callable[[str], bool]] = {
-    "weights": lambda name: (name.endswith(".safetensors") and name != BEST) or name.startswith("pytorch_model_fsdp"),
+    "weights": lambda name: (
+        (name.endswith(".safetensors") and name not in (BEST, PROJECTIONS)) or name.startswith("pytorch_model_fsdp")
+    ),
     "optimiser": lambda name: name.startswith("optimizer"),
     "scheduler": lambda name: name.startswith("scheduler"),
     "random numbers": lambda name: name.startswith("rng_state"),
