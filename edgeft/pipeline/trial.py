@@ -13,7 +13,7 @@ from edgeft.measurement import Measurement
 from edgeft.pipeline.candidates import Candidate
 from edgeft.pipeline.emulation import pace_spec
 from edgeft.pipeline.execute import Executor
-from edgeft.pipeline.making import compress_spec, export_spec
+from edgeft.pipeline.making import calibrate_spec, compress_spec, export_spec, needs_statistics, statistics_id
 from edgeft.pipeline.measuring import latency_spec, operators_spec, outputs_spec, parity_spec
 from edgeft.pipeline.plan import Plan
 from edgeft.pipeline.scoring import answered_rows, score_outputs, source_score
@@ -85,6 +85,8 @@ def _try(plan: Plan, executor: Executor, trial: Trial) -> None:
         if not _prove(plan, executor, trial):
             return
     else:
+        if needs_statistics(candidate) and statistics_id(candidate) not in executor.done:
+            executor.perform(calibrate_spec(candidate, plan.trunk.model, recipe))
         trial.artifact = executor.perform(compress_spec(candidate, plan.trunk.model, recipe))
     most, size = candidate.device.max_artifact_mb, artifact_bytes(trial.artifact)
     notes = [str(note) for note in trial.artifact.facts.get("notes", ())]
