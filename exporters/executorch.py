@@ -119,9 +119,10 @@ def _write(source: Source, program: torch.export.ExportedProgram, out: Path) -> 
 
 
 def signature_of(source: Source, program: torch.export.ExportedProgram) -> Signature:
-    """Canonical feeds to positions, int64 (batch, length); logits as the program returns them."""
-    shape = (source.batch, source.length)
-    inputs = {name: TensorSpec(f"input_{index}", "int64", shape) for index, name in enumerate(source.names)}
+    """Canonical feeds to positions, with the program's sizes; logits as the program returns them."""
+    inputs = {
+        spec.name: TensorSpec(f"input_{index}", spec.dtype, spec.shape) for index, spec in enumerate(source.specs)
+    }
     (result,) = next(iter(node for node in program.graph.nodes if node.op == "output")).args[0]
     value = result.meta["val"]
     dtype = str(value.dtype).removeprefix("torch.")

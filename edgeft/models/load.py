@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 AUTO = {
     "text-classification": "AutoModelForSequenceClassification",
     "image-classification": "AutoModelForImageClassification",
+    "segmentation": "AutoModelForSemanticSegmentation",
 }
 Quantise = Literal["auto", "nf4"] | None
 
@@ -52,7 +53,7 @@ def load_model(
     if quantise == "auto":
         quantise = about.get("quantised")
     if model.facts.get("form") == "code":
-        module = load_code(model, len(labels)).to(getattr(torch, dtype))
+        module = load_code(model, len(labels), seed).to(getattr(torch, dtype))
     else:
         carried = whole_modules(adapter.path) if adapter else ()
         module = _load_transformers(model, labels, task, dtype=dtype, seed=seed, new_head=new_head, carried=carried)
@@ -94,7 +95,10 @@ def _load_transformers(
     kind = getattr(transformers, AUTO[task])
     if not model.path.is_dir():
         raise StepError("the model's folder is gone", where=str(model.path), hint="put it back and build again")
-    names, surgery = dict(enumerate(labels)), read_surgery(model.path)
+    names = dict(enumerate(labels))
+    if model.facts.get("initialise"):
+        return _initialised(kind, model, names, dtype, seed)
+    surgery = read_surgery(model.path)
     safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -159,6 +163,31 @@ def _finish_surgery(module: Any, surgery: Surgery) -> None:
         module.__class__ = type(module).__mro__[1]
         remember(module, surgery)
         fill_maps(module)
+
+
+def _initialised(kind: Any, model: Artifact, names: Mapping[int, str], dtype: str, seed: int) -> torch.nn.Module:
+    """The architecture that config.json states, with weights drawn by the seed."""
+    import torch
+    import transformers
+
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            config = transformers.AutoConfig.from_pretrained(
+                str(model.path),
+                local_files_only=True,
+                trust_remote_code=False,
+                num_labels=len(names),
+                id2label=dict(names),
+                label2id={label: index for index, label in names.items()},
+            )
+            module: torch.nn.Module = kind.from_config(config).to(getattr(torch, dtype))
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
+            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise StepError(f"transformers cannot build this: {first[:300]}", where=str(model.path)) from error
+    module.name_or_path = ""
+    module.config._name_or_path = ""
+    return module
 
 
 def _check_loaded(

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from edgeft.pipeline.inputs import Inputs
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "preprocess.json")
-HEADS = {"text-classification": "ForSequenceClassification"}
+HEADS = {
+    "text-classification": "ForSequenceClassification",
+    "image-classification": "ForImageClassification",
+    "segmentation": "ForSemanticSegmentation",
+}
 """Task -> how transformers ends the name of an architecture that has a head for it."""
 REGISTRIES = ("auto_mappings.py", "configuration_auto.py")
 
@@ -22,7 +26,8 @@ REGISTRIES = ("auto_mappings.py", "configuration_auto.py")
 def check_folder(loaded: LoadedRecipe, config: Mapping[str, Any], tokenizer: Path) -> None:
     """Raises RecipeError where the model's files say that no step can succeed."""
     _check_architecture(loaded, config)
-    if not any(next(tokenizer.glob(pattern), None) for pattern in TOKENIZERS):
+    text = loaded.recipe.model.task == "text-classification"
+    if text and not any(next(tokenizer.glob(pattern), None) for pattern in TOKENIZERS):
         raise loaded.error(
             ("model", "tokenizer" if loaded.recipe.model.tokenizer else "path"),
             f"{tokenizer} has no tokenizer files",

@@ -19,7 +19,7 @@ from edgeft.pipeline.host import gpu_names
 from edgeft.pipeline.plan import PlanRow
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.store import Store
-from edgeft.task import Task
+from edgeft.task import Task, has_metric
 
 DISK_RESERVE_MB = 500.0
 MARKER = "record.json"
@@ -128,7 +128,7 @@ def _check_gates(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task
                         f"{gate.metric} cannot be measured on {name}, which is emulated",
                         "say `device:` with a real target in this gate",
                     )
-        elif gate.metric in RESOURCE_METRICS or gate.metric in task.metrics:
+        elif gate.metric in RESOURCE_METRICS or has_metric(task, gate.metric):
             continue
         elif ":" in gate.metric:
             from edgeft.tasks.custom_metric import check_metric

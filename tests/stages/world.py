@@ -45,6 +45,12 @@ class WordTask:
         mask = np.array([item.attention_mask for item in encoded], dtype=np.int64)
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
 
+    def plain(self, feeds: Any, prepared: Path) -> Any:
+        return feeds
+
+    def keep(self, outputs: Any) -> Any:
+        return outputs
+
     def score(self, outputs: Any, rows: Any, labels: Sequence[str]) -> Score:
         import numpy as np
         from sklearn.metrics import confusion_matrix, f1_score

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgeft.models.predict import accepted_feeds, forward_logits, may_trim, trim_padding
+from edgeft.models.predict import forward_logits, may_trim, trim_padding
 
 if TYPE_CHECKING:
     from edgeft.stage import Context
@@ -21,6 +21,7 @@ def sum_gradients(subject: Subject, batches: int, ctx: Context) -> None:
     import torch
 
     from edgeft.stages.finetune.data import read_examples
+    from edgeft.stages.finetune.trainer import at_labels_size, feeds_of
     from edgeft.stages.prune.base import refuse
 
     module = subject.module
@@ -28,14 +29,16 @@ def sum_gradients(subject: Subject, batches: int, ctx: Context) -> None:
     if held is None or not held.n:
         raise refuse("importance: taylor needs the train split, and there is none", ctx,
                      "raise data.fractions.train, or use importance: l2")  # fmt: skip
-    examples = read_examples(ctx, "train", accepted_feeds(module))
+    examples = read_examples(ctx, "train", module)
     taken = min(len(examples), batches * BATCH)
     order = [index * len(examples) // taken for index in range(taken)]
     module.eval().zero_grad(set_to_none=True)
     for start in range(0, taken, BATCH):
         rows = order[start : start + BATCH]
-        feeds = {name: tensor[rows] for name, tensor in examples.feeds.items()}
+        batch = examples.__getitems__(rows)
+        feeds = feeds_of(batch)
         logits = forward_logits(module, trim_padding(feeds) if may_trim(module) else feeds)
-        loss = torch.nn.functional.cross_entropy(logits.float(), examples.labels[rows], reduction="sum")
+        logits = at_labels_size(logits.float(), batch["labels"])
+        loss = torch.nn.functional.cross_entropy(logits, batch["labels"], reduction="sum")
         loss.backward()
         ctx.progress(start + len(rows), taken, "row", "gradients")
