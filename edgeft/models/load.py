@@ -95,9 +95,10 @@ def _load_transformers(
     kind = getattr(transformers, AUTO[task])
     if not model.path.is_dir():
         raise StepError("the model's folder is gone", where=str(model.path), hint="put it back and build again")
-    names, surgery = dict(enumerate(labels)), read_surgery(model.path)
+    names = dict(enumerate(labels))
     if model.facts.get("initialise"):
         return _initialised(kind, model, names, dtype, seed)
+    surgery = read_surgery(model.path)
     safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -42,11 +42,12 @@ def forward_hidden(
     return _logits_of(output), tuple(found or ())
 
 
-def _call(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor], **asked: bool) -> Any:
+def _call(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor], **asked: Any) -> Any:
+    """The module on the feeds it takes: by name, or the only one by position."""
     named = {name: feeds[name] for name in chosen_feeds(module, feeds)}
     if named.keys() <= accepted_feeds(module):
         return module(**named, **asked)
-    return module(*named.values(), **asked)
+    return module(*named.values())
 
 
 def _logits_of(output: Any) -> torch.Tensor:

@@ -56,10 +56,7 @@ def _own_inputs(loaded: LoadedRecipe, store: Store, *, offline: bool, download: 
     if model.code:
         return _code_inputs(loaded, store)
     folder, about = find_folder(loaded, offline=offline, download=download)
-    if model.initialise:
-        artifact = _initialised_artifact(loaded, store, folder)
-    else:
-        artifact = transformers_artifact(loaded, store, folder, ("model", "path"))
+    artifact = transformers_artifact(loaded, store, folder, ("model", "path"))
     config = _json(folder / "config.json")
     tokenizer = Path(model.tokenizer) if model.tokenizer else folder
     check_folder(loaded, config, tokenizer)
@@ -75,16 +72,6 @@ def _own_inputs(loaded: LoadedRecipe, store: Store, *, offline: bool, download: 
         "bytes": _bytes(folder),
     }
     return Inputs(artifact, _tokenizer_artifact(store, tokenizer), adapter, labels, about)
-
-
-def _initialised_artifact(loaded: LoadedRecipe, store: Store, folder: Path) -> Artifact:
-    """A folder whose config.json alone counts."""
-    if not (folder / "config.json").is_file():
-        raise loaded.error(("model", "path"), f"{folder} has no config.json", "give a folder that states a network")
-    if any(folder.glob("*.safetensors")):
-        raise loaded.error(("model", "initialise"), f"{folder} has weights", "leave initialise out to begin from them")
-    facts = {"form": "transformers", "initialise": True}
-    return Artifact("torch-model", folder, digest_folder(store, folder, ("config.json",)), facts)
 
 
 def trains(loaded: LoadedRecipe) -> bool:
@@ -168,9 +155,9 @@ def _code_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
         raise loaded.error(("model", "code"), error.what, error.hint) from error
     weights = Path(model.weights) if model.weights else None
     parts = [code_digest(model.code or "", store.file_digest, "model.code")]
-    parts.append(store.file_digest(weights) if weights else "")
-    edits = weights.with_name("surgery.json") if weights else None  # the code builds the whole net, these cut it
-    parts += [store.file_digest(edits)] if edits and edits.is_file() else []
+    if weights is not None:
+        edits = weights.with_name("surgery.json")  # of a pruned network: the code builds it whole, these cut it
+        parts += [store.file_digest(file) for file in (weights, edits) if file.is_file()]
     digest = digest_json(parts)
     facts: dict[str, Any] = {"form": "code", "code": f"{file}:{function}"}
     facts |= {"weights": str(weights)} if weights else {"initialise": True}

@@ -91,7 +91,15 @@ def transformers_artifact(loaded: LoadedRecipe, store: Store, folder: Path, at: 
     """The folder as an artefact, where it lies. RecipeError at `at` where it is no model in safetensors."""
     if not (folder / "config.json").is_file():
         raise loaded.error(at, f"{folder} has no config.json", "give the folder that save_pretrained wrote")
-    if not list(folder.glob("*.safetensors")):
+    given = any(folder.glob("*.safetensors"))
+    if loaded.recipe.model.initialise and at == ("model", "path"):
+        if given:
+            raise loaded.error(
+                ("model", "initialise"), f"{folder} has weights", "leave initialise out to begin from them"
+            )
+        facts = {"form": "transformers", "initialise": True}
+        return Artifact("torch-model", folder, digest_folder(store, folder, ("config.json",)), facts)
+    if not given:
         pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
         if pickles:
             raise loaded.error(
@@ -99,9 +107,7 @@ def transformers_artifact(loaded: LoadedRecipe, store: Store, folder: Path, at: 
                 f"{folder} holds its weights as a pickle ({pickles[0]}), which can run code when opened",
                 f"convert it first: edgeft convert {folder / pickles[0]} --output {folder / 'model.safetensors'}",
             )
-        hint = "the folder needs model.safetensors"
-        if at[0] == "model":
-            hint += "; to train its architecture from scratch: model: {initialise: true}"
+        hint = "the folder needs model.safetensors; to train its architecture from scratch: model: {initialise: true}"
         raise loaded.error(at, f"{folder} has no safetensors weights", hint)
     return Artifact("torch-model", folder, digest_folder(store, folder, MODEL_FILES), {"form": "transformers"})
 

@@ -19,6 +19,7 @@ from edgeft.errors import StepError
 from edgeft.pipeline.answers import prepared_of, read_cases
 from edgeft.pipeline.candidates import Candidate, device_config, run_host, run_tools
 from edgeft.pipeline.measuring import LATENCY_CASES
+from edgeft.pipeline.serve import serve_shape
 from edgeft.pipeline.spec import Spec
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.record import RatioSearch, RatioTrial
@@ -61,7 +62,7 @@ def ratio_spec(name: str, stage: Any, pruning: Spec, candidate: Candidate, loade
     recipe = loaded.recipe
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
-        search = find_ratio(stage, inputs["model"], candidate, recipe.serve.model_dump(), recipe.measure.protocol, ctx)
+        search = find_ratio(stage, inputs["model"], candidate, serve_shape(recipe.serve), recipe.measure.protocol, ctx)
         (out / FILE).write_bytes(canonical_json({"ratio": search.ratio}, indent=1))
         return {"search": search.model_dump(mode="json")}
 

@@ -66,7 +66,7 @@ class Examples:
 
 
 def read_examples(ctx: Context, split: str, *modules: torch.nn.Module) -> Examples:
-    """The split's feeds that one of the models takes, and its labels. Raises StepError for a label out of range."""
+    """The split's feeds that any of the modules takes, and its labels. Raises StepError for a label out of range."""
     import numpy as np
     import torch
 

@@ -95,18 +95,19 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
         if self.teacher is None:
             return {"task": self.task_loss(answer(model, batch), labels)}
         logits, distances = self.teacher.compare(model, feeds_of(batch))
-        found = {"task": self.teacher.teaching.task_weight * self.task_loss(at_label_size(logits, labels), labels)}
+        found = {"task": self.teacher.teaching.task_weight * self.task_loss(logits, labels)}
         # A distance is per example; the step divides by labels, of which an example may have one per pixel.
         each = labels.numel() // len(labels)
         return found | {name: distance.sum() * each for name, distance in distances.items()}
 
     def task_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Cross entropy summed over the labels; with a class per pixel also Dice, where the recipe weighs it."""
+        """Cross entropy summed over the labels, and of segmentation the Dice loss where it has a weight."""
+        logits = at_labels_size(logits.float(), labels)
         loss = torch.nn.functional.cross_entropy(
             logits, labels, reduction="sum", label_smoothing=self.rules.label_smoothing
         )
         if self.rules.dice and logits.ndim == 4:
-            # Weighted like the cross entropy: per pixel of the part, so that parts of a batch add up.
+            # Weighted like the cross-entropy, by the pixels of the part, so that parts of a batch add up.
             loss = loss + self.rules.dice * (labels != IGNORED).sum() * dice_loss(logits, labels)
         return loss
 
@@ -183,13 +184,12 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
 
 def answer(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """float32 logits; of a class per pixel at the labels' size."""
-    return at_label_size(forward_logits(model, feeds_of(batch)), batch["labels"])
+    return at_labels_size(forward_logits(model, feeds_of(batch)).float(), batch["labels"])
 
 
-def at_label_size(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """float32 logits, those of a class per pixel at the labels' size."""
-    logits = logits.float()
-    return full_size(logits, tuple(labels.shape[-2:])) if logits.ndim == 4 else logits
+def at_labels_size(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Logits per pixel brought to the size of the masks; others as they are."""
+    return full_size(logits, (int(labels.shape[-2]), int(labels.shape[-1]))) if logits.ndim == 4 else logits
 
 
 def dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgeft.models.predict import may_trim, trim_padding
+from edgeft.models.predict import forward_logits, may_trim, trim_padding
 
 if TYPE_CHECKING:
     from edgeft.stage import Context
@@ -21,7 +21,7 @@ def sum_gradients(subject: Subject, batches: int, ctx: Context) -> None:
     import torch
 
     from edgeft.stages.finetune.data import read_examples
-    from edgeft.stages.finetune.trainer import answer
+    from edgeft.stages.finetune.trainer import at_labels_size, feeds_of
     from edgeft.stages.prune.base import refuse
 
     module = subject.module
@@ -36,7 +36,9 @@ def sum_gradients(subject: Subject, batches: int, ctx: Context) -> None:
     for start in range(0, taken, BATCH):
         rows = order[start : start + BATCH]
         batch = examples.__getitems__(rows)
-        batch = trim_padding(batch) if may_trim(module) else batch
-        loss = torch.nn.functional.cross_entropy(answer(module, batch), batch["labels"], reduction="sum")
+        feeds = feeds_of(batch)
+        logits = forward_logits(module, trim_padding(feeds) if may_trim(module) else feeds)
+        logits = at_labels_size(logits.float(), batch["labels"])
+        loss = torch.nn.functional.cross_entropy(logits, batch["labels"], reduction="sum")
         loss.backward()
         ctx.progress(start + len(rows), taken, "row", "gradients")

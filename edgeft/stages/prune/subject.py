@@ -11,7 +11,7 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import Facts
 from edgeft.errors import StepError
 from edgeft.models.load import load_model
-from edgeft.models.predict import accepted_feeds, forward_logits, predict_logits
+from edgeft.models.predict import chosen_feeds, forward_logits, predict_logits
 from edgeft.record import ScoreRow
 
 if TYPE_CHECKING:
@@ -102,13 +102,13 @@ def tensors(feeds: dict[str, Any], count: int) -> dict[str, torch.Tensor]:
 
 def read_feeds(ctx: Context, split: str, module: torch.nn.Module) -> tuple[dict[str, Any], Any]:
     """(feeds the model takes, rows) of a split. Raises StepError without it."""
-    import pyarrow.parquet as pq
+    from edgeft.data.table import read_split
 
     if not _rows(ctx, split) or ctx.prepared is None:
         raise StepError(f"the {split} split is empty", where=f"step {ctx.step}", hint=f"raise data.fractions.{split}")
-    rows = pq.read_table(ctx.splits[split].path)
-    accepted = accepted_feeds(module)
-    return {name: array for name, array in ctx.task.feeds(rows, ctx.prepared).items() if name in accepted}, rows
+    rows = read_split(ctx.splits[split].path)
+    feeds = ctx.task.plain(ctx.task.feeds(rows, ctx.prepared), ctx.prepared)
+    return {name: feeds[name] for name in chosen_feeds(module, feeds)}, rows
 
 
 def compressed(module: torch.nn.Module) -> int:

@@ -1,0 +1,117 @@
+"""Images through the real command: class folders and masks, networks given as code, trained from scratch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import Workbench
+from tests.pipeline.image_nets import CONV, UNET, write_digits, write_shapes
+
+pytestmark = pytest.mark.ml
+
+CLASSES = """\
+name: tiny
+model: {code: net.py:build, initialise: true, task: image-classification}
+data:
+  source: image-folder
+  path: images
+  fractions: {train: 0.45, validation: 0.1, calibration: 0.05, search: 0.15, gate: 0.25}
+serve: {batch: 1, height: 16, width: 16}
+seed: 3
+steps:
+  - finetune: {method: full, epochs: 8, batch_size: 16, learning_rate: 0.01, augment: {shift: 0.1, brightness: 0.2}}
+targets:
+  - {device: local-cpu, export: [onnx], optimise: size, candidates: [float]}
+gates:
+  - {metric: accuracy, no_worse_than: source, margin: 0.08}
+  - {metric: accuracy, at_least: 0.7}
+"""
+MASKS = """\
+name: tiny
+model: {code: net.py:build, initialise: true, task: segmentation}
+data:
+  source: image-masks
+  path: shapes
+  labels: [nothing, square, disc]
+  group: patient
+  fractions: {train: 0.3, validation: 0.1, calibration: 0.05, search: 0.15, gate: 0.4}
+serve: {batch: 1, height: 24, width: 24}
+seed: 3
+steps:
+  - finetune: {method: full, epochs: 12, batch_size: 8, learning_rate: 0.02, dice: 1.0, augment: {flip: true}}
+targets:
+  - {device: local-cpu, export: [onnx], optimise: size, candidates: [float]}
+gates:
+  - {metric: mean_dice, no_worse_than: source, margin: 0.4}
+  - {metric: dice_square, at_least: 0.5}
+"""
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    """A finished build of a classifier."""
+    bench = Workbench(tmp_path_factory.mktemp("classes"), tmp_path_factory.mktemp("store"))
+    write_digits(bench.folder / "images")
+    (bench.folder / "net.py").write_text(CONV)
+    (bench.folder / "recipe.yaml").write_text(CLASSES)
+    run = bench.run("build", "recipe.yaml")
+    assert run.returncode == 0, run.stderr + run.stdout
+    assert "Failed to load" not in run.stderr, "third-party noise belongs to the log file"
+    return bench
+
+
+def test_a_classifier_ends_in_a_bundle_that_takes_pixels(classes: Workbench) -> None:
+    record = classes.record()
+    assert record["status"] == "passed"
+    target = record["targets"][0]
+    parity = target["candidates"][0]["parity"]
+    assert parity["passed"] and parity["max_abs"] < 1e-4 and parity["shapes"] == ["1x16x16x3", "3x16x16x3"]
+    bundle = classes.folder / "out/tiny/targets/local-cpu"
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["inputs"] == {"pixels": {"name": "pixels", "dtype": "uint8", "shape": ["batch", 16, 16, 3]}}
+    stated = json.loads((bundle / "preprocess.json").read_text())["image"]
+    assert (stated["embed"], stated["order"], stated["filter"], stated["mean"]) == (
+        "pixels",
+        "RGB",
+        "bilinear",
+        [0.5] * 3,
+    )
+
+
+def test_the_dataset_outlives_its_source(classes: Workbench, tmp_path: Path) -> None:
+    """Later steps read the images from the store: nothing is looked up in the folder they came from."""
+    step = next(row for row in classes.record()["steps"] if row["id"] == "data")
+    folder = classes.store / "objects" / step["digest"][:2] / step["digest"]
+    from edgeft.data.pack import image_bytes
+    from edgeft.data.table import read_split
+
+    rows = read_split(folder / "gate.parquet")
+    for name, raw in image_bytes(rows):
+        assert raw == (classes.folder / "images" / name).read_bytes()
+    taken = rows.take([2, 0])
+    assert [name for name, _ in image_bytes(taken)] == rows.column("id").take([2, 0]).to_pylist()
+    digests = rows.column("image").to_pylist()
+    assert digests == [hashlib.sha256(raw).hexdigest() for _, raw in image_bytes(rows)]
+
+
+def test_masks_end_in_gates_on_dice(tmp_path: Path) -> None:
+    bench = Workbench(tmp_path, tmp_path / "store")
+    write_shapes(bench.folder / "shapes")
+    (bench.folder / "net.py").write_text(UNET)
+    (bench.folder / "recipe.yaml").write_text(MASKS)
+    run = bench.run("build", "recipe.yaml")
+    assert run.returncode == 0, run.stderr + run.stdout
+    target = bench.record()["targets"][0]
+    assert target["candidates"][0]["parity"]["passed"]
+    verdicts = {verdict["metric"]: verdict for verdict in target["verdicts"]}
+    assert verdicts["mean_dice"]["status"] == verdicts["dice_square"]["status"] == "PASS"
+    assert "betting bound" in verdicts["mean_dice"]["method"]
+    assert verdicts["mean_dice"]["n"] == 2 * target["gate_set"]["units"], "two cases of each patient"
+    step = next(row for row in bench.record()["steps"] if row["id"] == "source/gate")
+    outputs = bench.store / "objects" / step["digest"][:2] / step["digest"] / "outputs.npz"
+    cases = target["gate_set"]["n"]
+    assert outputs.stat().st_size < cases * (24 * 24 + 3 * 4) + 2000, "class maps are kept, not logits per pixel"
