@@ -54,17 +54,21 @@ class Candidate:
 
 
 def plan_candidates(loaded: LoadedRecipe, devices: Mapping[str, Device], reached: Reached) -> list[Candidate]:
-    """Every candidate of every target, float first. RecipeError for an unknown candidate name."""
+    """Every candidate of every target, float first. RecipeError for an unknown candidate name.
+
+    Where a target searches, only its float exports are candidates beforehand; the others come from the search.
+    """
     found = []
     for index, (target, device) in enumerate(zip(loaded.recipe.targets, devices.values(), strict=True)):
         known: list[str] = []
         for name in target.export:
             exporter: Exporter = plugins.load("exporters", name)()
             facts = reached.get(device.name, {}).get(exporter.runtime, {})
-            for variant in (None, *exporter.ladder(device)):
+            for variant in (None, *ladder_of(exporter, device, wide=target.searches)):
                 label = variant.name if variant else FLOAT
                 known.append(label)
-                if target.candidates is None or label in target.candidates or variant is None:
+                wanted = target.candidates is None or label in target.candidates
+                if variant is None or (wanted and not target.searches):
                     found.append(Candidate(target, device, exporter, variant, facts))
         unknown = [name for name in target.candidates or () if name not in known]
         if unknown:
@@ -74,6 +78,19 @@ def plan_candidates(loaded: LoadedRecipe, devices: Mapping[str, Device], reached
                 f"on this device there are: {', '.join(dict.fromkeys(known))}",
             )
     return found
+
+
+def ladder_of(exporter: Exporter, device: Device, *, wide: bool) -> tuple[Variant, ...]:
+    """The exporter's small ladder; wide: the one a search starts from, where it has one."""
+    made = getattr(exporter, "wide_ladder", exporter.ladder) if wide else exporter.ladder
+    return tuple(made(device))
+
+
+def searched_ladder(candidate: Candidate) -> tuple[Variant, ...]:
+    """The variants a search starts from; the recipe's `candidates` narrows them."""
+    names = candidate.target.candidates
+    ladder = ladder_of(candidate.exporter, candidate.device, wide=True)
+    return ladder if names is None else tuple(variant for variant in ladder if variant.name in names)
 
 
 def device_config(candidate: Candidate, *, timed: bool = False) -> dict[str, Any]:

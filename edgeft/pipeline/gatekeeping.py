@@ -143,12 +143,12 @@ def _decide(
     custom = None
     if gate.metric not in executor.task.metrics:
         ours = load_arrays(outputs.path / "outputs.npz")["logits"]
-        custom = _custom_values(gate, ours, source_arrays(executor, "gate", outputs)["logits"], rows)
+        custom = custom_values(gate, ours, source_arrays(executor, "gate", outputs)["logits"], rows)
     truth = column_array(rows, "label")
     return decide_data_gate(gate, device, score, source, units, truth=truth, custom=custom)
 
 
-def _custom_values(gate: Gate, ours: Any, theirs: Any, rows: Any) -> CustomValues:
+def custom_values(gate: Gate, ours: Any, theirs: Any, rows: Any) -> CustomValues:
     """The user's metric as values per case where it gives them, else as a function of resampled rows."""
     import numpy as np
 

@@ -57,10 +57,11 @@ def parity_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
     )
 
 
-def outputs_spec(candidate: Candidate, recipe: Recipe, split: str) -> Spec:
+def outputs_spec(candidate: Candidate, recipe: Recipe, split: str, few: int | None = None) -> Spec:
     """The artefact's answers on its device's runtime over a split; facts["n"] says over how many of its cases.
 
-    Under emulation the number is what the pace step planned; elsewhere `measure.search_cases`, or all.
+    few: that many of them, evenly spaced, for a first look. Else, under emulation, what the pace step planned;
+    elsewhere `measure.search_cases`, or all.
     """
     most = recipe.measure.search_cases if split == "search" else None
 
@@ -68,7 +69,9 @@ def outputs_spec(candidate: Candidate, recipe: Recipe, split: str) -> Spec:
         from edgeft.targets.measure import run_outputs
 
         rows = read_cases(ctx, split, most)
-        if "pace" in inputs:
+        if few is not None:
+            rows = thin(rows, few)
+        elif "pace" in inputs:
             rows = thin(rows, int(inputs["pace"].facts["cases"]))
         artifact = inputs["artifact"]
         outputs = run_outputs(
@@ -85,15 +88,21 @@ def outputs_spec(candidate: Candidate, recipe: Recipe, split: str) -> Spec:
         return write_outputs(outputs, rows, out, ctx)
 
     config = {"cases": most, "device": device_config(candidate), "batch": recipe.serve.batch, "task": recipe.model.task}
+    needs = _needs(candidate)
+    if few is not None:
+        config["few"] = few
+        needs.pop("pace", None)
+    place = f"{candidate.id}/outputs" if few is None else f"{candidate.id}/outputs-{few}"
+    part = "" if few is None else f"{few} cases of "
     return Spec(
-        id=f"gate/{candidate.id}" if split == "gate" else f"{candidate.id}/outputs",
-        title=f"Run on {candidate.device.name} over the {split} set",
+        id=f"gate/{candidate.id}" if split == "gate" else place,
+        title=f"Run on {candidate.device.name} over {part}the {split} set",
         name="outputs",
         version=1,
         makes="outputs",
         run=run,
         config=config,
-        needs=_needs(candidate),
+        needs=needs,
         reads=(split,),
         tools=(*FEED_TOOLS, *run_tools(candidate)),
         host=run_host(candidate),
@@ -136,7 +145,7 @@ def latency_spec(candidate: Candidate, recipe: Recipe) -> Spec:
         id=f"{candidate.id}/latency",
         title=f"Measure latency on {device.name}",
         name="latency",
-        version=2,
+        version=3,
         makes="record",
         run=run,
         config=config,

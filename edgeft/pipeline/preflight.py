@@ -74,10 +74,11 @@ def check_out(folder: Path) -> None:
 
 def _check_targets(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:
     for index, (target, device) in enumerate(zip(loaded.recipe.targets, devices.values(), strict=True)):
-        if device.how == "emulated" and target.optimise == "latency":
+        if device.how == "emulated" and target.optimise != "size":
+            what = "latency" if target.optimise == "latency" else "processor time"
             raise loaded.error(
                 ("targets", index, "optimise"),
-                f"{device.name} is emulated: latency there means nothing",
+                f"{device.name} is emulated: {what} there means nothing",
                 "optimise: size, or name a real device",
             )
         for name in target.export:
