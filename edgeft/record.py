@@ -279,8 +279,8 @@ class SensitivityRow(Row):
 class SearchRow(Row):
     """A target's search: every evaluation in order, what it cost, and the sensitivity of the layers.
 
-    unit: of the costs. chance: least chance asked. best: the candidate it proposes. front: evaluations (numbers) that no
-    other one beats in both cost and divergence from the source's answers. stopped: why it ended early, empty if not.
+    unit: of the costs. chance: least chance asked. best: the candidate it proposes. front: numbers of the evaluations
+    that no other one beats in both cost and divergence from float. stopped: why it ended early, empty if not.
     """
 
     unit: str

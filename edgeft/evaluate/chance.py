@@ -60,7 +60,7 @@ def chance_of_flips(lost: int, gained: int, quantity: Quantity, gate_rows: int, 
     uppers, lowers = _exact(few, rows, alpha / 2)
     most = np.searchsorted(uppers, quantity.limit + lowers + 1e-12, side="right") - 1
     passes = np.where(most >= 0, chance_lost[np.clip(most, 0, None)], 0.0)
-    return float(min(1.0, chance_gained @ passes))
+    return min(1.0, float(chance_gained @ passes))
 
 
 def chance_of_bound(quantity: Quantity, gate_rows: int, alpha: float) -> float:

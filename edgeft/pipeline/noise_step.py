@@ -30,8 +30,11 @@ def noise_spec(candidate: Candidate, recipe: Recipe, cases: int) -> Spec:
 
         feeds = ctx.task.feeds(thin(read_cases(ctx, "search", most), cases), prepared_of(ctx))
         names = tuple(layer.name for layer in exporter.layers(inputs["float"]))  # type: ignore[attr-defined]
-        both = [exporter.tensors(inputs[role], names, feeds) for role in ("float", "artifact")]  # type: ignore[attr-defined]
-        found = {name: _plain(noise) for name, noise in measure_noise(*both, names).items()}
+        plain, compressed = (
+            exporter.tensors(inputs[role], names, feeds)  # type: ignore[attr-defined]
+            for role in ("float", "artifact")
+        )
+        found = {name: _plain(noise) for name, noise in measure_noise(plain, compressed, names).items()}
         facts = {"layers": found, "cases": cases}
         (out / "noise.json").write_bytes(canonical_json(facts, indent=1))
         return facts

@@ -133,9 +133,8 @@ def _suggestion(search: Search, oracle: Oracle, done: Evaluation, layers: Sequen
     more = best.cost - base.cost
     unit = oracle.floats[done.ask.exporter].candidate.target.optimise
     cost = f"{more / 1e6:.2g} MB" if unit == "size" else f"{more:.2g} {UNITS[unit]}"
-    said = suggest(
-        len(kept), len(layers), 100 * (after - before), cost + (" (estimated)" if best.estimated else ""), metric
-    )
+    cost += " (estimated)" if best.estimated else ""
+    said = suggest(len(kept), len(layers), 100 * (after - before), cost, metric)
     return f"{said} Found in {len(search.evaluations)} evaluations."
 
 

@@ -46,7 +46,7 @@ def _search(plan: Plan, executor: Executor, target: Target, device: Device, tria
 
 
 def _try_best(plan: Plan, executor: Executor, oracle: Oracle, best: Evaluation) -> None:
-    """What the search proposes in full, if only its answers are known: its time is measured before anything is chosen."""
+    """What the search proposes, in full where only its answers are known: its time is measured before the choice."""
     candidate = oracle.candidate(best.ask.exporter, best.ask.variant)
     if candidate.name in oracle.trials:
         return

@@ -116,8 +116,8 @@ class SearchKeys(Section):
 
     chance: float = Field(
         0.8, gt=0, lt=1,
-        description="A candidate is taken only if its answers on the search set give it this chance to pass each gate of "
-        "the gate set, relative to a candidate that loses nothing.",
+        description="A candidate is taken only if its answers on the search set give it this chance to pass each gate "
+        "of the gate set, relative to a candidate that loses nothing.",
     )  # fmt: skip
     shortlist: int = Field(12, ge=0, le=256, description="Layers left in float one at a time; 0: no mixed precision.")
     first_cases: int = Field(32, ge=4, description="Search cases of the first round of the ladder; rounds double them.")
@@ -138,8 +138,7 @@ class Target(Section):
     export: tuple[str, ...] = Field(("onnx",), min_length=1, description="Exporters to try.")
     optimise: Literal["latency", "size", "energy-proxy"] = Field(
         "latency",
-        description="What the chosen candidate has least of. energy-proxy: processor time of a run, all threads together "
-        "(times the device's `watts`, an estimate); not what a meter would show.",
+        description="What the chosen candidate has least of; energy-proxy: processor time of a run, an estimate.",
     )
     candidates: tuple[str, ...] | None = Field(
         None, description="Only these variants, for instance [float, int8-dynamic]."

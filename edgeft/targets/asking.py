@@ -11,8 +11,8 @@ from edgeft.canonical import digest_json
 from edgeft.exporter import Layer, Variant
 
 Purpose = Literal["ladder", "finalist", "repair", "layers", "keep one", "quantise one", "prefix", "backward"]
-"""Why something is asked. ladder, keep one, quantise one: the divergence of outputs, which only ranks. finalist, repair,
-prefix, backward: the task's metrics against the gates. layers: the noise of each layer's output."""
+"""Why something is asked. ladder, keep one, quantise one: the divergence of outputs, which only ranks. finalist,
+repair, prefix, backward: the task's metrics against the gates. layers: the noise of each layer's output."""
 SCORED = frozenset({"finalist", "repair", "prefix", "backward"})
 MIXED = "-mixed-"
 
@@ -78,7 +78,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A question with its answer. number: from 1. cost: measured, else estimated by the search (estimated says which)."""
+    """A question with its answer. number: from 1. cost: measured, or estimated by the search; inf: not known."""
 
     number: int
     ask: Ask
@@ -102,7 +102,7 @@ class Evaluation:
 class Branch:
     """One exporter on one target. float_cost: of its float artefact, None where that could not be measured.
 
-    layers: empty where the exporter cannot keep single layers in float. repairs: variant -> its cheaper-than-float forms.
+    layers: empty where the exporter cannot keep single ones in float. repairs: variant -> its cheaper-than-float forms.
     """
 
     exporter: str

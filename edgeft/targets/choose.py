@@ -33,7 +33,7 @@ def choose(
     gates: Sequence[Gate],
     sources: Mapping[str, Mapping[str, float]],
 ) -> Choice:
-    """The least p50 latency, processor time or bytes, among candidates that could pass the gates by their search-set values.
+    """The least p50 latency, processor time or bytes among those that could pass the gates by their search-set values.
 
     rows: of one target, status `eligible` for those that ran. gates: those that hold on it. sources: row's name ->
     metric -> value of the source on the same search cases. A compressed candidate must also beat its exporter's float
@@ -124,7 +124,8 @@ def _best(eligible: Sequence[CandidateRow], optimise: Optimise) -> tuple[Candida
     why = f"{most} of {len(eligible)} eligible: {name} {_value(best, optimise):.3g} ms"
     if len(ties) > 1:
         others = ", ".join(row.name for row in ties if row is not best)
-        why = f"{name} {_value(best, optimise):.3g} ms, level with {others} within the intervals; smaller or first by name"
+        value = f"{name} {_value(best, optimise):.3g} ms"
+        why = f"{value}, level with {others} within the intervals; smaller or first by name"
     doubtful = [row.name for row in eligible if row.latency is not None and not row.latency.valid]
     if doubtful:
         why += f"; INVALID times of {', '.join(doubtful)} took part: another may be faster on a quiet device"
