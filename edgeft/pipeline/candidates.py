@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeft import plugins
+from edgeft.artifact import Artifact
 from edgeft.device.profile import Device
 from edgeft.exporter import Exporter, Variant
 from edgeft.pipeline.spec import Host
@@ -64,14 +65,14 @@ def plan_candidates(loaded: LoadedRecipe, devices: Mapping[str, Device], reached
         for name in target.export:
             exporter: Exporter = plugins.load("exporters", name)()
             facts = reached.get(device.name, {}).get(exporter.runtime, {})
-            for variant in (None, *ladder_of(exporter, device, wide=target.searches)):
+            for variant in (None, *exporter.ladder(device)):
                 label = variant.name if variant else FLOAT
                 known.append(label)
                 wanted = target.candidates is None or label in target.candidates
                 if variant is None or (wanted and not target.searches):
                     found.append(Candidate(target, device, exporter, variant, facts))
         unknown = [name for name in target.candidates or () if name not in known]
-        if unknown:
+        if unknown and not target.searches:
             raise loaded.error(
                 ("targets", index, "candidates"),
                 f"no candidate is called '{unknown[0]}'",
@@ -80,17 +81,13 @@ def plan_candidates(loaded: LoadedRecipe, devices: Mapping[str, Device], reached
     return found
 
 
-def ladder_of(exporter: Exporter, device: Device, *, wide: bool) -> tuple[Variant, ...]:
-    """The exporter's small ladder; wide: the one a search starts from, where it has one."""
-    made = getattr(exporter, "wide_ladder", exporter.ladder) if wide else exporter.ladder
-    return tuple(made(device))
-
-
-def searched_ladder(candidate: Candidate) -> tuple[Variant, ...]:
-    """The variants a search starts from; the recipe's `candidates` narrows them."""
-    names = candidate.target.candidates
-    ladder = ladder_of(candidate.exporter, candidate.device, wide=True)
-    return ladder if names is None else tuple(variant for variant in ladder if variant.name in names)
+def searched_ladder(candidate: Candidate, artifact: Artifact) -> tuple[Variant, ...]:
+    """The variants a search starts from: the exporter's rungs for this float artefact, or its small ladder where it has
+    none. The recipe's `candidates` narrow them. Raises Unsupported."""
+    exporter, device, names = candidate.exporter, candidate.device, candidate.target.candidates
+    rungs = getattr(exporter, "rungs", None)
+    found = tuple(rungs(artifact, device) if rungs is not None else exporter.ladder(device))
+    return found if names is None else tuple(variant for variant in found if variant.name in names)
 
 
 def device_config(candidate: Candidate, *, timed: bool = False) -> dict[str, Any]:

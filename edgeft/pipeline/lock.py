@@ -10,10 +10,10 @@ from typing import Any
 
 from edgeft.canonical import canonical_json
 from edgeft.errors import RecipeError, StepError
-from edgeft.exporter import Variant
 from edgeft.pipeline.candidates import Candidate
 from edgeft.pipeline.plan import Plan
 from edgeft.pipeline.trial import Trial
+from edgeft.targets.asking import describe, restore
 
 FILE = "choice.lock"
 VERSION = 1
@@ -85,17 +85,14 @@ def _searched(candidate: Candidate) -> dict[str, Any]:
     variant = candidate.variant
     if variant is None or not candidate.target.searches:
         return {}
-    return {"variant": {**variant.to_json(), "needs_calibration": variant.needs_calibration}}
+    return {"variant": describe(variant)}
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
     """One target of the file, typed; KeyError, TypeError or ValueError where it is not one."""
     found: dict[str, Any] = {"candidate": str(row["candidate"]), "digest": str(row["digest"])}
     if "variant" in row:
-        given = row["variant"]
-        kept = frozenset(str(name) for name in given["keep_float"])
-        calibrates = bool(given["needs_calibration"])
-        found["variant"] = Variant(str(given["name"]), dict(given["options"]), kept, calibrates)
+        found["variant"] = restore(row["variant"])
     return found
 
 

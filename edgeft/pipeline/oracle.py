@@ -12,7 +12,7 @@ from edgeft.errors import StepError
 from edgeft.exporter import Layer, Unsupported, Variant
 from edgeft.pipeline.answers import thin_index
 from edgeft.pipeline.arrays import load_arrays
-from edgeft.pipeline.candidates import Candidate
+from edgeft.pipeline.candidates import Candidate, searched_ladder
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.likely import Likely, judge_likely
 from edgeft.pipeline.making import compress_spec
@@ -62,6 +62,17 @@ class Oracle:
             return float(artifact_bytes(trial.artifact)) if trial.artifact else None
         found = next((item for item in trial.measurements if item.metric == COSTS[optimise][0]), None)
         return found.value if found else None
+
+    def ladder(self, exporter: str) -> tuple[Variant, ...]:
+        """The variants to start from; none, with a word on it, where the float artefact cannot be compressed."""
+        trial = self.floats[exporter]
+        if trial.artifact is None:
+            return ()
+        try:
+            return searched_ladder(trial.candidate, trial.artifact)
+        except Unsupported as refusal:
+            self.executor.events.warn(f"{trial.candidate.device.name}/search", f"{exporter}: {refusal_text(refusal)}")
+            return ()
 
     def layers(self, exporter: str) -> tuple[Layer, ...]:
         """Layers of the float artefact that may stay in float; none where the exporter cannot tell."""
@@ -175,7 +186,7 @@ class Oracle:
         rows = self.executor.rows
         mine = {step for step in rows if step == candidate.id or step.startswith(f"{candidate.id}/")} - self._counted
         self._counted |= mine
-        return sum(rows[step].seconds for step in mine)
+        return round(sum(rows[step].seconds for step in mine), 3)
 
 
 def _cases(outputs: Artifact, total: int) -> dict[int, int]:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgeft.device.profile import Device
-from edgeft.pipeline.candidates import searched_ladder
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.likely import judge_likely
 from edgeft.pipeline.oracle import Oracle
-from edgeft.pipeline.plan import Plan
+from edgeft.pipeline.plan import Plan, search_settings
 from edgeft.pipeline.search_rows import search_row
 from edgeft.pipeline.trial import Trial, new_trial, try_one
-from edgeft.recipe.schema import Budget as BudgetKeys
 from edgeft.recipe.schema import SearchKeys, Target
 from edgeft.record import SearchRow
-from edgeft.targets.asking import Branch, Budget, Evaluation, Settings
+from edgeft.targets.asking import Branch, Evaluation
 from edgeft.targets.search import Search
 
 
@@ -32,7 +30,8 @@ def _search(plan: Plan, executor: Executor, target: Target, device: Device, tria
     keys = target.search or SearchKeys()
     floats = {trial.candidate.exporter.name: trial for trial in trials if trial.row.status == "eligible"}
     oracle = Oracle(plan, executor, floats, keys.chance)
-    search = Search(_branches(oracle), settings_of(target, executor))
+    cases = int(executor.done["source/search"].facts["n"])
+    search = Search(_branches(oracle), search_settings(target, cases))
     while (ask := search.ask()) is not None:
         executor.events.note(
             f"{device.name}/search", f"{len(search.evaluations) + 1}: {ask.purpose} {ask.variant.name}"
@@ -60,25 +59,13 @@ def _branches(oracle: Oracle) -> list[Branch]:
     return [
         Branch(
             exporter=name,
-            ladder=searched_ladder(trial.candidate),
+            ladder=oracle.ladder(name),
             float_cost=oracle.cost(trial),
             layers=oracle.layers(name),
             repairs=lambda variant, name=name: oracle.repairs(name, variant),  # type: ignore[misc]
         )
         for name, trial in oracle.floats.items()
     ]
-
-
-def settings_of(target: Target, executor: Executor) -> Settings:
-    """The recipe's keys with the number of search cases that the source answered."""
-    keys, budget = target.search or SearchKeys(), target.budget or BudgetKeys()
-    return Settings(
-        cases=int(executor.done["source/search"].facts["n"]),
-        first=keys.first_cases,
-        shortlist=keys.shortlist,
-        budget=Budget(budget.evaluations, budget.minutes),
-        curves=keys.curves,
-    )
 
 
 def hold_to_chance(trials: Mapping[str, list[Trial]]) -> None:

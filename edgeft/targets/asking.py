@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from math import inf, isfinite, nan
 from typing import Any, Literal
 
@@ -15,6 +15,8 @@ Purpose = Literal["ladder", "finalist", "repair", "layers", "keep one", "quantis
 repair, prefix, backward: the task's metrics against the gates. layers: the noise of each layer's output."""
 SCORED = frozenset({"finalist", "repair", "prefix", "backward"})
 MIXED = "-mixed-"
+FORM = ("mode", "bits", "operators", "activation_bits")
+"""Options that change what is computed and so what it costs; the others only change how well."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,20 @@ class Settings:
 
 def identity(variant: Variant) -> str:
     """Digest of everything that makes a variant what it is."""
-    return digest_json({**variant.to_json(), "calibrates": variant.needs_calibration})
+    return digest_json(describe(variant))
+
+
+def describe(variant: Variant) -> dict[str, Any]:
+    """Every field as JSON: what `restore` makes the variant of again."""
+    flags = {item.name: getattr(variant, item.name) for item in fields(variant) if item.name.startswith("needs_")}
+    return {**variant.to_json(), **flags}
+
+
+def restore(found: Mapping[str, Any]) -> Variant:
+    """The variant that `describe` described. KeyError, TypeError or ValueError where it is none."""
+    flags = {str(name): bool(value) for name, value in found.items() if str(name).startswith("needs_")}
+    kept = frozenset(str(name) for name in found["keep_float"])
+    return Variant(str(found["name"]), dict(found["options"]), kept, **flags)
 
 
 def keep(variant: Variant, layers: frozenset[str]) -> Variant:
@@ -150,6 +165,8 @@ def keep(variant: Variant, layers: frozenset[str]) -> Variant:
 
 
 def family(variant: Variant) -> str:
-    """Variants that compute in the same form (`dynamic`, `static`), among which divergence decides."""
+    """Variants that compute in the same form (`static`, `weights 4`), among which divergence decides."""
     options: Mapping[str, Any] = variant.options
-    return str(options.get("mode", variant.name))
+    if "mode" not in options:
+        return variant.name
+    return " ".join(str(options[key]) for key in FORM if key in options)
