@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import isfinite
 
 from edgeft.exporter import Layer, Variant
 from edgeft.pipeline.oracle import Oracle
 from edgeft.recipe.schema import Target
-from edgeft.record import EvaluationRow, LayerRow, SearchRow, SensitivityRow
-from edgeft.targets.asking import SCORED, Evaluation, Noise
+from edgeft.record import EvaluationRow, SearchRow, SensitivityRow
+from edgeft.targets.asking import SCORED, Evaluation
 from edgeft.targets.search import Search
-from edgeft.targets.sensitivity import decibels, suggest
+from edgeft.targets.sensitivity import layer_row, suggest
 
 UNITS = {"latency": "ms", "size": "bytes", "energy-proxy": "processor-ms"}
 
@@ -77,7 +77,7 @@ def _sensitivity(search: Search, oracle: Oracle, done: Evaluation) -> Sensitivit
         exporter=exporter,
         variant=base.name,
         cases=done.answer.cases,
-        layers=[_layer(layer, noise.get(layer.name), alone, only, layer.name in kept) for layer in layers],
+        layers=[layer_row(layer, noise.get(layer.name), alone, only, layer.name in kept) for layer in layers],
         whole=_finite(whole.answer.divergence) if whole else None,
         suggestion=_suggestion(search, oracle, done, layers) if mine else "",
     )
@@ -98,26 +98,6 @@ def _curves(
         elif ask.purpose == "quantise one" and len(names - ask.variant.keep_float) == 1:
             only[next(iter(names - ask.variant.keep_float))] = done.answer.divergence
     return alone, only
-
-
-def _layer(
-    layer: Layer, noise: Noise | None, alone: Mapping[str, float], only: Mapping[str, float], kept: bool
-) -> LayerRow:
-    return LayerRow(
-        name=layer.name,
-        op=layer.op,
-        weights=layer.weights,
-        sqnr_db=decibels(noise.ratio) if noise else None,
-        weights_db=decibels(noise.weights) if noise and noise.weights is not None else None,
-        activations_db=decibels(noise.activations) if noise and noise.activations is not None else None,
-        keep_one=alone.get(layer.name),
-        quantise_one=only.get(layer.name),
-        cost=_finite(noise.cost) if noise else None,
-        kept=kept,
-        low=noise.low if noise else None,
-        high=noise.high if noise else None,
-        counts=list(noise.counts) if noise else [],
-    )
 
 
 def _suggestion(search: Search, oracle: Oracle, done: Evaluation, layers: Sequence[Layer]) -> str:

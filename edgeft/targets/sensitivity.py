@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import log10, nan
+from dataclasses import dataclass, field, replace
+from math import isfinite, log10, nan
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import StepError
 from edgeft.exporter import Layer
-from edgeft.record import OperatorRow
+from edgeft.record import LayerRow, OperatorRow
 from edgeft.targets.asking import Noise
+from edgeft.targets.search_mix import shortlist
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,6 +50,19 @@ def measure_noise(
                 continue
             _add(name, found, np.asarray(ours[name], np.float64), np.asarray(theirs[name], np.float64))
     return {name: _noise(found) for name, found in sums.items() if found.low <= found.high}
+
+
+def with_parts(noise: Mapping[str, Noise], part: str, alone: Mapping[str, Noise]) -> dict[str, Noise]:
+    """Noise with what one part alone does to each layer; part: weights or activations."""
+    return {
+        name: replace(item, **{part: alone[name].ratio}) if name in alone else item  # type: ignore[arg-type]
+        for name, item in noise.items()
+    }
+
+
+def shortlisted(layers: Sequence[Layer], noise: Mapping[str, Noise], most: int) -> list[str]:
+    """The layers worth trying one by one, as a search shortlists them."""
+    return shortlist([layer.name for layer in layers], noise, most)
 
 
 def _add(name: str, sums: _Sums, ours: NDArray[Any], theirs: NDArray[Any]) -> None:
@@ -105,6 +119,37 @@ def _time(layer: Layer, rows: Sequence[OperatorRow]) -> float | None:
         return sum(exact)
     longer = [row.ms for row in rows if row.name.startswith((f"{layer.name}/", f"{layer.name}_"))]
     return sum(longer) if longer else None
+
+
+def layer_row(
+    layer: Layer,
+    noise: Noise | None,
+    alone: Mapping[str, float],
+    only: Mapping[str, float],
+    kept: bool = False,
+) -> LayerRow:
+    """A layer as the report shows it. alone: divergence with it alone in float; only: with it alone compressed."""
+    row = LayerRow(
+        name=layer.name, op=layer.op, weights=layer.weights, kept=kept,
+        keep_one=_finite(alone.get(layer.name)), quantise_one=_finite(only.get(layer.name)),
+    )  # fmt: skip
+    if noise is None:
+        return row
+    parts = {"weights_db": noise.weights, "activations_db": noise.activations}
+    return row.model_copy(
+        update={
+            "sqnr_db": decibels(noise.ratio),
+            **{name: decibels(value) for name, value in parts.items() if value is not None},
+            "cost": _finite(noise.cost),
+            "low": noise.low,
+            "high": noise.high,
+            "counts": list(noise.counts),
+        }
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None
 
 
 def decibels(ratio: float) -> float | None:
