@@ -115,7 +115,7 @@ def _suggestion(search: Search, oracle: Oracle, done: Evaluation, layers: Sequen
     cost = f"{more / 1e6:.2g} MB" if unit == "size" else f"{more:.2g} {UNITS[unit]}"
     cost += " (estimated)" if best.estimated else ""
     said = suggest(len(kept), len(layers), 100 * (after - before), cost, metric)
-    return f"{said} Found in {len(search.evaluations)} evaluations."
+    return f"{said} Found by evaluation {best.number} of {len(search.evaluations)}."
 
 
 def _find(search: Search, exporter: str, variant: Variant, purposes: Sequence[str]) -> Evaluation | None:

@@ -15,7 +15,7 @@ from math import inf, isfinite
 from edgeft.exporter import Variant
 from edgeft.targets.asking import Answer, Ask, Branch, Budget, Evaluation, Settings, family, identity
 from edgeft.targets.search_ladder import finalists, halving_bound
-from edgeft.targets.search_mix import mix
+from edgeft.targets.search_mix import draw_curves, mix
 
 __all__ = ["Answer", "Ask", "Branch", "Budget", "Search", "Settings", "bound"]
 
@@ -121,9 +121,14 @@ class Search:
         scored: list[Evaluation] = []
         for exporter, variant in last:
             scored.append((yield Ask("finalist", exporter, variant, self.settings.cases, timed=True)))
+        mixed = []
         for done in sorted((d for d in scored if not d.passes and not d.answer.refused), key=_preference):
             if self.branches[done.ask.exporter].layers and self._promising(done):
-                yield from mix(self, self.branches[done.ask.exporter], done)
+                mixed.append((yield from mix(self, self.branches[done.ask.exporter], done)))
+        if self.settings.curves:
+            for tried in mixed:
+                if tried is not None:
+                    yield from draw_curves(tried, self.settings)
 
     def _promising(self, done: Evaluation) -> bool:
         """Cheaper than float and than what already passes: only then can a mix of it be worth having."""

@@ -13,6 +13,10 @@ LEAST_COST = 1e-9
 """A layer that costs nothing in float comes first; the floor keeps its gain per cost finite."""
 
 
+Tried = tuple[Branch, Variant, tuple[str, ...]]
+"""What was mixed from, and the layers that were tried one by one."""
+
+
 class State(Protocol):
     """What a mix sees of the search: the budget left and the best so far."""
 
@@ -27,12 +31,12 @@ class State(Protocol):
     def worth(self, done: Evaluation) -> bool: ...
 
 
-def mix(state: State, branch: Branch, failed: Evaluation) -> Generator[Ask, Evaluation, None]:
-    """Repairs, then layers in float, then a pass that compresses again what holds."""
+def mix(state: State, branch: Branch, failed: Evaluation) -> Generator[Ask, Evaluation, Tried | None]:
+    """Repairs, then layers in float, then a pass that compresses again what holds. None where a repair was enough."""
     settings = state.settings
     base = yield from _repair(state, branch, failed)
     if base is None or not settings.shortlist:
-        return
+        return None
     measured = yield Ask("layers", branch.exporter, base.ask.variant, min(settings.first, settings.cases))
     names = [layer.name for layer in branch.layers if layer.name not in base.ask.variant.keep_float]
     noise = measured.answer.noise
@@ -43,10 +47,15 @@ def mix(state: State, branch: Branch, failed: Evaluation) -> Generator[Ask, Eval
     found = yield from _shortest_prefix(state, branch, base, order)
     if found is not None:
         yield from _compress_again(state, branch, base, found, order)
-    if settings.curves:
-        rest = frozenset(names)
-        for name in short:
-            yield Ask("quantise one", branch.exporter, keep(base.ask.variant, rest - {name}), _few(settings))
+    return branch, base.ask.variant, tuple(short)
+
+
+def draw_curves(tried: Tried, settings: Settings) -> Generator[Ask, Evaluation, None]:
+    """Each shortlisted layer alone compressed, all the others in float: for the report, not for the choice."""
+    branch, variant, short = tried
+    names = frozenset(layer.name for layer in branch.layers)
+    for name in short:
+        yield Ask("quantise one", branch.exporter, keep(variant, names - {name}), _few(settings))
 
 
 def _repair(state: State, branch: Branch, failed: Evaluation) -> Generator[Ask, Evaluation, Evaluation | None]:
