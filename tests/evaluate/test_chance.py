@@ -58,7 +58,7 @@ def test_a_loss_equal_to_the_margin_rarely_passes_and_none_nearly_always() -> No
 
 def test_more_losses_never_raise_the_chance_and_a_larger_gate_set_helps_the_harmless() -> None:
     n = 400
-    chances = [chance_to_pass(GATE, *pair(n, lost, 1), np.arange(n), 900) for lost in range(0, 12)]
+    chances = [chance_to_pass(GATE, *pair(n, lost, 1), np.arange(n), 900) for lost in range(12)]
     assert chances == sorted(chances, reverse=True) and chances[0] > chances[-1] + 0.5
     few, many = (chance_to_pass(GATE, *pair(n, 1, 1), np.arange(n), rows) for rows in (400, 4000))
     assert many > few
