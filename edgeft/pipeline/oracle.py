@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from edgeft.artifact import Artifact
 from edgeft.device.protocol import ArtefactRefused
 from edgeft.errors import StepError
 from edgeft.exporter import Layer, Unsupported, Variant
+from edgeft.gate import RESOURCE_METRICS
 from edgeft.pipeline.answers import thin_index
 from edgeft.pipeline.arrays import load_arrays
 from edgeft.pipeline.candidates import Candidate, searched_ladder
 from edgeft.pipeline.execute import Executor
+from edgeft.pipeline.gatekeeping import gates_for
 from edgeft.pipeline.likely import Likely, judge_likely
-from edgeft.pipeline.making import compress_spec
 from edgeft.pipeline.measuring import outputs_spec
 from edgeft.pipeline.noise_step import noise_spec, read_noise
 from edgeft.pipeline.plan import Plan
-from edgeft.pipeline.trial import Trial, new_trial, refusal_text, try_one
-from edgeft.targets.asking import SCORED, Answer, Ask
+from edgeft.pipeline.trial import Trial, make_compressed, new_trial, refusal_text, try_one
+from edgeft.targets.asking import SCORED, Answer, Ask, Noise
 from edgeft.targets.choose import COSTS
 from edgeft.targets.measure import artifact_bytes
+from edgeft.targets.sensitivity import with_parts
 
+TIMED = RESOURCE_METRICS - {"artifact_mb"}
 FLOAT_WEIGHT, INT8_WEIGHT = 4, 1
 """Bytes of a weight."""
 
@@ -96,7 +98,7 @@ class Oracle:
             return self._noise(ask, candidate)
         if ask.purpose in SCORED:
             return self._scored(ask, candidate)
-        self.executor.perform(self._compress(candidate))
+        make_compressed(self.plan, self.executor, candidate)
         outputs = self.executor.perform(outputs_spec(candidate, self.plan.loaded.recipe, "search", ask.cases))
         return Answer(self._divergence(ask.exporter, outputs), cases=int(outputs.facts["n"]))
 
@@ -105,7 +107,7 @@ class Oracle:
         trial = self.trials.get(candidate.name) or new_trial(candidate)
         if ask.timed and candidate.name not in self.trials:
             self.trials[candidate.name] = trial
-            try_one(self.plan, self.executor, trial)
+            try_one(self.plan, self.executor, trial, timed=self._times_matter(candidate))
             if trial.row.status != "eligible":
                 return Answer(refused=trial.row.why)
         elif trial.outputs is None:
@@ -126,12 +128,17 @@ class Oracle:
             said=likely.why,
         )
 
+    def _times_matter(self, candidate: Candidate) -> bool:
+        """Whether anything but the proposal must be timed: not where size is the aim and no gate limits a time."""
+        gates = gates_for(self.plan.loaded.recipe.gates, candidate.device.name)
+        return candidate.target.optimise != "size" or any(gate.metric in TIMED for gate in gates)
+
     def _run(self, trial: Trial) -> None:
         from edgeft.pipeline.emulation import pace_spec
         from edgeft.pipeline.scoring import score_outputs, source_score
 
         recipe, candidate = self.plan.loaded.recipe, trial.candidate
-        trial.artifact = self.executor.perform(self._compress(candidate))
+        trial.artifact = make_compressed(self.plan, self.executor, candidate)
         if candidate.emulated:
             self.executor.perform(pace_spec(candidate, recipe))
         trial.outputs = self.executor.perform(outputs_spec(candidate, recipe, "search"))
@@ -142,9 +149,23 @@ class Oracle:
     def _noise(self, ask: Ask, candidate: Candidate) -> Answer:
         spec = noise_spec(candidate, self.plan.loaded.recipe, ask.cases)
         noise = read_noise(self.executor.perform(spec).facts)
+        for part in ("weights", "activations"):
+            noise = with_parts(noise, part, self._part(ask, candidate, part))
         costs = self._costs(ask, candidate)
         found = {name: replace(item, cost=costs.get(name, 0.0)) for name, item in noise.items()}
-        return Answer(cases=ask.cases, noise=found)
+        own = frozenset(self.executor.done[candidate.id].facts.get("kept_float", ())) - ask.variant.keep_float
+        return Answer(cases=ask.cases, noise=found, float_anyway=own)
+
+    def _part(self, ask: Ask, candidate: Candidate, part: str) -> Mapping[str, Noise]:
+        """Noise by 8-bit weights or 8-bit activations alone; none where the exporter does not know that option."""
+        made = replace(ask.variant, name=f"{ask.variant.name}-{part}", options={**ask.variant.options, "part": part})
+        other = replace(candidate, variant=made)
+        try:
+            make_compressed(self.plan, self.executor, other)
+            return read_noise(self.executor.perform(noise_spec(other, self.plan.loaded.recipe, ask.cases)).facts)
+        except (Unsupported, StepError):
+            self.executor.leave_out(f"this exporter cannot compress {part} alone")
+            return {}
 
     def _costs(self, ask: Ask, candidate: Candidate) -> Mapping[str, float]:
         """Layer -> what it costs in float: bytes by its weights, or time by both profiles."""
@@ -156,9 +177,6 @@ class Oracle:
         before, after = self.cost(plain), self.cost(trial)
         extra = before - after if before is not None and after is not None else 0.0
         return layer_costs(layers, plain.row.operators, trial.row.operators, extra)
-
-    def _compress(self, candidate: Candidate) -> Any:
-        return compress_spec(candidate, self.plan.trunk.model, self.plan.loaded.recipe)
 
     def _divergence(self, exporter: str, outputs: Artifact) -> float:
         """From the float artefact's answers, on the cases that both answered."""

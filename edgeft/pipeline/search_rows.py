@@ -71,6 +71,7 @@ def _sensitivity(search: Search, oracle: Oracle, done: Evaluation) -> Sensitivit
     best = search.best
     mine = best is not None and best.ask.exporter == exporter and best.ask.variant.options == base.options
     kept = best.ask.variant.keep_float if best is not None and mine else base.keep_float
+    kept |= done.answer.float_anyway
     alone, only = _curves(search, exporter, base, layers)
     whole = _find(search, exporter, base, ("ladder",))
     return SensitivityRow(

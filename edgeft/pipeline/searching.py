@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from edgeft.device.profile import Device
+from edgeft.exporter import Variant
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.likely import judge_likely
 from edgeft.pipeline.oracle import Oracle
@@ -31,7 +33,7 @@ def _search(plan: Plan, executor: Executor, target: Target, device: Device, tria
     floats = {trial.candidate.exporter.name: trial for trial in trials if trial.row.status == "eligible"}
     oracle = Oracle(plan, executor, floats, keys.chance)
     cases = int(executor.done["source/search"].facts["n"])
-    search = Search(_branches(oracle), search_settings(target, cases))
+    search = Search(_branches(oracle, keys.repairs), search_settings(target, cases))
     while (ask := search.ask()) is not None:
         executor.events.note(
             f"{device.name}/search", f"{len(search.evaluations) + 1}: {ask.purpose} {ask.variant.name}"
@@ -47,7 +49,8 @@ def _search(plan: Plan, executor: Executor, target: Target, device: Device, tria
 def _try_best(plan: Plan, executor: Executor, oracle: Oracle, best: Evaluation) -> None:
     """What the search proposes, in full where only its answers are known: its time is measured before the choice."""
     candidate = oracle.candidate(best.ask.exporter, best.ask.variant)
-    if candidate.name in oracle.trials:
+    known = oracle.trials.get(candidate.name)
+    if known is not None and (known.row.latency is not None or candidate.emulated):
         return
     trial = oracle.trials[candidate.name] = new_trial(candidate)
     try_one(plan, executor, trial)
@@ -55,14 +58,18 @@ def _try_best(plan: Plan, executor: Executor, oracle: Oracle, best: Evaluation) 
         trial.unlikely = judge_likely(plan, executor, trial, oracle.chance).why
 
 
-def _branches(oracle: Oracle) -> list[Branch]:
+def _no_repairs(variant: Variant) -> tuple[Variant, ...]:
+    return ()
+
+
+def _branches(oracle: Oracle, repairs: bool) -> list[Branch]:
     return [
         Branch(
             exporter=name,
             ladder=oracle.ladder(name),
             float_cost=oracle.cost(trial),
             layers=oracle.layers(name),
-            repairs=lambda variant, name=name: oracle.repairs(name, variant),  # type: ignore[misc]
+            repairs=partial(oracle.repairs, name) if repairs else _no_repairs,
         )
         for name, trial in oracle.floats.items()
     ]

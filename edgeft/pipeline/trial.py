@@ -10,10 +10,11 @@ from edgeft.artifact import Artifact
 from edgeft.device.protocol import ArtefactRefused
 from edgeft.exporter import Unsupported
 from edgeft.measurement import Measurement
+from edgeft.pipeline.branches import making_specs
 from edgeft.pipeline.candidates import Candidate
 from edgeft.pipeline.emulation import pace_spec
 from edgeft.pipeline.execute import Executor
-from edgeft.pipeline.making import compress_spec, export_spec
+from edgeft.pipeline.making import export_spec
 from edgeft.pipeline.measuring import latency_spec, operators_spec, outputs_spec, parity_spec
 from edgeft.pipeline.plan import Plan
 from edgeft.pipeline.scoring import answered_rows, score_outputs, source_score
@@ -65,10 +66,10 @@ def new_trial(candidate: Candidate) -> Trial:
     return Trial(candidate, _row(candidate))
 
 
-def try_one(plan: Plan, executor: Executor, trial: Trial) -> None:
-    """Make, run, measure one candidate; what it cannot do is said in its row."""
+def try_one(plan: Plan, executor: Executor, trial: Trial, *, timed: bool = True) -> None:
+    """Make, run, measure one candidate; what it cannot do is said in its row. timed: its latency and operators too."""
     try:
-        _try(plan, executor, trial)
+        _try(plan, executor, trial, timed)
     except Unsupported as refusal:
         reason = refusal_text(refusal)
         trial.row = trial.row.model_copy(update={"status": "unsupported", "why": reason})
@@ -95,14 +96,14 @@ def _row(candidate: Candidate) -> CandidateRow:
     )
 
 
-def _try(plan: Plan, executor: Executor, trial: Trial) -> None:
+def _try(plan: Plan, executor: Executor, trial: Trial, timed: bool) -> None:
     recipe, candidate = plan.loaded.recipe, trial.candidate
     if candidate.variant is None:
         trial.artifact = executor.perform(export_spec(candidate, plan.trunk.model, recipe))
         if not _prove(plan, executor, trial):
             return
     else:
-        trial.artifact = executor.perform(compress_spec(candidate, plan.trunk.model, recipe))
+        trial.artifact = make_compressed(plan, executor, candidate)
     most, size = candidate.device.max_artifact_mb, artifact_bytes(trial.artifact)
     notes = [str(note) for note in trial.artifact.facts.get("notes", ())]
     trial.row = trial.row.model_copy(update={"notes": notes})
@@ -117,11 +118,17 @@ def _try(plan: Plan, executor: Executor, trial: Trial) -> None:
     trial.score = score_outputs(executor, trial.outputs, "search", cases)
     trial.source = source_score(executor, "search", cases, trial.outputs)
     changes: dict[str, Any] = {}
-    if candidate.emulated:
+    if candidate.emulated or not timed:
         trial.measurements = [_size(candidate, trial.artifact)]
     else:
         changes = _timed(plan, executor, trial)
     trial.row = trial.row.model_copy(update={**changes, **_scored(trial, executor, cases)})
+
+
+def make_compressed(plan: Plan, executor: Executor, candidate: Candidate) -> Artifact:
+    """A compressed candidate's artefact, the statistics it is made from first."""
+    specs = making_specs(candidate, plan.trunk, plan.loaded.recipe)
+    return [executor.perform(spec) for spec in specs][-1]
 
 
 def _prove(plan: Plan, executor: Executor, trial: Trial) -> bool:

@@ -121,6 +121,10 @@ class SearchKeys(Section):
     )  # fmt: skip
     shortlist: int = Field(12, ge=0, le=256, description="Layers left in float one at a time; 0: no mixed precision.")
     first_cases: int = Field(32, ge=4, description="Search cases of the first round of the ladder; rounds double them.")
+    repairs: bool = Field(
+        True,
+        description="Try the exporter's repairs (other ranges, equalisation, bias correction) before float.",
+    )
     curves: bool = Field(False, description="Also compress each shortlisted layer alone, for the report.")
 
 

@@ -76,6 +76,8 @@ class Answer:
     chance: float | None = None
     said: str = ""
     noise: Mapping[str, Noise] = field(default_factory=dict)
+    float_anyway: frozenset[str] = frozenset()
+    """Layers that the variant leaves in float by itself, such as a classifier's head."""
 
 
 @dataclass(frozen=True)

@@ -152,8 +152,8 @@ def bound(branches: Sequence[Branch], settings: Settings) -> int:
 
 
 def _alike(one: Ask, other: Ask) -> bool:
-    """The same exporter and form, whatever stays in float."""
-    return one.exporter == other.exporter and one.variant.options == other.variant.options
+    """The same exporter and form of computing, whatever stays in float and however its ranges were found."""
+    return one.exporter == other.exporter and family(one.variant) == family(other.variant)
 
 
 def _preference(done: Evaluation) -> tuple[float, int, float, int]:

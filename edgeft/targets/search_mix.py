@@ -9,6 +9,8 @@ from typing import Protocol
 from edgeft.exporter import Variant
 from edgeft.targets.asking import Ask, Branch, Evaluation, Noise, Purpose, Settings, keep
 
+PLAIN = 0.9
+"""A layer that alone takes this share of the divergence away needs no comparison with the rest of the shortlist."""
 LEAST_COST = 1e-9
 """A layer that costs nothing in float comes first; the floor keeps its gain per cost finite."""
 
@@ -38,7 +40,8 @@ def mix(state: State, branch: Branch, failed: Evaluation) -> Generator[Ask, Eval
     if base is None or not settings.shortlist:
         return None
     measured = yield Ask("layers", branch.exporter, base.ask.variant, min(settings.first, settings.cases))
-    names = [layer.name for layer in branch.layers if layer.name not in base.ask.variant.keep_float]
+    done = base.ask.variant.keep_float | measured.answer.float_anyway
+    names = [layer.name for layer in branch.layers if layer.name not in done]
     noise = measured.answer.noise
     affordable = state.left - 2 * ceil(log2(len(names) + 1)) - 2
     short = shortlist(names, noise, max(0, min(settings.shortlist, affordable)))
@@ -62,7 +65,7 @@ def _repair(state: State, branch: Branch, failed: Evaluation) -> Generator[Ask, 
     """The variant to mix from: the failed one, or a repair of it with less divergence; None once a repair passes."""
     base = failed
     for variant in branch.repairs(failed.ask.variant):
-        done = yield Ask("repair", branch.exporter, variant, state.settings.cases, timed=True)
+        done = yield Ask("repair", branch.exporter, variant, state.settings.cases)
         if not state.worth(done):
             continue
         if done.passes:
@@ -90,7 +93,7 @@ def shortlist(names: Sequence[str], noise: Mapping[str, Noise], most: int) -> li
 def _leave_out_one(
     branch: Branch, base: Evaluation, short: Sequence[str], settings: Settings
 ) -> Generator[Ask, Evaluation, dict[str, float]]:
-    """Layer -> how much of the divergence goes when that layer alone stays in float."""
+    """Layer -> how much of the divergence goes when that layer alone stays in float; ends early at a plain culprit."""
     cases = _few(settings)
     if not short:
         return {}
@@ -100,6 +103,8 @@ def _leave_out_one(
         done = yield Ask("keep one", branch.exporter, keep(base.ask.variant, frozenset({name})), cases)
         gain = whole.rank - done.rank
         gains[name] = gain if isfinite(gain) else float("-inf")
+        if isfinite(whole.rank) and gain >= PLAIN * whole.rank > 0:
+            break
     return gains
 
 

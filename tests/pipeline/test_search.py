@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from tests.outlier_bert import plant, train_classifier
 from tests.pipeline.conftest import Workbench
 
 pytestmark = pytest.mark.ml
@@ -41,3 +43,52 @@ def test_a_search_leaves_every_evaluation_and_a_second_build_asks_for_nothing(wo
     record = bench.record()
     assert {row["state"] for row in record["steps"]} == {"cached"}
     assert record["targets"][0]["search"]["evaluations"] == search["evaluations"]
+
+
+MIXED = """\
+name: outliers
+model: {{path: {model}, task: text-classification}}
+data:
+  source: csv
+  path: {data}
+  text: text
+  label: label
+  group: group
+  unit: row
+  fractions: {{train: 0.0, validation: 0.0, calibration: 0.1, search: 0.4, gate: 0.5}}
+serve: {{batch: 1, length: 32}}
+targets:
+  - {{device: local-cpu, export: [onnx], optimise: size, candidates: [int8-static], search: {{repairs: false}}}}
+gates:
+  - {{metric: accuracy, no_worse_than: source, margin: 0.03}}
+"""
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory, text_csv: Path, tiny_bert: Path) -> Path:
+    """Folder of a trained tiny BERT with outlier channels in both layers' attention."""
+    folder = tmp_path_factory.mktemp("outlier-bert")
+    return plant(train_classifier(tiny_bert, text_csv, folder / "plain"), folder / "planted")
+
+
+def test_a_naive_int8_that_fails_ends_in_a_passing_mix(
+    planted: Path, text_csv: Path, workbench: Bench, tmp_path: Path
+) -> None:
+    bench = workbench(fresh=True)
+    recipe = bench.folder / "outliers.yaml"
+    recipe.write_text(MIXED.format(model=planted, data=text_csv))
+    run = bench.run("build", "outliers.yaml")
+    assert run.returncode == 0, run.stderr + run.stdout
+    target = bench.record("outliers")["targets"][0]
+    search = target["search"]
+    naive = next(row for row in search["evaluations"] if row["purpose"] == "finalist")
+    assert naive["variant"] == "int8-static" and naive["passes"] is False and naive["chance"] < 0.5
+    assert target["chosen"] == search["best"] and "-mixed-" in search["best"]
+    found = search["sensitivity"][0]
+    mix = next(row for row in search["evaluations"] if search["best"] == f"onnx/{row['variant']}")
+    kept = mix["kept"]
+    assert 1 <= len(kept) <= 3, kept
+    assert {layer["name"] for layer in found["layers"] if layer["kept"]} >= set(kept)
+    assert f"Keeping {len(kept)} of {len(found['layers'])} layers in float recovers" in found["suggestion"]
+    assert "in float: " + kept[0] in run.stdout
+    assert [verdict["status"] for verdict in target["verdicts"]] == ["PASS"]

@@ -173,6 +173,7 @@ def test_a_repair_is_tried_before_a_layer_goes_to_float() -> None:
     oracle = Oracle({"layer0": 1.0, "layer1": 1.0}, {"layer0": 0.5, "layer1": 0.5}, limit=0.1)
     search = run(oracle, repairs=lambda variant: (fixed,))
     assert [done.ask.purpose for done in search.evaluations] == ["finalist", "repair"]
+    assert search.best is not None and search.best.estimated, "a repair is timed only once it is proposed"
     assert search.best is not None and search.best.ask.variant == fixed
 
 
