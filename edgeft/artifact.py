@@ -12,14 +12,15 @@ from edgeft.canonical import Facts, canonical_json
 
 Kind = Literal[
     "dataset", "prepared", "torch-model", "peft-adapter", "onnx", "ort", "litert", "executorch", "openvino", "ncnn",
-    "coreml", "outputs", "record",
+    "coreml", "outputs", "statistics", "record",
 ]  # fmt: skip
 """dataset: one parquet file per split. prepared: tokenizer and preprocessing files.
 torch-model: model.safetensors with config (transformers) or with `code` facts (plain torch).
 peft-adapter: adapter_model.safetensors with adapter_config.json. onnx: model.onnx (+ model.onnx.data).
 ort, litert, executorch, openvino, ncnn, coreml: model.ort, model.tflite, model.pte, model.xml + model.bin,
 model.param + model.bin, model.mlpackage; each with signature.json, since these formats rename or drop tensor names.
-outputs: outputs.npz, row-aligned with a split. record: JSON only."""
+outputs: outputs.npz, row-aligned with a split. statistics: of a float artefact's activations on the calibration split,
+in its exporter's own form. record: JSON only."""
 
 
 @dataclass(frozen=True)

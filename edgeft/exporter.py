@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Variant:
-    """A compressed form: its name in reports (`int8-dynamic`), typed options, layers kept in float."""
+    """A compressed form: its name in reports (`int8-dynamic`), typed options, layers kept in float.
+
+    needs_calibration: `compress` is given calibration cases. needs_statistics: instead of them, what the exporter's
+    `calibrate` made of them, once for all such variants.
+    """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     keep_float: frozenset[str] = frozenset()
     needs_calibration: bool = False
+    needs_statistics: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """For the cache key and the report."""
@@ -75,8 +80,11 @@ class Exporter(Protocol):
         """Compressed variants worth trying on this device, cheapest to make first; float is not among them."""
         ...
 
-    def compress(self, model: Artifact, variant: Variant, calibration: Arrays | None, out: Path, ctx: Context) -> Facts:
-        """Compressed artefact; calibration: canonical feeds (n, ...). Raises Unsupported.
+    def compress(
+        self, model: Artifact, variant: Variant, calibration: Arrays | Artifact | None, out: Path, ctx: Context
+    ) -> Facts:
+        """Compressed artefact; calibration: canonical feeds (n, ...), or the artefact of `calibrate` where the variant
+        needs statistics. Raises Unsupported.
 
         model: as `compresses` says; with "source", `settings` come in variant.options["settings"].
         """
@@ -84,6 +92,30 @@ class Exporter(Protocol):
 
     def signature(self, model: Artifact) -> Signature:
         """Canonical names to the artefact's own tensors."""
+        ...
+
+
+class Calibrated(Protocol):
+    """What an exporter also offers where its static forms follow from statistics of the float model's activations.
+
+    Then a ladder of such forms runs the calibration cases once.
+    """
+
+    def calibrate(
+        self, model: Artifact, settings: Mapping[str, Any], calibration: Arrays, out: Path, ctx: Context
+    ) -> Facts:
+        """Statistics of every tensor a static form may need, over all cases, into `out`. Raises Unsupported.
+
+        model: as `compresses` says. settings: as for `export`. Memory does not grow with the number of cases.
+        """
+        ...
+
+
+class Searchable(Protocol):
+    """What an exporter also offers to a search; one without it is searched over its ladder."""
+
+    def rungs(self, model: Artifact, device: Device) -> tuple[Variant, ...]:
+        """Every variant worth trying on this float artefact, cheapest to make first; more than `ladder` has."""
         ...
 
 

@@ -1,19 +1,17 @@
-"""ONNX for ONNX Runtime: a clean float graph, and its 8-bit variants."""
+"""ONNX for ONNX Runtime: a clean float graph, and its compressed variants."""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import ValidationError
-
 from edgeft.artifact import Artifact, Kind, Signature
 from edgeft.canonical import Facts
-from edgeft.exporter import Unsupported, Variant
+from edgeft.exporter import Layer, Unsupported, Variant
 
 from . import onnx_graph as graphs
+from .onnx_ladder import all_rungs, default_ladder, repairs_of, saturates
 
 if TYPE_CHECKING:
     import onnx
@@ -22,14 +20,14 @@ if TYPE_CHECKING:
     from edgeft.stage import Context
     from edgeft.task import Arrays
 
-FAST_INT8 = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+__all__ = ["OnnxExporter", "clean", "name_nodes", "saturates"]
 
 
 class OnnxExporter:
     """torch model or ONNX file to model.onnx (and model.onnx.data above 1.9 GB), float32 and int8."""
 
     name: ClassVar[str] = "onnx"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     makes: ClassVar[Kind] = "onnx"
     runtime: ClassVar[str] = "onnxruntime"
     tools: ClassVar[tuple[str, ...]] = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime")
@@ -56,39 +54,63 @@ class OnnxExporter:
 
     def ladder(self, device: Device) -> tuple[Variant, ...]:
         """int8-dynamic, then int8-static, which needs calibration. 7-bit weights where the CPU would saturate."""
-        narrow = saturates(device)
-        return (
-            Variant("int8-dynamic", {"mode": "dynamic", "reduce_range": narrow}),
-            Variant("int8-static", {"mode": "static", "reduce_range": narrow}, needs_calibration=True),
-        )
+        return default_ladder(device)
 
-    def compress(self, model: Artifact, variant: Variant, calibration: Arrays | None, out: Path, ctx: Context) -> Facts:
-        """8-bit model.onnx of a float one. Raises Unsupported where nothing can be quantised."""
-        from .onnx_embedding import quantise_embeddings
-        from .onnx_quantize import Int8, choose_nodes, linear_nodes, quantise_dynamic, quantise_static
+    def rungs(self, model: Artifact, device: Device) -> tuple[Variant, ...]:
+        """What a search may try on this float graph. Raises Unsupported for a quantised one."""
+        from .onnx_layers import refuse_quantised, resolve_operators
 
-        try:
-            options = Int8.model_validate(dict(variant.options))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise Unsupported(f"option {first['loc'][0] if first['loc'] else '?'}: {first['msg']}") from error
+        graph = graphs.read_model(graphs.model_file(model)).graph
+        refuse_quantised(graph)
+        return all_rungs(device, resolve_operators(graph, "auto") == "conv")
+
+    def calibrate(
+        self, model: Artifact, settings: Mapping[str, Any], calibration: Arrays, out: Path, ctx: Context
+    ) -> Facts:
+        """statistics.json and statistics.safetensors of the float graph's activations. Raises Unsupported."""
+        from .onnx_compress import Cases, gather_statistics
+        from .onnx_statistics import save_statistics
+
         graph = graphs.read_model(graphs.model_file(model))
-        nodes = choose_nodes(graph.graph, options, variant.keep_float)
-        linear = [node.name for node in linear_nodes(graph.graph)]
-        facts: dict[str, Any] = {"kept_float": sorted(set(linear) - set(nodes)), "quantised": len(nodes)}
-        if options.mode == "static":
-            ranges = self._ranges(model, graph, nodes, calibration, options.ranges, ctx)
-            facts["calibration"] = {
-                "cases": len(next(iter((calibration or {}).values()), ())),
-                "ranges": options.ranges,
-            }
-        if options.embeddings == "int8-rows":
-            facts["embeddings"] = quantise_embeddings(graph.graph)
-        if options.mode == "static":
-            graph = quantise_static(graph, nodes, options, ranges)
-        else:
-            graph = quantise_dynamic(graph, nodes, options)
-        return {**facts, "options": options.model_dump(), **self._write(graph, out)}
+        found = gather_statistics(graph, Cases(self.signature(model), calibration, _progress(ctx)))
+        save_statistics(found, out)
+        return {"cases": found.cases, "tensors": len(found.tensors)}
+
+    def compress(
+        self, model: Artifact, variant: Variant, calibration: Arrays | Artifact | None, out: Path, ctx: Context
+    ) -> Facts:
+        """Compressed model.onnx of a float one, the float graph itself where every layer is kept. Raises Unsupported.
+
+        calibration: canonical feeds (n, ...), or the artefact of `calibrate`.
+        """
+        from .onnx_compress import Cases, compress_graph
+
+        graph = graphs.read_model(graphs.model_file(model))
+        made, facts = compress_graph(graph, variant, Cases(self.signature(model), calibration, _progress(ctx)))
+        return {**facts, **self._write(made, out)}
+
+    def layers(self, model: Artifact) -> tuple[Layer, ...]:
+        """Linear layers, convolutions and large embedding tables, in order of execution."""
+        from .onnx_compress import all_layers
+
+        return all_layers(graphs.read_model(graphs.model_file(model)).graph)
+
+    def tensors(self, model: Artifact, layers: tuple[str, ...], feeds: Arrays) -> Iterator[Mapping[str, Any]]:
+        """Outputs of layers, float32, eight cases at a time. Channels that equalisation rescaled are scaled back."""
+        from .onnx_tensors import bind_feeds, fixed_batch, read_tensors, undo_scales
+
+        known = model.facts.get("outputs") or {layer.name: layer.output for layer in self.layers(model)}
+        unknown = next((name for name in layers if name not in known), None)
+        if unknown is not None:
+            raise Unsupported(f"no layer is called '{unknown}'")
+        graph, signature = graphs.read_model(graphs.model_file(model)), self.signature(model)
+        wanted = {name: known[name] for name in layers}
+        for batch in read_tensors(graph, wanted, bind_feeds(signature, feeds), fixed_batch(signature)):
+            yield undo_scales(batch, model.facts.get("equalised", {}))
+
+    def repairs(self, variant: Variant, device: Device) -> tuple[Variant, ...]:
+        """Other ranges, equalisation, bias correction, and 16-bit activations where an accelerator has them."""
+        return repairs_of(variant, device)
 
     def signature(self, model: Artifact) -> Signature:
         """Canonical names to the graph's tensors."""
@@ -118,28 +140,6 @@ class OnnxExporter:
         if ctx.labels and isinstance(classes, int) and classes != len(ctx.labels):
             raise Unsupported(f"output '{logits.name}' has {classes} classes, the data has {len(ctx.labels)} labels")
         return graph, {"from": "onnx"}
-
-    def _ranges(
-        self,
-        model: Artifact,
-        graph: onnx.ModelProto,
-        nodes: list[str],
-        calibration: Arrays | None,
-        method: Any,
-        ctx: Context,
-    ) -> Mapping[str, tuple[float, float]]:
-        from .onnx_ranges import collect_ranges
-
-        if not calibration:
-            raise Unsupported("static quantisation needs calibration cases")
-        chosen = set(nodes)
-        tensors = sorted({node.input[0] for node in graph.graph.node if node.name in chosen})
-        inputs = self.signature(model).inputs
-        missing = sorted(set(inputs) - set(calibration))
-        if missing:
-            raise Unsupported(f"the calibration cases have no '{missing[0]}'")
-        feeds = {spec.name: calibration[name].astype(spec.dtype) for name, spec in inputs.items()}
-        return collect_ranges(graph, tensors, feeds, method, lambda done, total: ctx.progress(done, total, "case"))
 
     def _write(self, graph: onnx.ModelProto, out: Path) -> dict[str, Any]:
         from .onnx_graph import opset_of, write_model
@@ -173,11 +173,5 @@ def name_nodes(graph: onnx.GraphProto) -> None:
         taken.add(node.name)
 
 
-def saturates(device: Device) -> bool:
-    """True for x86 without VNNI or AMX, where u8 x s8 sums clip at 16 bits; not known (another x86 machine): True."""
-    from edgeft.device.conditions import cpu_flags
-
-    here = device.architecture == "host"
-    machine = platform.machine().lower() if here else device.architecture
-    flags = device.cpu_flags or (cpu_flags() if here else ())
-    return machine in ("x86_64", "amd64", "i686") and not FAST_INT8.intersection(flags)
+def _progress(ctx: Context) -> Callable[[float, float], None]:
+    return lambda done, total: ctx.progress(done, total, "case")

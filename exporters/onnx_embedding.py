@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from math import prod
 from typing import TYPE_CHECKING, Any
+
+from edgeft.exporter import Layer
 
 from .onnx_rewrite import Uses, remove_dead_nodes
 
@@ -15,23 +19,31 @@ LEAST_ELEMENTS = 1 << 16
 """Smaller tables (positions, token types) stay float: nothing to gain."""
 
 
-def quantise_embeddings(graph: onnx.GraphProto) -> list[str]:
-    """Gather(W, ids) becomes Cast(Gather(W8, ids)) * Gather(scale, ids) for large float32 tables; returns their names.
+def large_tables(graph: onnx.GraphProto) -> list[Layer]:
+    """Gather nodes over large float32 tables that nothing but Gather reads."""
+    uses, found = Uses(graph), []
+    for node in graph.node:
+        table = uses.constant.get(node.input[0]) if node.op_type == "Gather" else None
+        if table is None or table.data_type != 1 or len(table.dims) != 2 or prod(table.dims) < LEAST_ELEMENTS:
+            continue
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+        if axis == 0 and all(reader.op_type == "Gather" for reader in uses.readers[node.input[0]]):
+            found.append(Layer(node.name, node.op_type, prod(table.dims), node.output[0]))
+    return found
+
+
+def quantise_embeddings(graph: onnx.GraphProto, nodes: Collection[str]) -> list[str]:
+    """Gather(W, ids) becomes Cast(Gather(W8, ids)) * Gather(scale, ids) for nodes of these names; returns the tables.
 
     Symmetric, one scale per row, as a row is one token's vector: its error does not depend on other tokens (a scale per
     table, ORT's choice, is set by the largest weight of all). Standard operators only, so any runtime takes it.
     """
     done = []
-    for node in [node for node in graph.node if node.op_type == "Gather"]:
-        uses = Uses(graph)
-        table = uses.value(node.input[0])
-        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-        if table is None or table.dtype != "float32" or table.ndim != 2 or axis != 0 or table.size < LEAST_ELEMENTS:
-            continue
-        if any(reader.op_type != "Gather" for reader in uses.readers[node.input[0]]):
-            continue
-        _replace(graph, node, table)
-        done.append(node.input[0])
+    for node in [node for node in graph.node if node.op_type == "Gather" and node.name in set(nodes)]:
+        table = Uses(graph).value(node.input[0])
+        if table is not None:
+            done.append(node.input[0])
+            _replace(graph, node, table)
     remove_dead_nodes(graph)
     return sorted(set(done))
 

@@ -1,81 +1,31 @@
-"""8-bit linear layers through ONNX Runtime's quantisers: dynamic (MatMulInteger) and static (QDQ)."""
+"""8-bit layers through ONNX Runtime's quantisers: dynamic (MatMulInteger) and static (QDQ)."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import TYPE_CHECKING, Any
 
 from edgeft.exporter import Unsupported
 
-from .onnx_graph import canonicalise, every_node
-from .onnx_rewrite import Uses
+from .onnx_graph import canonicalise
+from .onnx_layers import LINEAR, layer_nodes, resolve_operators
+from .onnx_neighbours import quantised_neighbours
+from .onnx_options import Compression
+from .onnx_rewrite import Uses, remove_dead_nodes
 
 if TYPE_CHECKING:
     import onnx
 
-LINEAR = ["MatMul", "Gemm"]
-"""Dynamic 8-bit convolutions are several times slower than float ones (ORT#6732), so only these are quantised."""
-ALREADY = (
-    "QuantizeLinear",
-    "DynamicQuantizeLinear",
-    "MatMulInteger",
-    "QLinearMatMul",
-    "QGemm",
-    "QAttention",
-    "MatMulNBits",
-)
+Ranges = Mapping[str, tuple[float, float]]
 
 
-class Int8(BaseModel):
-    """Options of the 8-bit variants."""
+def quantise_dynamic(model: onnx.ModelProto, nodes: list[str], options: Compression) -> onnx.ModelProto:
+    """Activations get their scale from each input at run time. The model is changed and returned.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mode: Literal["dynamic", "static"] = Field(description="Activation scales from each input, or from calibration.")
-    per_channel: bool = Field(True, description="One weight scale per output column, not per matrix.")
-    reduce_range: bool = Field(False, description="7-bit weights: x86 without VNNI saturates u8 x s8 pair sums.")
-    head: Literal["float", "int8"] = Field("float", description="The last linear layer.")
-    embeddings: Literal["float", "int8-rows"] = Field("int8-rows", description="Large embedding tables.")
-    ranges: Literal["minmax", "average"] = Field("average", description="Static only: how ranges are taken.")
-
-
-def linear_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """MatMul and plain Gemm nodes with a constant float32 matrix on the right, in graph order."""
-    uses = Uses(graph)
-    found = []
-    for node in graph.node:
-        weight = uses.value(node.input[1]) if node.op_type in LINEAR else None
-        if weight is None or weight.ndim != 2 or weight.dtype != "float32" or node.input[0] in uses.constant:
-            continue
-        if all(attribute.f == 1 for attribute in node.attribute if attribute.name in ("alpha", "beta")) and not any(
-            attribute.i for attribute in node.attribute if attribute.name == "transA"
-        ):
-            found.append(node)
-    return found
-
-
-def choose_nodes(graph: onnx.GraphProto, options: Int8, keep_float: Iterable[str]) -> list[str]:
-    """Names of the nodes to quantise. Unsupported where nothing can be, or a layer to keep is unknown."""
-    done = next((node.op_type for node in every_node(graph) if node.op_type in ALREADY), None)
-    if done:
-        raise Unsupported("the model is already quantised", op=done)
-    names = [node.name for node in linear_nodes(graph)]
-    if not names:
-        raise Unsupported("no linear layer with constant float32 weights", op="MatMul")
-    unknown = sorted(set(keep_float) - {node.name for node in graph.node})
-    if unknown:
-        raise Unsupported(f"no layer is called '{unknown[0]}'")
-    if options.head == "float" and len(names) > 1:
-        names = names[:-1]
-    return [name for name in names if name not in set(keep_float)]
-
-
-def quantise_dynamic(model: onnx.ModelProto, nodes: list[str], options: Int8) -> onnx.ModelProto:
-    """Activations get their scale from each input at run time. The model is changed and returned."""
+    Linear layers only: dynamic 8-bit convolutions are several times slower than float ones (ORT#6732).
+    """
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
     from onnxruntime.quantization.quant_utils import QuantizationMode
@@ -83,32 +33,78 @@ def quantise_dynamic(model: onnx.ModelProto, nodes: list[str], options: Int8) ->
     return _run(
         lambda: ONNXQuantizer(
             _inferred(model), options.per_channel, options.reduce_range, QuantizationMode.IntegerOps, False,
-            QuantType.QInt8, QuantType.QUInt8, None, nodes, [], LINEAR, _extra(),
+            QuantType.QInt8, QuantType.QUInt8, None, nodes, [], list(LINEAR), _extra(),
         )
     )  # fmt: skip
 
 
-def quantise_static(
-    model: onnx.ModelProto, nodes: list[str], options: Int8, ranges: Mapping[str, tuple[float, float]]
-) -> onnx.ModelProto:
-    """QDQ with unsigned 8-bit activations in fixed ranges, signed weights, and float results of every layer.
+def quantise_static(model: onnx.ModelProto, nodes: list[str], options: Compression, ranges: Ranges) -> onnx.ModelProto:
+    """QDQ with unsigned activations in fixed ranges and signed weights.
 
-    Measured on a MiniLM (one x86 core with VNNI, sequence 64): signed activations 12.2 ms, because ORT then has no
-    fused kernel, unsigned 3.3 ms, unsigned with float layer outputs 3.0 ms, dynamic 2.9 ms, float 8.2 ms.
+    Linear layers give float results. Measured on a MiniLM (one x86 core with VNNI, sequence 64): signed activations
+    12.2 ms, because ORT then has no fused kernel, unsigned 3.3 ms, unsigned with float layer outputs 3.0 ms, dynamic
+    2.9 ms, float 8.2 ms. Convolutions give 8 bits, without which ORT has no integer kernel for them; so do the
+    operators between them, where all they read is in 8 bits. A layer that is not in `nodes` reads float.
     """
     import numpy as np
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+    operators = resolve_operators(model.graph, options.operators)
+    kept = [node.name for node in layer_nodes(model.graph) if node.name not in set(nodes)]
+    between = [] if operators == "linear" else quantised_neighbours(model.graph, nodes, operators)
     data = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
-    return _run(
+    wanted = {*nodes, *between}
+    kinds = sorted({node.op_type for node in model.graph.node if node.name in wanted})
+    fine = options.activation_bits == 16 or options.part == "weights"
+    activations = QuantType.QUInt16 if fine else QuantType.QUInt8
+    weights = QuantType.QInt16 if options.part == "activations" else QuantType.QInt8
+    extra = {**_extra(), "ActivationSymmetric": options.symmetric, "QDQKeepRemovableActivations": True}
+    if operators == "linear":
+        extra["OpTypesToExcludeOutputQuantization"] = list(LINEAR)
+    made = _run(
         lambda: QDQQuantizer(
-            _inferred(model), options.per_channel, options.reduce_range, QuantType.QInt8, QuantType.QUInt8,
-            TensorsData(CalibrationMethod.MinMax, data), nodes, [], LINEAR,
-            {**_extra(), "OpTypesToExcludeOutputQuantization": LINEAR},
+            _inferred(model), options.per_channel, options.reduce_range, weights, activations,
+            TensorsData(CalibrationMethod.MinMax, data), [*nodes, *between], [], kinds, extra,
         )
     )  # fmt: skip
+    _join_activations(made.graph, set(nodes))
+    read_float(made.graph, kept)
+    return made
+
+
+def _join_activations(graph: onnx.GraphProto, nodes: Collection[str]) -> None:
+    """A ReLU or Clip reads the layer before it without a scale in between: ONNX Runtime then fuses all three.
+
+    ORT's quantiser would drop the ReLU and leave its work to the scale; a float reader of the layer would then go
+    without it.
+    """
+    uses = Uses(graph)
+    for node in graph.node:
+        plain = undone(uses, node.input[0]) if node.op_type in ("Relu", "Clip") else ""
+        maker = uses.maker.get(plain)
+        if plain and maker is not None and maker.name in nodes:
+            node.input[0] = plain
+    remove_dead_nodes(graph)
+
+
+def read_float(graph: onnx.GraphProto, kept: Collection[str]) -> None:
+    """Nodes named in `kept` read what others get through QuantizeLinear and DequantizeLinear as it was before them."""
+    uses = Uses(graph)
+    for node in graph.node:
+        if node.name in set(kept):
+            node.input[:] = [undone(uses, name) for name in node.input]
+    remove_dead_nodes(graph)
+
+
+def undone(uses: Uses, name: str) -> str:
+    """The float activation behind a DequantizeLinear(QuantizeLinear(x)) pair; other names as they are."""
+    dequantise = uses.maker.get(name)
+    if dequantise is None or dequantise.op_type != "DequantizeLinear":
+        return name
+    quantise = uses.maker.get(dequantise.input[0])
+    return quantise.input[0] if quantise is not None and quantise.op_type == "QuantizeLinear" else name
 
 
 def _extra() -> dict[str, Any]:
@@ -117,10 +113,11 @@ def _extra() -> dict[str, Any]:
 
 def _run(build: Any) -> onnx.ModelProto:
     """Quantise; what ORT's quantiser cannot take becomes Unsupported with its message."""
-    with _quiet():
+    with quiet():
         try:
             quantiser = build()
             quantiser.quantize_model()
+            quantiser.model.topological_sort()  # it appends what it makes: passes over the nodes need their order
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
             reason = f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"
             raise Unsupported(f"ONNX Runtime's quantiser cannot take this model: {reason}") from error
@@ -140,7 +137,7 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """ORT's quantiser tells the root logger to run pre-processing first, which the export has done."""
     logger = logging.getLogger()
     level = logger.level

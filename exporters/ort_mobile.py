@@ -7,16 +7,18 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgeft.artifact import Artifact, Kind, Signature, read_signature, write_signature
 from edgeft.canonical import Facts
-from edgeft.exporter import Unsupported, Variant
+from edgeft.exporter import Layer, Unsupported, Variant
 
 from .onnx import OnnxExporter
+from .onnx_ladder import all_rungs
 from .ort_mobile_bytes import canonicalise_ort
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class OrtMobileExporter:
     """
 
     name: ClassVar[str] = "ort"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     makes: ClassVar[Kind] = "ort"
     runtime: ClassVar[str] = "onnxruntime"
     tools: ClassVar[tuple[str, ...]] = OnnxExporter.tools
@@ -61,26 +63,50 @@ class OrtMobileExporter:
             plain = Path(name) / "float"
             plain.mkdir()
             facts = self._onnx.export(model, settings, plain, ctx)
-            return self._finish(plain, facts, settings, out)
+            return self._finish(plain, {**facts, **self._about(plain, facts)}, settings, out)
 
     def ladder(self, device: Device) -> tuple[Variant, ...]:
         """The ONNX exporter's."""
         return self._onnx.ladder(device)
 
-    def compress(self, model: Artifact, variant: Variant, calibration: Arrays | None, out: Path, ctx: Context) -> Facts:
-        """8-bit model.ort from the source; variant.options["settings"] as `settings` gave. Raises Unsupported."""
+    def calibrate(
+        self, model: Artifact, settings: Mapping[str, Any], calibration: Arrays, out: Path, ctx: Context
+    ) -> Facts:
+        """Statistics of the ONNX graph that the .ort file is made from. Raises Unsupported."""
+        with self._plain(model, settings, ctx) as given:
+            return self._onnx.calibrate(given, settings, calibration, out, ctx)
+
+    def compress(
+        self, model: Artifact, variant: Variant, calibration: Arrays | Artifact | None, out: Path, ctx: Context
+    ) -> Facts:
+        """Compressed model.ort from the source; variant.options["settings"] as `settings` gave. Raises Unsupported."""
         options = dict(variant.options)
         settings = options.pop("settings", None)
         if settings is None:
             raise Unsupported("compressing to ORT format needs the export's settings")
-        with tempfile.TemporaryDirectory(prefix="edgeft-ort-") as name:
-            plain, small = Path(name) / "float", Path(name) / "small"
-            plain.mkdir()
-            small.mkdir()
-            facts = self._onnx.export(model, settings, plain, ctx)
-            given = Artifact("onnx", plain, "", facts)
-            reduced = self._onnx.compress(given, replace(variant, options=options), calibration, small, ctx)
-            return self._finish(small, {**facts, **reduced}, settings, out)
+        with self._plain(model, settings, ctx) as given, tempfile.TemporaryDirectory(prefix="edgeft-ort-") as name:
+            reduced = self._onnx.compress(given, replace(variant, options=options), calibration, Path(name), ctx)
+            return self._finish(Path(name), {**given.facts, **reduced}, settings, out)
+
+    def layers(self, model: Artifact) -> tuple[Layer, ...]:
+        """Layers as they were before the conversion, which renames what it optimises: recorded by the export."""
+        rows = model.facts.get("layers")
+        if rows is None:
+            raise Unsupported("the artefact does not say which layers it has: export the model again")
+        return tuple(Layer(**row) for row in rows)
+
+    def tensors(self, model: Artifact, layers: tuple[str, ...], feeds: Arrays) -> Iterator[Mapping[str, Any]]:
+        """An .ort file gives its own outputs and no others: always Unsupported. The same layers of the ONNX exporter's
+        artefact tell as much, as both have one graph."""
+        raise Unsupported("an .ort file cannot be asked for the outputs of single layers")
+
+    def rungs(self, model: Artifact, device: Device) -> tuple[Variant, ...]:
+        """The ONNX exporter's."""
+        return all_rungs(device, bool(model.facts.get("convolutional")))
+
+    def repairs(self, variant: Variant, device: Device) -> tuple[Variant, ...]:
+        """The ONNX exporter's."""
+        return self._onnx.repairs(variant, device)
 
     def signature(self, model: Artifact) -> Signature:
         """What signature.json says."""
@@ -88,6 +114,25 @@ class OrtMobileExporter:
             return read_signature(model.path)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Unsupported("no signature.json beside model.ort: an .ort file keeps no canonical names") from error
+
+    @contextmanager
+    def _plain(self, model: Artifact, settings: Mapping[str, Any], ctx: Context) -> Iterator[Artifact]:
+        """The float ONNX graph of the source, for as long as it is needed."""
+        with tempfile.TemporaryDirectory(prefix="edgeft-ort-") as name:
+            facts = self._onnx.export(model, settings, Path(name), ctx)
+            yield Artifact("onnx", Path(name), "", facts)
+
+    def _about(self, plain: Path, facts: Facts) -> dict[str, Any]:
+        """What a search asks of the float artefact, which only the ONNX graph can answer."""
+        from .onnx_graph import model_file, read_model
+        from .onnx_layers import ALREADY, resolve_operators
+
+        if set(facts.get("operators", ())) & set(ALREADY):
+            return {"layers": [], "convolutional": False}
+        artifact = Artifact("onnx", plain, "", facts)
+        graph = read_model(model_file(artifact)).graph
+        rows = [asdict(layer) for layer in self._onnx.layers(artifact)]
+        return {"layers": rows, "convolutional": resolve_operators(graph, "auto") == "conv"}
 
     def _finish(self, plain: Path, facts: Facts, settings: Mapping[str, Any], out: Path) -> Facts:
         """Convert `plain`/model.onnx into `out`; facts of the float or quantised graph in, of the .ort out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeft.pipeline.candidates import Candidate
 from edgeft.pipeline.emulation import pace_spec
-from edgeft.pipeline.making import compress_spec, export_spec
+from edgeft.pipeline.making import calibrate_spec, compress_spec, export_spec, needs_statistics
 from edgeft.pipeline.measuring import latency_spec, operators_spec, outputs_spec, parity_spec
 from edgeft.pipeline.spec import Spec
 from edgeft.pipeline.trunk import Trunk
@@ -12,9 +12,13 @@ from edgeft.recipe.schema import Recipe
 
 
 def making_specs(candidate: Candidate, trunk: Trunk, recipe: Recipe) -> list[Spec]:
-    """Make the artefact; a float one is also proven equal to its model."""
+    """Make the artefact; a float one is also proven equal to its model.
+
+    Several candidates may need the same statistics: each names that step.
+    """
     if candidate.variant is not None:
-        return [compress_spec(candidate, trunk.model, recipe)]
+        statistics = [calibrate_spec(candidate, trunk.model, recipe)] if needs_statistics(candidate) else []
+        return [*statistics, compress_spec(candidate, trunk.model, recipe)]
     return [export_spec(candidate, trunk.model, recipe), parity_spec(candidate, trunk.model, recipe)]
 
 

@@ -1,4 +1,4 @@
-"""The steps that make artefacts: float export, and each compressed variant."""
+"""The steps that make artefacts: float export, calibration statistics, and each compressed variant."""
 
 from __future__ import annotations
 
@@ -44,6 +44,47 @@ def export_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
     )
 
 
+def calibrate_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
+    """Statistics of the float artefact's activations, once for every variant that is made from them."""
+    exporter = candidate.exporter
+    settings = dict(exporter.settings(candidate.device, recipe.serve.model_dump()))
+
+    def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
+        feeds = ctx.task.feeds(read_cases(ctx, "calibration", None), prepared_of(ctx))
+        return exporter.calibrate(inputs["model"], settings, feeds, out, ctx)  # type: ignore[attr-defined,no-any-return]
+
+    origin: Ref = candidate.float_id
+    config: dict[str, Any] = {}
+    if exporter.compresses == "source":
+        origin, config = model, {"settings": settings, "task": recipe.model.task}
+    needs, given = split_refs({"model": origin, "prepared": "prepare"})
+    return Spec(
+        id=statistics_id(candidate),
+        title=f"Calibrate for {exporter.name}",
+        name=f"calibrate:{exporter.name}",
+        version=exporter.version,
+        makes="statistics",
+        run=run,
+        config=config,
+        needs=needs,
+        given=given,
+        tools=(*FEED_TOOLS, *exporter.tools),
+        host="numeric",
+        reads=("calibration",),
+    )
+
+
+def statistics_id(candidate: Candidate) -> str:
+    """Id of the step that calibrates its exporter's float artefact for this device."""
+    return f"{candidate.float_id}/calibrate"
+
+
+def needs_statistics(candidate: Candidate) -> bool:
+    """The variant is made from statistics, and its exporter takes them once for all."""
+    variant = candidate.variant
+    return variant is not None and variant.needs_statistics and hasattr(candidate.exporter, "calibrate")
+
+
 def compress_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
     """One compressed variant of the float artefact, or of the model it comes from, as the exporter wants."""
     exporter, variant = candidate.exporter, candidate.variant
@@ -55,15 +96,19 @@ def compress_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
         settings = dict(exporter.settings(candidate.device, recipe.serve.model_dump()))
         variant = replace(variant, options={**variant.options, "settings": settings})
         origin, config = model, {"variant": variant.to_json(), "task": recipe.model.task}
-    calibrates = variant.needs_calibration
+    refs: dict[str, Ref] = {"model": origin, "prepared": "prepare"}
+    if needs_statistics(candidate):
+        refs["statistics"] = statistics_id(candidate)
+    numeric = variant.needs_calibration
+    reads = numeric and not needs_statistics(candidate)
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
-        calibration = None
-        if calibrates:
+        calibration: Any = inputs.get("statistics")
+        if reads:
             calibration = ctx.task.feeds(read_cases(ctx, "calibration", None), prepared_of(ctx))
         return exporter.compress(inputs["model"], variant, calibration, out, ctx)
 
-    needs, given = split_refs({"model": origin, "prepared": "prepare"})
+    needs, given = split_refs(refs)
     return Spec(
         id=candidate.id,
         title=f"Compress: {variant.name}",
@@ -74,8 +119,8 @@ def compress_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
         config=config,
         needs=needs,
         given=given,
-        tools=(*FEED_TOOLS, *exporter.tools) if calibrates else exporter.tools,
-        reads=("calibration",) if calibrates else (),
-        host="numeric" if calibrates else "any",
+        tools=(*FEED_TOOLS, *exporter.tools) if reads else exporter.tools,
+        reads=("calibration",) if reads else (),
+        host="numeric" if numeric else "any",
         estimate=quarter_model,
     )

@@ -67,7 +67,8 @@ def make_plan(
     source = source_spec(loaded, trunk, "search", loaded.recipe.measure.search_cases)
     specs = [*trunk.specs, source]
     for candidate in candidates:
-        specs += candidate_specs(candidate, trunk, loaded.recipe)
+        known = {spec.id for spec in specs}
+        specs += [spec for spec in candidate_specs(candidate, trunk, loaded.recipe) if spec.id not in known]
     specs += [probe for device in devices if (probe := target_probe(candidates, device)) is not None]
     return Plan(loaded, inputs, trunk, candidates, devices, source, specs)
 

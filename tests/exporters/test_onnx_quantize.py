@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ import onnxruntime
 import pytest
 from edgeft_exporters.onnx import OnnxExporter, saturates
 from edgeft_exporters.onnx_embedding import quantise_rows
-from edgeft_exporters.onnx_quantize import linear_nodes
-from edgeft_exporters.onnx_ranges import collect_ranges, with_extremes
+from edgeft_exporters.onnx_layers import linear_nodes
 
 from edgeft.artifact import Artifact
 from edgeft.device.profile import Device
@@ -111,40 +109,6 @@ def test_rows_of_an_embedding_keep_their_own_scale() -> None:
     back = rows * scales
     assert np.abs(back - table).max(axis=1) == pytest.approx([0, 1000 / 127 / 2, 0], abs=4)
     assert np.abs(back[0] - table[0]).max() <= 0.5 / 127 + 1e-6, "the large row does not cost the small one"
-
-
-def test_ranges_are_those_of_numpy(exported: Artifact) -> None:
-    model = onnx.load(str(exported.path / "model.onnx"))
-    tensor = linear_nodes(model.graph)[0].input[0]
-    feeds = tiny.make_feeds(20, seed=3)
-    inside = with_extremes(model, [tensor])
-    inside.graph.output.append(onnx.helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, None))
-    session = onnxruntime.InferenceSession(inside.SerializeToString(), providers=["CPUExecutionProvider"])
-    values = session.run([tensor], feeds)[0]
-    assert collect_ranges(model, [tensor], feeds, "minmax")[tensor] == pytest.approx(
-        (values.min(), values.max()), rel=1e-5
-    )
-    batches = [values[start : start + 8] for start in range(0, 20, 8)]
-    average = np.mean([batch.min() for batch in batches]), np.mean([batch.max() for batch in batches])
-    assert collect_ranges(model, [tensor], feeds, "average")[tensor] == pytest.approx(average, rel=1e-5)
-
-
-def test_calibration_memory_does_not_grow_with_cases(exported: Artifact) -> None:
-    model = onnx.load(str(exported.path / "model.onnx"))
-    tensors = sorted({node.input[0] for node in linear_nodes(model.graph)})
-
-    def peak(n: int) -> int:
-        feeds = tiny.make_feeds(n)
-        tracemalloc.start()
-        collect_ranges(model, tensors, feeds)
-        used = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return used
-
-    peak(8)
-    few, many = peak(16), peak(1600)
-    activations = 1600 * 24 * 32 * 4 * len(tensors)
-    assert many - few < activations / 20, "numbers per batch are kept, activations are not"
 
 
 @pytest.mark.parametrize(

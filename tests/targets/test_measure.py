@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from edgeft_exporters.onnx import OnnxExporter
-from edgeft_exporters.onnx_quantize import linear_nodes
+from edgeft_exporters.onnx_layers import linear_nodes
 
 from edgeft.artifact import Artifact, Signature, TensorSpec
 from edgeft.device.profile import Device, load_device
