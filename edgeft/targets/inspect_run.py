@@ -54,11 +54,18 @@ def open_subject(path: Path, device: Device, folder: Path) -> Subject:
         settings = dict(exporter.settings(device, {}))
         facts = exporter.export(given, {**settings, "opset": 25, "ir_version": 13}, out, _context(folder))
         artifact = Artifact("onnx", out, digest_tree(out), facts)
-        layers = tuple(exporter.layers(artifact)) if hasattr(exporter, "layers") else ()
-        return Subject(path.name, artifact, exporter.signature(artifact), layers, exporter)
+        return Subject(path.name, artifact, exporter.signature(artifact), _layers(exporter, artifact), exporter)
     except Unsupported as refusal:
         what = f"{refusal.op}: {refusal.reason}" if refusal.op else refusal.reason
         raise RecipeError(what, where=str(path), hint="give an ONNX file that onnx.checker accepts") from refusal
+
+
+def _layers(exporter: Any, artifact: Artifact) -> tuple[Layer, ...]:
+    """None of a graph that is quantised already: it is described all the same."""
+    try:
+        return tuple(exporter.layers(artifact))
+    except Unsupported:
+        return ()
 
 
 def describe(subject: Subject) -> InspectRecord:
