@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import calibration, overhead, peer, protocol, rebuild, speedup, startup, unet
+from bench import calibration, overhead, peer, protocol, rebuild, search, speedup, startup, unet
 
 NAMES = {
     "startup": startup.main,
@@ -14,6 +14,7 @@ NAMES = {
     "peer": peer.main,
     "unet": unet.main,
     "protocol": protocol.main,
+    "search": search.main,
     "calibration": calibration.main,
 }
 

@@ -39,7 +39,7 @@ def sensitivity_lines(found: SensitivityRow) -> list[str]:
     ordered = sorted(found.layers, key=lambda row: (row.sqnr_db is None, row.sqnr_db or 0.0, row.name))
     whole = "" if found.whole is None else f", all together {found.whole:.3g}"
     return [
-        f"  {found.variant}: dB of signal over noise of each layer's output; divergence of the model's outputs with that",
+        f"  {found.variant}: dB of signal over noise of each layer's output; divergence of the outputs with that",
         f"  layer in float, and with it alone compressed{whole}",
         head,
         *_cut([_line(row) for row in ordered]),
