@@ -11,7 +11,7 @@ import pytest
 from tests.outlier_bert import plant, train_classifier
 from tests.pipeline.conftest import Workbench
 
-pytestmark = pytest.mark.ml
+pytestmark = [pytest.mark.ml, pytest.mark.slow]
 Bench = Callable[..., Workbench]
 SEARCH = ("optimise: size}", "optimise: size, search: {first_cases: 16}, budget: {evaluations: 24}}")
 
@@ -92,3 +92,44 @@ def test_a_naive_int8_that_fails_ends_in_a_passing_mix(
     assert f"Keeping {len(kept)} of {len(found['layers'])} layers in float recovers" in found["suggestion"]
     assert "in float: " + kept[0] in run.stdout
     assert [verdict["status"] for verdict in target["verdicts"]] == ["PASS"]
+
+
+def test_what_no_candidate_can_pass_shows_the_front_and_keeps_float_apart(
+    planted: Path, text_csv: Path, workbench: Bench
+) -> None:
+    bench = workbench(fresh=True)
+    text = MIXED.format(model=planted, data=text_csv)
+    gate = "  - {metric: accuracy, no_worse_than: source, margin: 0.03}\n"
+    recipe = text.replace(gate, gate + "  - {metric: artifact_mb, at_most: 0.1}\n")
+    (bench.folder / "outliers.yaml").write_text(recipe)
+    run = bench.run("build", "outliers.yaml")
+    assert run.returncode == 1, run.stderr
+    assert "at most 0.1" in run.stdout and "nearest refused: onnx/int8-static" in run.stdout
+    target = bench.record("outliers")["targets"][0]
+    assert target["chosen"] is None and target["search"]["front"]
+    assert [row["purpose"] for row in target["search"]["evaluations"]] == ["finalist"], "no layer in float helps a size"
+    apart = bench.folder / "out/outliers/rejected/local-cpu/float"
+    assert (apart / "model.onnx").is_file() and (apart / "NOT-FOR-SHIPPING.txt").is_file()
+    assert not (bench.folder / "out/outliers/targets").exists()
+
+
+def test_a_searched_choice_is_reproduced_from_its_lock(planted: Path, text_csv: Path, workbench: Bench) -> None:
+    """In another store, without a single question: the lock itself says which layers stay in float."""
+    bench = workbench(fresh=True)
+    (bench.folder / "outliers.yaml").write_text(MIXED.format(model=planted, data=text_csv))
+    assert bench.run("build", "outliers.yaml").returncode == 0
+    model = (bench.folder / "out/outliers/targets/local-cpu/model.onnx").read_bytes()
+    bench.store = bench.folder / "other-store"
+    run = bench.run("build", "outliers.yaml", "--locked")
+    assert run.returncode == 0, run.stderr
+    assert (bench.folder / "out/outliers/targets/local-cpu/model.onnx").read_bytes() == model
+    record = bench.record("outliers")
+    assert record["targets"][0]["search"] is None and "mixed" in record["targets"][0]["chosen"]
+    steps = [row["id"] for row in record["steps"]]
+    assert sum(step.endswith("/outputs") and step.startswith("local-cpu") for step in steps) == 2
+    lock = bench.folder / "out/outliers/choice.lock"
+    content = json.loads(lock.read_text())
+    content["targets"]["local-cpu"]["variant"]["keep_float"] = ["no_such_layer"]
+    lock.write_text(json.dumps(content))
+    refused = bench.run("build", "outliers.yaml", "--locked")
+    assert refused.returncode == 3 and "no layer is called 'no_such_layer'" in refused.stderr
