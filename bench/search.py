@@ -113,10 +113,10 @@ class OurSide:
         from edgeft.targets.search import Search
 
         layers = self.layers()
-        static = next(item for item in self.exporter.ladder(self.device) if item.needs_calibration)
-        ladder = [replace(static, name=f"int8-{preset}", options={**static.options, "preset": preset})
-                  for preset in ("mixed", "performance")]  # fmt: skip
-        branch = Branch("openvino", tuple(ladder), self.float_cost, layers)
+        rungs = self.exporter.rungs(self.plain, self.device)
+        ladder = tuple(item for item in rungs if item.options["mode"] == "int8-static")
+        repairs = partial(self.exporter.repairs, device=self.device)
+        branch = Branch("openvino", ladder, self.float_cost, layers, repairs)
         search = Search([branch], Settings(len(self.validation.truth), first=11, budget=Budget(64)))
         while (ask := search.ask()) is not None:
             search.tell(self.answer(ask))
