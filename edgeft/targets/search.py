@@ -115,12 +115,9 @@ class Search:
         return base.cost + sum(value for value in extra if isfinite(value)), True
 
     def _strategy(self) -> Generator[Ask, Evaluation, None]:
-        last = []
-        for branch in self.branches.values():
-            last += yield from finalists(branch, self.settings)
         scored: list[Evaluation] = []
-        for exporter, variant in last:
-            scored.append((yield Ask("finalist", exporter, variant, self.settings.cases, timed=True)))
+        for branch in self.branches.values():
+            scored += yield from finalists(branch, self.settings)
         mixed = []
         for done in sorted((d for d in scored if not d.passes and not d.answer.refused), key=_preference):
             if self.branches[done.ask.exporter].layers and self._promising(done):
@@ -145,7 +142,7 @@ def bound(branches: Sequence[Branch], settings: Settings) -> int:
         sizes: dict[str, int] = {}
         for variant in branch.ladder:
             sizes[family(variant)] = sizes.get(family(variant), 0) + 1
-        total += sum(halving_bound(size) + 1 for size in sizes.values())
+        total += sum(halving_bound(size) + (1 if size == 1 else 2) for size in sizes.values())
         if branch.layers or not branch.ladder:
             total += settings.budget.evaluations
     return min(total, settings.budget.evaluations)

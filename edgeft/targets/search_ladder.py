@@ -9,18 +9,24 @@ from edgeft.exporter import Variant
 from edgeft.targets.asking import Ask, Branch, Evaluation, Settings, family
 
 
-def finalists(branch: Branch, settings: Settings) -> Generator[Ask, Evaluation, list[tuple[str, Variant]]]:
-    """The variant of least divergence in each family, in the ladder's order of families.
+def finalists(branch: Branch, settings: Settings) -> Generator[Ask, Evaluation, list[Evaluation]]:
+    """One scored evaluation for each family, in the ladder's order of families.
 
-    Families are compared by cost and metrics later: weights alone in 8 bits always diverge less than activations too.
+    A family's first variant is scored at once: where it passes, none of the others can cost less. Where it fails, the
+    variant of least divergence is scored too. Families are compared by cost and metrics later: weights alone in 8 bits
+    always diverge less than activations too.
     """
     families: dict[str, list[Variant]] = {}
     for variant in branch.ladder:
         families.setdefault(family(variant), []).append(variant)
     chosen = []
     for variants in families.values():
-        if best := (yield from halve(branch.exporter, variants, settings)):
-            chosen.append((branch.exporter, best))
+        done = yield Ask("finalist", branch.exporter, variants[0], settings.cases, timed=True)
+        if not done.passes and len(variants) > 1:
+            best = yield from halve(branch.exporter, variants, settings)
+            if best is not None and best != variants[0]:
+                done = yield Ask("finalist", branch.exporter, best, settings.cases, timed=True)
+        chosen.append(done)
     return chosen
 
 

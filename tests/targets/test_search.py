@@ -162,10 +162,17 @@ def test_halving_keeps_the_least_divergent_of_a_family_on_growing_subsets() -> N
         Variant(f"int8-static-{index}", {"mode": "static", "factor": factor})
         for index, factor in enumerate((3.0, 1.0, 5.0, 2.0, 0.5))
     ]
-    search = run(Oracle({"layer0": 0.1}, {"layer0": 1.0}, limit=1.0), *ladder)
+    search = run(Oracle({"layer0": 0.1}, {"layer0": 1.0}, limit=0.2), *ladder)
     rounds = [(done.ask.cases, done.ask.variant.name) for done in search.evaluations if done.ask.purpose == "ladder"]
     assert [cases for cases, _ in rounds] == [16] * 5 + [32] * 3 + [64] * 2
-    assert [done.ask.variant.name for done in search.evaluations if done.ask.purpose == "finalist"] == ["int8-static-4"]
+    scored = [done.ask.variant.name for done in search.evaluations if done.ask.purpose == "finalist"]
+    assert scored == ["int8-static-0", "int8-static-4"]
+
+
+def test_where_the_first_of_a_family_passes_the_others_are_not_asked_for() -> None:
+    ladder = [Variant(f"v{index}", {"mode": "static", "factor": index}) for index in range(1, 6)]
+    search = run(Oracle({"layer0": 0.1}, {"layer0": 1.0}, limit=0.2), *ladder)
+    assert [done.ask.variant.name for done in search.evaluations] == ["v1"]
 
 
 def test_a_repair_is_tried_before_a_layer_goes_to_float() -> None:
@@ -212,7 +219,7 @@ def test_an_answer_without_a_question_is_refused() -> None:
 
 
 def test_the_stated_bound_holds() -> None:
-    ladder = tuple(Variant(f"v{index}", {"mode": "static", "factor": index}) for index in range(7))
+    ladder = tuple(Variant(f"v{index}", {"mode": "static", "factor": 9 - index}) for index in range(7))
     branch = Branch("onnx", ladder, float_cost=10.0)
     most = bound([branch], Settings(CASES, first=16, budget=Budget(500)))
     oracle = Oracle({"layer0": 0.1}, {"layer0": 1.0}, limit=0.0)
