@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import calibration, distil, overhead, peer, protocol, prune, rebuild, speedup, startup, unet
+from bench import calibration, distil, overhead, peer, protocol, prune, rebuild, search, speedup, startup, unet
 
 NAMES = {
     "startup": startup.main,
@@ -15,6 +15,7 @@ NAMES = {
     "unet": unet.main,
     "prune": prune.main,
     "protocol": protocol.main,
+    "search": search.main,
     "calibration": calibration.main,
     "distil": distil.main,
 }

@@ -19,6 +19,7 @@ COMMANDS = {
     "init": "Write a commented recipe from your data, model and device",
     "run": "Answer one input with a built bundle, on the real runtime",
     "profile": "Measure one model on a device: latency, start-up, memory, operators, VALID or INVALID",
+    "inspect": "Show an ONNX file's layers, and with data which of them compression would hurt",
     "compare": "Compare models on a device: size, interleaved latency, outputs on the same inputs",
     "report": "Render a build's record again: HTML, Markdown, text or JSON",
     "devices": "List device types and your machines; add, reach and prepare them",

@@ -64,6 +64,9 @@ class Device(BaseModel):
     )
     max_artifact_mb: float | None = Field(None, gt=0, description="Largest artefact that fits.")
     max_memory_mb: float | None = Field(None, gt=0, description="Memory an app may take there.")
+    watts: float | None = Field(
+        None, gt=0, le=1000, description="Power of one busy core, W, for `optimise: energy-proxy`."
+    )
     sources: dict[str, str] = Field(default_factory=dict, description="Field -> where its figure comes from.")
     unit: Unit | None = Field(
         None, exclude=True, repr=False, description="The machine itself, bound at run time; never in a file or a dump."

@@ -24,9 +24,10 @@ from edgeft.pipeline.probing import target_probe
 from edgeft.pipeline.progress import Events
 from edgeft.pipeline.reach import reach
 from edgeft.pipeline.scoring import score_outputs
+from edgeft.pipeline.searching import hold_to_chance, search_targets
 from edgeft.pipeline.trial import Trial, try_candidates
 from edgeft.recipe.load import LoadedRecipe
-from edgeft.record import DifferenceRow, ProbeRow
+from edgeft.record import DifferenceRow, ProbeRow, SearchRow
 from edgeft.store import Store
 from edgeft.task import Score, Task
 
@@ -55,7 +56,7 @@ class Build:
     """The state of a build as far as it came; `edgeft.pipeline.recorder` turns it into a RunRecord.
 
     held: the leases on its devices, until the steps have run. about: target -> what its probe step found.
-    differences: target -> its artefacts' answers against another target's.
+    differences: target -> its artefacts' answers against another target's. searches: target -> its search.
     """
 
     loaded: LoadedRecipe
@@ -70,6 +71,7 @@ class Build:
     judgement: Judgement = field(default_factory=Judgement)
     about: dict[str, Facts] = field(default_factory=dict)
     differences: dict[str, list[DifferenceRow]] = field(default_factory=dict)
+    searches: dict[str, SearchRow] = field(default_factory=dict)
     error: EdgeftError | None = None
     failed_step: str = ""
     interrupted: bool = False
@@ -148,9 +150,12 @@ def _flow(build: Build) -> None:
     if build.locked is not None:
         plan.candidates[:] = lock.restrict(plan.candidates, build.locked)
     build.trials = try_candidates(plan, executor)
+    if build.locked is None:
+        build.searches = search_targets(plan, executor, build.trials)
     build.differences = compare_targets(executor, build.trials)
     _probe(build)
     if build.locked is None:
+        hold_to_chance(build.trials)
         _choose(build)
     else:
         build.chosen = lock.apply(build.trials, build.locked)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeft import plugins
+from edgeft.artifact import Artifact
 from edgeft.device.profile import Device
 from edgeft.exporter import Exporter, Variant
 from edgeft.pipeline.spec import Host
@@ -54,7 +55,10 @@ class Candidate:
 
 
 def plan_candidates(loaded: LoadedRecipe, devices: Mapping[str, Device], reached: Reached) -> list[Candidate]:
-    """Every candidate of every target, float first. RecipeError for an unknown candidate name."""
+    """Every candidate of every target, float first. RecipeError for an unknown candidate name.
+
+    Where a target searches, only its float exports are candidates beforehand; the others come from the search.
+    """
     found = []
     for index, (target, device) in enumerate(zip(loaded.recipe.targets, devices.values(), strict=True)):
         known: list[str] = []
@@ -64,16 +68,26 @@ def plan_candidates(loaded: LoadedRecipe, devices: Mapping[str, Device], reached
             for variant in (None, *exporter.ladder(device)):
                 label = variant.name if variant else FLOAT
                 known.append(label)
-                if target.candidates is None or label in target.candidates or variant is None:
+                wanted = target.candidates is None or label in target.candidates
+                if variant is None or (wanted and not target.searches):
                     found.append(Candidate(target, device, exporter, variant, facts))
         unknown = [name for name in target.candidates or () if name not in known]
-        if unknown:
+        if unknown and not target.searches:
             raise loaded.error(
                 ("targets", index, "candidates"),
                 f"no candidate is called '{unknown[0]}'",
                 f"on this device there are: {', '.join(dict.fromkeys(known))}",
             )
     return found
+
+
+def searched_ladder(candidate: Candidate, artifact: Artifact) -> tuple[Variant, ...]:
+    """The variants a search starts from: the exporter's rungs for this float artefact, or its small ladder where it has
+    none. The recipe's `candidates` narrow them. Raises Unsupported."""
+    exporter, device, names = candidate.exporter, candidate.device, candidate.target.candidates
+    rungs = getattr(exporter, "rungs", None)
+    found = tuple(rungs(artifact, device) if rungs is not None else exporter.ladder(device))
+    return found if names is None else tuple(variant for variant in found if variant.name in names)
 
 
 def device_config(candidate: Candidate, *, timed: bool = False) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class Executor:
             row.seconds, row.warnings = time.monotonic() - started, warnings
         self.store.remember_latest(self.recipe, spec.id, key, content)
         self.store.finish_scratch(key)
-        row.state, row.digest, row.bytes = "ran", result.digest, result.bytes
+        row.state, row.digest, row.bytes, row.seconds = "ran", result.digest, result.bytes, result.seconds
         self.events.finished(spec.id, spec.title, row.seconds)
         return self.keep(spec, self.store.artifact(result))
 

@@ -107,7 +107,8 @@ def _open(
     source_step = source_spec(plan.loaded, plan.trunk, "gate", None)
     planned = _plan_cases(plan, executor, chosen, sealed)
     specs = {
-        device: outputs_spec(trial.candidate, recipe, "gate", planned.get(device)) for device, trial in chosen.items()
+        device: outputs_spec(trial.candidate, recipe, "gate", planned=planned.get(device))
+        for device, trial in chosen.items()
     }
     result.opening = _count_opening(plan, executor, chosen, [source_step, *specs.values()])
     executor.perform(source_step)
@@ -165,12 +166,12 @@ def _decide(
     custom = None
     if ":" in gate.metric:
         ours = load_arrays(outputs.path / "outputs.npz")["logits"]
-        custom = _custom_values(gate, ours, source_arrays(executor, "gate", outputs)["logits"], rows)
+        custom = custom_values(gate, ours, source_arrays(executor, "gate", outputs)["logits"], rows)
     truth = column_array(rows, "label")
     return decide_data_gate(gate, device, score, source, units, truth=truth, custom=custom)
 
 
-def _custom_values(gate: Gate, ours: Any, theirs: Any, rows: Any) -> CustomValues:
+def custom_values(gate: Gate, ours: Any, theirs: Any, rows: Any) -> CustomValues:
     """The user's metric as values per case where it gives them, else as a function of resampled rows."""
     import numpy as np
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +13,28 @@ from edgeft.errors import RecipeError, StepError
 from edgeft.pipeline.candidates import Candidate
 from edgeft.pipeline.plan import Plan
 from edgeft.pipeline.trial import Trial
+from edgeft.targets.asking import describe, restore
 
 FILE = "choice.lock"
 VERSION = 1
-Locked = Mapping[str, Mapping[str, str]]
-"""Target -> {candidate, digest}."""
+Locked = Mapping[str, Mapping[str, Any]]
+"""Target -> {candidate, digest}, and for what a search found its variant: no ladder names it."""
 
 
 def render(recipe: str, chosen: Mapping[str, Trial]) -> bytes:
     """The lock's canonical bytes."""
-    targets = {device: {"candidate": trial.row.name, "digest": trial.row.digest} for device, trial in chosen.items()}
+    targets = {
+        device: {"candidate": trial.row.name, "digest": trial.row.digest, **_searched(trial.candidate)}
+        for device, trial in chosen.items()
+    }
     return canonical_json({"version": VERSION, "recipe": recipe, "targets": targets}, indent=1)
 
 
 def read(path: Path, plan: Plan) -> Locked:
-    """Target -> {candidate, digest}. RecipeError when it is missing, malformed or of other targets."""
+    """Target -> what is locked. RecipeError when it is missing, malformed or of other targets."""
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-        targets = {
-            str(device): {"candidate": str(row["candidate"]), "digest": str(row["digest"])}
-            for device, row in content["targets"].items()
-        }
+        targets = {str(device): _row(row) for device, row in content["targets"].items()}
         version = content["version"]
     except OSError:
         raise RecipeError(
@@ -56,7 +58,7 @@ def read(path: Path, plan: Plan) -> Locked:
         )
     known = {(candidate.device.name, candidate.name) for candidate in plan.candidates}
     for device, row in targets.items():
-        if (device, row["candidate"]) not in known:
+        if (device, row["candidate"]) not in known and not _is_searched(row, device, plan):
             raise RecipeError(
                 f"{path} names {row['candidate']}, which {device} does not have",
                 where="--locked",
@@ -69,10 +71,40 @@ def restrict(candidates: list[Candidate], locked: Locked) -> list[Candidate]:
     """Only the locked candidates and the float exports they are made from."""
     kept = []
     for candidate in candidates:
+        variant = locked[candidate.device.name].get("variant")
         name = locked[candidate.device.name]["candidate"]
         if candidate.name == name or (candidate.variant is None and name.startswith(f"{candidate.exporter.name}/")):
             kept.append(candidate)
+            if variant is not None and candidate.variant is None:
+                kept.append(replace(candidate, variant=variant))
     return kept
+
+
+def _searched(candidate: Candidate) -> dict[str, Any]:
+    """The variant, where a search made it up."""
+    variant = candidate.variant
+    if variant is None or not candidate.target.searches:
+        return {}
+    return {"variant": describe(variant)}
+
+
+def _row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """One target of the file, typed; KeyError, TypeError or ValueError where it is not one."""
+    found: dict[str, Any] = {"candidate": str(row["candidate"]), "digest": str(row["digest"])}
+    if "variant" in row:
+        found["variant"] = restore(row["variant"])
+    return found
+
+
+def _is_searched(row: Mapping[str, Any], device: str, plan: Plan) -> bool:
+    """Whether the lock itself tells the variant, under its candidate's name and of an exporter of the target."""
+    exporter, _, name = str(row["candidate"]).partition("/")
+    mine = [candidate for candidate in plan.candidates if candidate.device.name == device]
+    return (
+        "variant" in row
+        and row["variant"].name == name
+        and any(candidate.exporter.name == exporter and candidate.target.searches for candidate in mine)
+    )
 
 
 def apply(trials: Mapping[str, list[Trial]], locked: Locked) -> dict[str, Trial]:

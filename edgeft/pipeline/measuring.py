@@ -66,10 +66,13 @@ def parity_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
     )
 
 
-def outputs_spec(candidate: Candidate, recipe: Recipe, split: str, planned: int | None = None) -> Spec:
+def outputs_spec(
+    candidate: Candidate, recipe: Recipe, split: str, few: int | None = None, planned: int | None = None
+) -> Spec:
     """The artefact's answers on its device's runtime over a split; facts["n"] says over how many of its cases.
 
-    Under emulation the number is `planned`, or what the pace step planned; elsewhere `measure.search_cases`, or all.
+    few: that many of them, evenly spaced, for a first look. Else, under emulation, `planned`, or what the pace step
+    planned; elsewhere `measure.search_cases`, or all.
     """
     most = recipe.measure.search_cases if split == "search" else None
 
@@ -77,7 +80,9 @@ def outputs_spec(candidate: Candidate, recipe: Recipe, split: str, planned: int 
         from edgeft.targets.measure import run_outputs
 
         rows = read_cases(ctx, split, most)
-        if "pace" in inputs:
+        if few is not None:
+            rows = thin(rows, few)
+        elif "pace" in inputs:
             rows = thin(rows, planned or int(inputs["pace"].facts["cases"]))
         artifact = inputs["artifact"]
         signature = candidate.exporter.signature(artifact)
@@ -95,15 +100,21 @@ def outputs_spec(candidate: Candidate, recipe: Recipe, split: str, planned: int 
 
     config = {"cases": most, "device": device_config(candidate), "batch": recipe.serve.batch, "task": recipe.model.task}
     config |= {"planned": planned} if planned else {}
+    needs = _needs(candidate)
+    if few is not None:
+        config["few"] = few
+        needs.pop("pace", None)
+    place = f"{candidate.id}/outputs" if few is None else f"{candidate.id}/outputs-{few}"
+    part = "" if few is None else f"{few} cases of "
     return Spec(
-        id=f"gate/{candidate.id}" if split == "gate" else f"{candidate.id}/outputs",
-        title=f"Run on {candidate.device.name} over the {split} set",
+        id=f"gate/{candidate.id}" if split == "gate" else place,
+        title=f"Run on {candidate.device.name} over {part}the {split} set",
         name="outputs",
         version=1,
         makes="outputs",
         run=run,
         config=config,
-        needs=_needs(candidate),
+        needs=needs,
         reads=(split,),
         tools=(*FEED_TOOLS, *run_tools(candidate)),
         host=run_host(candidate),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgeft.artifact import Artifact
 from edgeft.canonical import Facts
 from edgeft.device.profile import Device
+from edgeft.exporter import Layer
 from edgeft.pipeline.branches import candidate_specs
 from edgeft.pipeline.candidates import Candidate, Reached, plan_candidates
 from edgeft.pipeline.inputs import Inputs
@@ -17,8 +18,14 @@ from edgeft.pipeline.serve import settle_serve
 from edgeft.pipeline.spec import Spec, material
 from edgeft.pipeline.trunk import Trunk, plan_trunk, source_spec
 from edgeft.recipe.load import LoadedRecipe
+from edgeft.recipe.schema import Budget as BudgetKeys
+from edgeft.recipe.schema import SearchKeys, Target
 from edgeft.store import CorruptObject, Store, explain_change, step_key
+from edgeft.targets.asking import Branch, Budget, Settings
+from edgeft.targets.search import bound
 
+ANY = (Layer("", "", 0, ""),)
+"""Layers are known once a float artefact exists; a plan takes it that there are some."""
 PlanState = Literal["cached", "will run", "waits", "corrupt"]
 
 
@@ -138,7 +145,39 @@ class _Reader:
 def plan_rows(plan: Plan, store: Store) -> list[PlanRow]:
     """The state of every step. A cached step is one whose bytes were found and still match their digest."""
     reader = _Reader(store, plan.loaded.recipe.name, int(plan.inputs.about.get("bytes", 0)))
-    return [reader.row(spec) for spec in plan.specs]
+    return [*(reader.row(spec) for spec in plan.specs), *_search_rows(plan, reader.model_bytes)]
+
+
+def _search_rows(plan: Plan, model_bytes: int) -> Iterator[PlanRow]:
+    """A line per search: its questions depend on the answers, so only their bound is known."""
+    for target, device in zip(plan.loaded.recipe.targets, plan.devices.values(), strict=True):
+        if not target.searches:
+            continue
+        floats = [candidate for candidate in plan.candidates if candidate.device.name == device.name]
+        settings = search_settings(target, 0)
+        ladders = [Branch(part.exporter.name, part.exporter.ladder(device), layers=ANY) for part in floats]
+        most, names = bound(ladders, settings), ", ".join(branch.exporter for branch in ladders)
+        limit = f" or {settings.budget.minutes:g} minutes" if settings.budget.minutes else ""
+        yield PlanRow(
+            id=f"{device.name}/search",
+            title=f"Search for the best artefact on {device.name}",
+            state="waits",
+            why=f"at most {most} evaluations{limit} of {names}: variants, then layers in float where these fail",
+            disk_mb=most * model_bytes / 4 / 1e6,
+            basis="every evaluation an int8 copy of the model",
+        )
+
+
+def search_settings(target: Target, cases: int) -> Settings:
+    """The recipe's keys for a search set of that many cases."""
+    keys, budget = target.search or SearchKeys(), target.budget or BudgetKeys()
+    return Settings(
+        cases=cases,
+        first=keys.first_cases,
+        shortlist=keys.shortlist,
+        budget=Budget(budget.evaluations, budget.minutes),
+        curves=keys.curves,
+    )
 
 
 def known_dataset(plan: Plan, store: Store) -> Facts | None:

@@ -90,10 +90,11 @@ def _check_targets(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:
                 f"{device.name} is reached only by carrying a job there: a build cannot run on it",
                 _way_to_carry(device),
             )
-        if device.how == "emulated" and target.optimise == "latency":
+        if device.how == "emulated" and target.optimise != "size":
+            what = "latency" if target.optimise == "latency" else "processor time"
             raise loaded.error(
                 ("targets", index, "optimise"),
-                f"{device.name} is emulated: latency there means nothing",
+                f"{device.name} is emulated: {what} there means nothing",
                 "optimise: size, or name a real device",
             )
         for name in target.export:

@@ -124,6 +124,7 @@ def _targets(build: Build) -> list[TargetRow]:
                 gate_set=build.judgement.rows.get(device.name),
                 verdicts=[verdict.to_json() for verdict in verdicts],
                 differences=build.differences.get(device.name, []),
+                search=build.searches.get(device.name),
                 **_about(build, device.name),
             )
         )

@@ -10,10 +10,11 @@ from edgeft.artifact import Artifact
 from edgeft.device.protocol import ArtefactRefused
 from edgeft.exporter import Unsupported
 from edgeft.measurement import Measurement
+from edgeft.pipeline.branches import making_specs
 from edgeft.pipeline.candidates import Candidate
 from edgeft.pipeline.emulation import pace_spec
 from edgeft.pipeline.execute import Executor
-from edgeft.pipeline.making import calibrate_spec, compress_spec, export_spec, needs_statistics, statistics_id
+from edgeft.pipeline.making import export_spec
 from edgeft.pipeline.measuring import latency_spec, operators_spec, outputs_spec, parity_spec
 from edgeft.pipeline.plan import Plan
 from edgeft.pipeline.scoring import answered_rows, score_outputs, source_score
@@ -28,7 +29,8 @@ SEARCH_ALPHA = 0.025
 @dataclass
 class Trial:
     """What became of one candidate. score: on the search set, None when it could not run. source: the source's, on the
-    same cases. outputs: the step's artefact with its answers."""
+    same cases. outputs: the step's artefact with its answers. unlikely: why a search does not take it though its values
+    on the search set are within the gates; empty where it may be taken."""
 
     candidate: Candidate
     row: CandidateRow
@@ -37,6 +39,7 @@ class Trial:
     source: Score | None = None
     outputs: Artifact | None = None
     measurements: list[Measurement] = field(default_factory=list)
+    unlikely: str = ""
 
 
 def try_candidates(plan: Plan, executor: Executor) -> dict[str, list[Trial]]:
@@ -45,25 +48,40 @@ def try_candidates(plan: Plan, executor: Executor) -> dict[str, list[Trial]]:
     refused: dict[str, str] = {}
     for candidate in plan.candidates:
         branch = f"{candidate.device.name}/{candidate.exporter.name}"
-        trial = Trial(candidate, _row(candidate))
+        trial = new_trial(candidate)
         trials[candidate.device.name].append(trial)
         if branch in refused and candidate.variant is not None:
             trial.row = trial.row.model_copy(
                 update={"status": "unsupported", "why": f"there is no float export: {refused[branch]}"}
             )
             continue
-        try:
-            _try(plan, executor, trial)
-        except Unsupported as refusal:
-            reason = f"{refusal.op}: {refusal.reason}" if refusal.op else refusal.reason
-            trial.row = trial.row.model_copy(update={"status": "unsupported", "why": reason})
-            executor.leave_out(reason)
-        except ArtefactRefused as refusal:
-            trial.row = trial.row.model_copy(update={"status": "failed", "why": refusal.what})
-            executor.leave_out(refusal.what, state="failed")
+        try_one(plan, executor, trial)
         if candidate.variant is None and trial.row.status in ("unsupported", "failed"):
             refused[branch] = trial.row.why
     return trials
+
+
+def new_trial(candidate: Candidate) -> Trial:
+    """A trial that has not been tried."""
+    return Trial(candidate, _row(candidate))
+
+
+def try_one(plan: Plan, executor: Executor, trial: Trial, *, timed: bool = True) -> None:
+    """Make, run, measure one candidate; what it cannot do is said in its row. timed: its latency and operators too."""
+    try:
+        _try(plan, executor, trial, timed)
+    except Unsupported as refusal:
+        reason = refusal_text(refusal)
+        trial.row = trial.row.model_copy(update={"status": "unsupported", "why": reason})
+        executor.leave_out(reason)
+    except ArtefactRefused as refusal:
+        trial.row = trial.row.model_copy(update={"status": "failed", "why": refusal.what})
+        executor.leave_out(refusal.what, state="failed")
+
+
+def refusal_text(refusal: Unsupported) -> str:
+    """`Foo: cannot be converted`, with the operator's name where there is one."""
+    return f"{refusal.op}: {refusal.reason}" if refusal.op else refusal.reason
 
 
 def _row(candidate: Candidate) -> CandidateRow:
@@ -78,16 +96,14 @@ def _row(candidate: Candidate) -> CandidateRow:
     )
 
 
-def _try(plan: Plan, executor: Executor, trial: Trial) -> None:
+def _try(plan: Plan, executor: Executor, trial: Trial, timed: bool) -> None:
     recipe, candidate = plan.loaded.recipe, trial.candidate
     if candidate.variant is None:
         trial.artifact = executor.perform(export_spec(candidate, plan.trunk.model, recipe))
         if not _prove(plan, executor, trial):
             return
     else:
-        if needs_statistics(candidate) and statistics_id(candidate) not in executor.done:
-            executor.perform(calibrate_spec(candidate, plan.trunk.model, recipe))
-        trial.artifact = executor.perform(compress_spec(candidate, plan.trunk.model, recipe))
+        trial.artifact = make_compressed(plan, executor, candidate)
     most, size = candidate.device.max_artifact_mb, artifact_bytes(trial.artifact)
     notes = [str(note) for note in trial.artifact.facts.get("notes", ())]
     trial.row = trial.row.model_copy(update={"notes": notes})
@@ -102,11 +118,20 @@ def _try(plan: Plan, executor: Executor, trial: Trial) -> None:
     trial.score = score_outputs(executor, trial.outputs, "search", cases)
     trial.source = source_score(executor, "search", cases, trial.outputs)
     changes: dict[str, Any] = {}
-    if candidate.emulated:
+    if candidate.emulated or not timed:
         trial.measurements = [_size(candidate, trial.artifact)]
     else:
         changes = _timed(plan, executor, trial)
     trial.row = trial.row.model_copy(update={**changes, **_scored(trial, executor, cases)})
+
+
+def make_compressed(plan: Plan, executor: Executor, candidate: Candidate) -> Artifact:
+    """A compressed candidate's artefact, the statistics it is made from first."""
+    *statistics, last = making_specs(candidate, plan.trunk, plan.loaded.recipe)
+    for spec in statistics:
+        if spec.id not in executor.done:
+            executor.perform(spec)
+    return executor.perform(last)
 
 
 def _prove(plan: Plan, executor: Executor, trial: Trial) -> bool:
@@ -127,6 +152,8 @@ def _timed(plan: Plan, executor: Executor, trial: Trial) -> dict[str, Any]:
     candidate, recipe = trial.candidate, plan.loaded.recipe
     facts = executor.perform(latency_spec(candidate, recipe)).facts
     trial.measurements = [Measurement.from_json(item) for item in facts["measurements"]]
+    if energy := _energy(candidate, trial.measurements):
+        trial.measurements.append(energy)
     profile = executor.perform(operators_spec(candidate, recipe)).facts
     placement = {str(name): int(count) for name, count in profile["placement"].items()}
     return {
@@ -160,6 +187,18 @@ def _scored(trial: Trial, executor: Executor, cases: int | None) -> dict[str, An
         "digest": trial.artifact.digest,
         "bytes": artifact_bytes(trial.artifact),
     }
+
+
+def _energy(candidate: Candidate, found: list[Measurement]) -> Measurement | None:
+    """Processor time of a run times the watts that the device's profile declares for a core: a proxy, not a meter."""
+    watts = candidate.device.watts
+    time = next((item for item in found if item.metric == "processor_ms"), None)
+    if watts is None or time is None or candidate.target.optimise != "energy-proxy":
+        return None
+    method = f"estimated: processor time x {watts:g} W a core, as the device's profile declares"
+    return Measurement(
+        "energy_proxy_mj", time.value * watts, "mJ", time.n, "estimated", time.where, None, time.confidence, method
+    )
 
 
 def _size(candidate: Candidate, artifact: Artifact) -> Measurement:

@@ -29,6 +29,8 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("data.paths", schema.SplitPaths),
     ("serve", schema.Serve),
     ("targets", schema.Target),
+    ("targets: search", schema.SearchKeys),
+    ("targets: budget", schema.Budget),
     ("measure", schema.Measure),
     ("gates", Gate),
 )

@@ -145,15 +145,51 @@ class Serve(Section):
         return self
 
 
+class SearchKeys(Section):
+    """Search beyond the exporters' small ladder: more variants, and layers that stay in float where int8 hurts."""
+
+    chance: float = Field(
+        0.8, gt=0, lt=1,
+        description="A candidate is taken only if its answers on the search set give it this chance to pass each gate "
+        "of the gate set, relative to a candidate that loses nothing.",
+    )  # fmt: skip
+    shortlist: int = Field(12, ge=0, le=256, description="Layers left in float one at a time; 0: no mixed precision.")
+    first_cases: int = Field(32, ge=4, description="Search cases of the first round of the ladder; rounds double them.")
+    repairs: bool = Field(
+        True,
+        description="Try the exporter's repairs (other ranges, equalisation, bias correction) before float.",
+    )
+    curves: bool = Field(False, description="Also compress each shortlisted layer alone, for the report.")
+
+
+class Budget(Section):
+    """What a search may cost. Cached evaluations count like fresh ones, so that a resumed build decides the same."""
+
+    evaluations: int = Field(64, ge=1, le=10_000, description="Artefacts made and run, at most.")
+    minutes: float | None = Field(None, gt=0, description="Stop asking once the evaluations took this long together.")
+
+
 class Target(Section):
     """A device and what to try on it."""
 
     device: str = Field(description="Name of a device profile, shipped or a YAML file.", examples=["local-cpu"])
     export: tuple[str, ...] = Field(("onnx",), min_length=1, description="Exporters to try.")
-    optimise: Literal["latency", "size"] = Field("latency", description="What the chosen candidate has least of.")
+    optimise: Literal["latency", "size", "energy-proxy"] = Field(
+        "latency",
+        description="What the chosen candidate has least of; energy-proxy: processor time of a run, an estimate.",
+    )
     candidates: tuple[str, ...] | None = Field(
         None, description="Only these variants, for instance [float, int8-dynamic]."
     )
+    search: SearchKeys | None = Field(
+        None, description="Search for the best artefact that passes, instead of trying the small ladder as it is."
+    )
+    budget: Budget | None = Field(None, description="Bounds of the search; given alone it also asks for one.")
+
+    @property
+    def searches(self) -> bool:
+        """Whether a search takes the place of the small ladder."""
+        return self.search is not None or self.budget is not None
 
 
 class Measure(Section):

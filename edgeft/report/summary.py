@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from edgeft.record import CandidateRow, RunRecord, TargetRow
 from edgeft.report.figures import chosen_row, key_figures, ratio_text, size_ratio, speed_up
 from edgeft.report.roofline import distance_text
+from edgeft.report.search import search_lines
 from edgeft.report.validity import NEVER_RAN, hide_time, timing_faults
 from edgeft.report.words import OUTCOMES, amount, count_text, metric_name, runtime_name, seconds_text, significant
 
@@ -104,6 +105,7 @@ def evidence_lines(target: TargetRow) -> Iterator[str]:
         yield f"and {more} more, in the report"
     if chosen:
         yield from _of_chosen(chosen, target)
+    yield from search_lines(target)
 
 
 def _of_chosen(row: CandidateRow, target: TargetRow) -> Iterator[str]:

@@ -18,6 +18,7 @@ from edgeft.report.evidence import (
 from edgeft.report.figures import key_figures
 from edgeft.report.front import plot_front
 from edgeft.report.limits import cost_metric
+from edgeft.report.search import search_blocks
 from edgeft.report.sections import Block, Section, caption, grid, keep, text, wide
 from edgeft.report.series import runtime_keys
 from edgeft.report.summary import counts_text, target_sentence
@@ -59,6 +60,7 @@ def view_target(target: TargetRow, index: int, labels: Sequence[str]) -> TargetP
     sections = [
         Section("verdicts", "Verdicts", grid(verdicts_table(target.verdicts))),
         Section("candidates", "Candidates", _candidates(target)),
+        Section("search", "Search", search_blocks(target)),
         Section("latency", "Latency", latency_blocks(target)),
         Section("conditions", "Measurement conditions", conditions_blocks(target.candidates)),
         Section("operators", "Operators", operators_blocks(ordered(target.candidates))),

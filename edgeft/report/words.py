@@ -25,6 +25,8 @@ METRICS = {
     "first_inference_ms": "First inference",
     "peak_memory_mb": "Peak memory",
     "artifact_mb": "Size",
+    "processor_ms": "Processor time",
+    "energy_proxy_mj": "Energy proxy",
 }
 OUTCOMES = {
     "passed": ("PASS", "may ship"),

@@ -62,17 +62,23 @@ def write_outcome(
 def _artefacts(
     build: Build, record: RunRecord, fresh: Path, render_card: Callable[[RunRecord, TargetRow], str]
 ) -> RunRecord:
-    if build.stopped or not build.judgement.verdicts:
+    """The chosen artefacts; where nothing could be chosen, the float one is kept apart under rejected/."""
+    refused = not build.judgement.verdicts and record.status == "failed"
+    if build.stopped or not (build.judgement.verdicts or refused):
         return record
     passed = record.status == "passed"
     targets = []
     for row in record.targets:
-        trial = build.chosen.get(row.device)
+        trial, place = build.chosen.get(row.device), f"{'targets' if passed else 'rejected'}/{row.device}"
+        shown = row
+        if trial is None:
+            floats = [item for item in build.trials.get(row.device, []) if item.candidate.variant is None]
+            trial = next((item for item in floats if item.row.status in ("eligible", "rejected")), None)
+            place = f"rejected/{row.device}/float"
+            shown = row.model_copy(update={"chosen": trial.row.name if trial else None})
         if trial is None or trial.artifact is None or build.executor.prepared is None:
             targets.append(row)
             continue
-        place = f"{'targets' if passed else 'rejected'}/{row.device}"
-        card = render_card(record, row)
         write_bundle(
             fresh / place,
             trial.candidate,
@@ -80,8 +86,8 @@ def _artefacts(
             build.executor.prepared,
             record,
             row,
-            card=card,
-            passed=passed,
+            card=render_card(record, shown),
+            passed=passed and row.chosen is not None,
         )
         targets.append(row.model_copy(update={"folder": place}))
     return record.model_copy(update={"targets": targets})

@@ -10,7 +10,11 @@ from edgeft.gate import RESOURCE_METRICS, Gate
 from edgeft.measurement import Measurement
 from edgeft.record import CandidateRow
 
-Optimise = Literal["latency", "size"]
+Optimise = Literal["latency", "size", "energy-proxy"]
+COSTS: Mapping[str, tuple[str, str]] = {
+    "latency": ("latency_p50_ms", "p50"), "energy-proxy": ("processor_ms", "processor time"),
+}  # fmt: skip
+"""What is compared -> (metric, its name in sentences). A device's watts are the same for all and decide nothing."""
 FLOAT = "float"
 
 
@@ -29,7 +33,7 @@ def choose(
     gates: Sequence[Gate],
     sources: Mapping[str, Mapping[str, float]],
 ) -> Choice:
-    """The least p50 latency, or bytes, among candidates that could pass the gates by their search-set values.
+    """The least p50 latency, processor time or bytes among those that could pass the gates by their search-set values.
 
     rows: of one target, status `eligible` for those that ran. gates: those that hold on it. sources: row's name ->
     metric -> value of the source on the same search cases. A compressed candidate must also beat its exporter's float
@@ -59,8 +63,8 @@ def _refusal(
     row: CandidateRow, optimise: Optimise, gates: Sequence[Gate], source: Mapping[str, float]
 ) -> tuple[str, float]:
     """(why this candidate may not be chosen or empty, how far it is off relative to what is asked)."""
-    if optimise == "latency" and _p50(row) is None:
-        return "its latency was not measured", float("inf")
+    if optimise != "size" and _spent(row, optimise) is None:
+        return f"its {'latency' if optimise == 'latency' else COSTS[optimise][1]} was not measured", float("inf")
     for gate in gates:
         if gate.severity == "block":
             reason, distance = _miss(row, gate, source)
@@ -98,9 +102,10 @@ def _against_float(row: CandidateRow, rows: Sequence[CandidateRow], optimise: Op
     if not floats or floats[0].status != "eligible":
         return row
     plain = floats[0]
-    mine, other = _p50(row), _p50(plain)
-    if optimise == "latency" and mine is not None and other is not None and mine.value >= other.value:
-        why = f"not faster than float here: {mine.value:.3g} ms against {other.value:.3g} ms"
+    mine, other = (None, None) if optimise == "size" else (_spent(row, optimise), _spent(plain, optimise))
+    if mine is not None and other is not None and mine.value >= other.value:
+        better = "faster" if optimise == "latency" else "less processor time"
+        why = f"not {better} than float here: {mine.value:.3g} ms against {other.value:.3g} ms"
     elif optimise == "size" and row.bytes >= plain.bytes:
         why = f"not smaller than float: {row.bytes / 1e6:.3g} MB against {plain.bytes / 1e6:.3g} MB"
     else:
@@ -112,13 +117,15 @@ def _best(eligible: Sequence[CandidateRow], optimise: Optimise) -> tuple[Candida
     if optimise == "size":
         best = min(eligible, key=lambda row: (row.bytes, row.name))
         return best, f"smallest of {len(eligible)} eligible: {best.bytes / 1e6:.3g} MB"
-    fastest = min(eligible, key=lambda row: (_value(row), row.bytes, row.name))
-    ties = [row for row in eligible if row is fastest or _overlap(row, fastest)]
+    fastest = min(eligible, key=lambda row: (_value(row, optimise), row.bytes, row.name))
+    ties = [row for row in eligible if row is fastest or _overlap(row, fastest, optimise)]
     best = min(ties, key=lambda row: (row.bytes, row.name))
-    why = f"fastest of {len(eligible)} eligible: p50 {_value(best):.3g} ms"
+    name, most = COSTS[optimise][1], "fastest" if optimise == "latency" else "least"
+    why = f"{most} of {len(eligible)} eligible: {name} {_value(best, optimise):.3g} ms"
     if len(ties) > 1:
         others = ", ".join(row.name for row in ties if row is not best)
-        why = f"p50 {_value(best):.3g} ms, level with {others} within the intervals; smaller or first by name"
+        value = f"{name} {_value(best, optimise):.3g} ms"
+        why = f"{value}, level with {others} within the intervals; smaller or first by name"
     doubtful = [row.name for row in eligible if row.latency is not None and not row.latency.valid]
     if doubtful:
         why += f"; INVALID times of {', '.join(doubtful)} took part: another may be faster on a quiet device"
@@ -127,14 +134,15 @@ def _best(eligible: Sequence[CandidateRow], optimise: Optimise) -> tuple[Candida
 
 def _settle(row: CandidateRow, best: CandidateRow, optimise: Optimise) -> CandidateRow:
     if row.name == best.name:
-        return row.model_copy(update={"status": "chosen", "why": "smallest" if optimise == "size" else "fastest"})
+        words = {"size": "smallest", "latency": "fastest", "energy-proxy": "least processor time"}
+        return row.model_copy(update={"status": "chosen", "why": words[optimise]})
     if row.status != "eligible" or row.why:
         return row
     if optimise == "size":
         return row.model_copy(update={"why": f"larger than {best.name}"})
-    return row.model_copy(
-        update={"why": f"level with {best.name}" if _overlap(row, best) else f"slower than {best.name}"}
-    )
+    more = "slower" if optimise == "latency" else "more processor time"
+    level = _overlap(row, best, optimise)
+    return row.model_copy(update={"why": f"level with {best.name}" if level else f"{more} than {best.name}"})
 
 
 def _none(rows: Sequence[CandidateRow], misses: Mapping[str, tuple[float, str]]) -> str:
@@ -160,17 +168,17 @@ def _is_float(row: CandidateRow) -> bool:
     return bool(row.variant.get("name") == FLOAT)
 
 
-def _p50(row: CandidateRow) -> Measurement | None:
-    return measurement(row, "latency_p50_ms")
+def _spent(row: CandidateRow, optimise: Optimise) -> Measurement | None:
+    return measurement(row, COSTS[optimise][0])
 
 
-def _value(row: CandidateRow) -> float:
-    found = _p50(row)
+def _value(row: CandidateRow, optimise: Optimise) -> float:
+    found = _spent(row, optimise)
     return found.value if found else float("inf")
 
 
-def _overlap(row: CandidateRow, other: CandidateRow) -> bool:
-    mine, theirs = _p50(row), _p50(other)
+def _overlap(row: CandidateRow, other: CandidateRow, optimise: Optimise) -> bool:
+    mine, theirs = _spent(row, optimise), _spent(other, optimise)
     if mine is None or theirs is None:
         return False
     if mine.interval is None or theirs.interval is None:

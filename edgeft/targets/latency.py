@@ -145,6 +145,22 @@ def latency_measurements(samples: Sequence[float], where: str, note: str = "") -
     return found
 
 
+def processor_measurement(timed: Mapping[str, Any], where: str) -> Measurement | None:
+    """Processor time of one run in ms, all threads together: the median of the valid blocks (of all where none is).
+
+    None where the device did not count it.
+    """
+    blocks = [block for block in timed["blocks"] if not block["void"]] or list(timed["blocks"])
+    values = [1e3 * float(block["cpu"]) / len(block["ms"]) for block in blocks]
+    if not any(values):
+        return None
+    interval, _ = quantile_interval(values, 0.5, CONFIDENCE)
+    method = f"processor time of the process over its runs, median of {len(values)} blocks"
+    return Measurement(
+        "processor_ms", quantile(values, 0.5), "ms", len(values), "measured", where, interval, CONFIDENCE, method
+    )
+
+
 def cold_measurements(starts: Sequence[Mapping[str, Any]], where: str) -> list[Measurement]:
     """Medians over fresh processes; the model's file is in the page cache, the runtime is imported before."""
     base = quantile([float(start["before_mb"]) for start in starts], 0.5)

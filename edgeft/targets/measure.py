@@ -29,6 +29,7 @@ from edgeft.targets.latency import (
     cold_measurements,
     latency_measurements,
     latency_row,
+    processor_measurement,
     valid_samples,
 )
 
@@ -75,7 +76,7 @@ def measure_latency(
 ) -> tuple[LatencyRow, list[Measurement]]:
     """Distribution of single runs, start-up, memory and size. DeviceError on an emulated device.
 
-    Measurements: latency_p50/p90/p99_ms, cold_load_ms, first_inference_ms, peak_memory_mb, artifact_mb.
+    Measurements: latency_p50/p90/p99_ms, processor_ms, cold_load_ms, first_inference_ms, peak_memory_mb, artifact_mb.
     """
     raw = time_artifact(
         device, runtime, artifact, signature, feeds, batch=batch, plan=PROTOCOLS[protocol], on_progress=on_progress
@@ -111,8 +112,10 @@ def describe_times(
     )  # fmt: skip
     note = f"; INVALID: {row.reasons[0]}" if row.reasons else ""
     samples = valid_samples(raw.timed) or row.samples_ms
+    processor = processor_measurement(raw.timed, device.name)
     return row, [
         *latency_measurements(samples, device.name, note),
+        *([processor] if processor else []),
         *cold_measurements(raw.starts, device.name),
         Measurement("artifact_mb", size / 1e6, "MB", 1, "measured", device.name, method="file size"),
     ]

@@ -423,8 +423,8 @@ MISTAKES: list[Mistake] = [
         "optimise",
         [("export: [onnx]", "optimise: speed")],
         "demo.yaml:9:35 targets[0].optimise",
-        "must be latency or size, got 'speed'",
-        "optimise: What the chosen candidate has least of.",
+        "must be latency, size or energy-proxy, got 'speed'",
+        "optimise: What the chosen candidate has least of; energy-proxy: processor time of a run, an estimate.",
     ),
     (
         "device-file",

@@ -113,3 +113,17 @@ def test_a_choice_by_invalid_times_says_so() -> None:
     chosen, _, why = told([row("float", 8.0), row("int8", 3.0, latency=doubtful)])
     assert chosen == "onnx/int8"
     assert why.endswith("INVALID times of onnx/int8 took part: another may be faster on a quiet device")
+
+
+def test_least_processor_time_decides_when_the_energy_proxy_is_asked() -> None:
+    def spent(name: str, p50: float, processor: float) -> CandidateRow:
+        found = row(name, p50)
+        time = Measurement("processor_ms", processor, "ms", 20, "measured", "here", (processor - 0.1, processor + 0.1))
+        return found.model_copy(update={"metrics": [*found.metrics, time.to_json()]})
+
+    rows = [spent("float", 8.0, 30.0), spent("wide", 2.0, 16.0), spent("narrow", 3.0, 9.0), spent("hot", 7.0, 31.0)]
+    chosen, told_rows, why = told(rows, "energy-proxy")
+    assert chosen == "onnx/narrow" and "processor time 9 ms" in why
+    assert told_rows["wide"] == "eligible: more processor time than onnx/narrow"
+    assert told_rows["hot"] == "rejected: not less processor time than float here: 31 ms against 30 ms"
+    assert told([row("float", 8.0)], "energy-proxy")[1]["float"] == "rejected: its processor time was not measured"

@@ -105,7 +105,7 @@ def test_latency_row_and_measurements(exported: Artifact, monkeypatch: pytest.Mo
     row, found = measure.measure_latency(HERE, RUNTIME, exported, signature(exported), feeds, batch=1)
     by = {item.metric: item for item in found}
     assert set(by) == {
-        "latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "cold_load_ms", "first_inference_ms", "peak_memory_mb", "artifact_mb",
+        "latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "processor_ms", "cold_load_ms", "first_inference_ms", "peak_memory_mb", "artifact_mb",
     }  # fmt: skip
     assert (row.runs >= 400 or not row.valid) and row.runs + row.discarded >= 64
     assert row.shape == "1x24" and len(row.samples_ms) <= latency.KEPT_SAMPLES

@@ -1,0 +1,104 @@
+"""Whether a candidate is likely to pass the gates, judged by its answers on the search set alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+from edgeft.data.table import column_array
+from edgeft.gate import Gate
+from edgeft.pipeline.execute import Executor
+from edgeft.pipeline.plan import Plan
+from edgeft.pipeline.trial import Trial
+from edgeft.targets.measure import artifact_bytes
+
+HOPELESS = -inf
+"""Slack of what no layer in float can help: it breaks a limit on time, memory or size."""
+
+
+@dataclass(frozen=True)
+class Likely:
+    """slack: the least, over the gates, of the chance to pass less the chance asked; negative: it is not taken.
+
+    chance: the least chance, None without a gate on data. why: the gate that speaks against it, empty if none does.
+    """
+
+    slack: float
+    chance: float | None
+    why: str
+
+
+def judge_likely(plan: Plan, executor: Executor, trial: Trial, asked: float) -> Likely:
+    """Every blocking gate of the target. asked: the share of a lossless candidate's chance that is wanted.
+
+    A search set too small to show more than, say, 0.7 for a candidate that loses nothing asks 0.7 times `asked`: else
+    nothing at all could be taken.
+    """
+    from edgeft.pipeline.gatekeeping import gates_for
+
+    slack, least, why = inf, None, ""
+    for gate in gates_for(plan.loaded.recipe.gates, trial.candidate.device.name):
+        if gate.severity != "block":
+            continue
+        if not gate.needs_gate_set:
+            if text := _over(gate, trial):
+                return Likely(HOPELESS, least, text)
+            continue
+        chance, best = _chances(plan, executor, trial, gate)
+        least = chance if least is None else min(least, chance)
+        if chance - asked * best < slack:
+            slack = chance - asked * best
+            why = f"'{gate.describe()}': chance to pass {chance:.2f}, asked {asked * best:.2f}{_seen(gate, trial)}"
+    return Likely(slack, least, why if slack < 0 else "")
+
+
+def _chances(plan: Plan, executor: Executor, trial: Trial, gate: Gate) -> tuple[float, float]:
+    """(chance of the candidate, chance of the source against itself on the same cases)."""
+    from edgeft.evaluate.chance import chance_to_pass
+    from edgeft.pipeline.arrays import load_arrays
+    from edgeft.pipeline.gatekeeping import custom_values
+    from edgeft.pipeline.scoring import answered_rows, source_arrays
+
+    if trial.outputs is None or trial.score is None or trial.source is None:
+        return 0.0, 0.0
+    rows = answered_rows(executor, "search", plan.loaded.recipe.measure.search_cases, trial.outputs)
+    units, truth = column_array(rows, "unit"), column_array(rows, "label")
+    found: list[float] = []
+    for ours in (load_arrays(trial.outputs.path / "outputs.npz"), source_arrays(executor, "search", trial.outputs)):
+        score = trial.score if not found else trial.source
+        custom = None
+        if gate.metric not in executor.task.metrics:
+            theirs = source_arrays(executor, "search", trial.outputs)["logits"]
+            custom = custom_values(gate, ours["logits"], theirs, rows)
+        found.append(
+            chance_to_pass(gate, score, trial.source, units, _gate_rows(executor, trial), truth=truth, custom=custom)
+        )
+    return found[0], found[1]
+
+
+def _gate_rows(executor: Executor, trial: Trial) -> int:
+    """Cases the gate set will answer; their number is no secret, only their content is sealed."""
+    rows = int(executor.dataset.facts["splits"]["gate"]["n"]) if executor.dataset else 1
+    pace = executor.done.get(f"{trial.candidate.id}/pace")
+    return min(rows, int(pace.facts["cases"])) if pace is not None else rows
+
+
+def _seen(gate: Gate, trial: Trial) -> str:
+    if trial.score is None or trial.source is None or gate.metric != "accuracy":
+        return ""
+    from edgeft.evaluate.flips import flips
+
+    found = flips(trial.source, trial.score)
+    return f" ({found['lost']} lost and {found['gained']} gained of {len(trial.score.correct)} search cases)"
+
+
+def _over(gate: Gate, trial: Trial) -> str:
+    """Why a limit on what the artefact costs is broken by what was measured; empty where it is not."""
+    if gate.at_most is None:
+        return ""
+    value = next((item.value for item in trial.measurements if item.metric == gate.metric), None)
+    if value is None and gate.metric == "artifact_mb" and trial.artifact is not None:
+        value = artifact_bytes(trial.artifact) / 1e6
+    if value is None or value <= gate.at_most:
+        return ""
+    return f"'{gate.describe()}': it is {value:.4g}"

@@ -1,0 +1,135 @@
+"""A target that searches, by the real command on a tiny BERT: evaluations in the record, resumed, locked, refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.outlier_bert import plant, train_classifier
+from tests.pipeline.conftest import Workbench
+
+pytestmark = [pytest.mark.ml, pytest.mark.slow]
+Bench = Callable[..., Workbench]
+SEARCH = ("optimise: size}", "optimise: size, search: {first_cases: 16}, budget: {evaluations: 24}}")
+
+
+def test_the_plan_states_the_bound_of_the_search(workbench: Bench) -> None:
+    bench = workbench(replace=[SEARCH])
+    plan = bench.run("plan", "recipe.yaml", "--json")
+    assert plan.returncode == 0, plan.stderr
+    row = next(row for row in json.loads(plan.stdout)["steps"] if row["id"] == "local-cpu/search")
+    assert row["state"] == "waits" and "at most 24 evaluations" in row["why"]
+
+
+def test_a_search_leaves_every_evaluation_and_a_second_build_asks_for_nothing(workbench: Bench) -> None:
+    bench = workbench(replace=[SEARCH])
+    run = bench.run("build", "recipe.yaml")
+    assert run.returncode == 0, run.stderr
+    target = bench.record()["targets"][0]
+    search = target["search"]
+    assert 0 < len(search["evaluations"]) <= search["budget"] == 24
+    assert [row["number"] for row in search["evaluations"]] == list(range(1, len(search["evaluations"]) + 1))
+    for row in search["evaluations"]:
+        assert row["why"] or row["divergence"] is not None or row["purpose"] == "layers"
+    names = {row["name"] for row in target["candidates"]}
+    assert search["best"] is None or search["best"] in names
+    assert target["chosen"] in (search["best"], "onnx/float")
+    assert search["front"] and search["unit"] == "bytes"
+    again = bench.run("build", "recipe.yaml")
+    assert again.returncode == 0
+    record = bench.record()
+    assert {row["state"] for row in record["steps"]} == {"cached"}
+    assert record["targets"][0]["search"]["evaluations"] == search["evaluations"]
+
+
+MIXED = """\
+name: outliers
+model: {{path: {model}, task: text-classification}}
+data:
+  source: csv
+  path: {data}
+  text: text
+  label: label
+  group: group
+  unit: row
+  fractions: {{train: 0.0, validation: 0.0, calibration: 0.1, search: 0.4, gate: 0.5}}
+serve: {{batch: 1, length: 32}}
+targets:
+  - {{device: local-cpu, export: [onnx], optimise: size, candidates: [int8-static], search: {{repairs: false}}}}
+gates:
+  - {{metric: accuracy, no_worse_than: source, margin: 0.03}}
+"""
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory, text_csv: Path, tiny_bert: Path) -> Path:
+    """Folder of a trained tiny BERT with outlier channels in both layers' attention."""
+    folder = tmp_path_factory.mktemp("outlier-bert")
+    return plant(train_classifier(tiny_bert, text_csv, folder / "plain"), folder / "planted")
+
+
+def test_a_naive_int8_that_fails_ends_in_a_passing_mix(
+    planted: Path, text_csv: Path, workbench: Bench, tmp_path: Path
+) -> None:
+    bench = workbench(fresh=True)
+    recipe = bench.folder / "outliers.yaml"
+    recipe.write_text(MIXED.format(model=planted, data=text_csv))
+    run = bench.run("build", "outliers.yaml")
+    assert run.returncode == 0, run.stderr + run.stdout
+    target = bench.record("outliers")["targets"][0]
+    search = target["search"]
+    naive = next(row for row in search["evaluations"] if row["purpose"] == "finalist")
+    assert naive["variant"] == "int8-static" and naive["passes"] is False and naive["chance"] < 0.5
+    assert target["chosen"] == search["best"] and "-mixed-" in search["best"]
+    found = search["sensitivity"][0]
+    mix = next(row for row in search["evaluations"] if search["best"] == f"onnx/{row['variant']}")
+    kept = mix["kept"]
+    assert 1 <= len(kept) <= 3, kept
+    assert {layer["name"] for layer in found["layers"] if layer["kept"]} >= set(kept)
+    assert f"Keeping {len(kept)} of {len(found['layers'])} layers in float recovers" in found["suggestion"]
+    assert "in float: " + kept[0] in run.stdout
+    assert [verdict["status"] for verdict in target["verdicts"]] == ["PASS"]
+
+
+def test_what_no_candidate_can_pass_shows_the_front_and_keeps_float_apart(
+    planted: Path, text_csv: Path, workbench: Bench
+) -> None:
+    bench = workbench(fresh=True)
+    text = MIXED.format(model=planted, data=text_csv)
+    gate = "  - {metric: accuracy, no_worse_than: source, margin: 0.03}\n"
+    recipe = text.replace(gate, gate + "  - {metric: artifact_mb, at_most: 0.1}\n")
+    (bench.folder / "outliers.yaml").write_text(recipe)
+    run = bench.run("build", "outliers.yaml")
+    assert run.returncode == 1, run.stderr
+    assert "at most 0.1" in run.stdout and "nearest refused: onnx/int8-static" in run.stdout
+    target = bench.record("outliers")["targets"][0]
+    assert target["chosen"] is None and target["search"]["front"]
+    assert [row["purpose"] for row in target["search"]["evaluations"]] == ["finalist"], "no layer in float helps a size"
+    apart = bench.folder / "out/outliers/rejected/local-cpu/float"
+    assert (apart / "model.onnx").is_file() and (apart / "NOT-FOR-SHIPPING.txt").is_file()
+    assert not (bench.folder / "out/outliers/targets").exists()
+
+
+def test_a_searched_choice_is_reproduced_from_its_lock(planted: Path, text_csv: Path, workbench: Bench) -> None:
+    """In another store, without a single question: the lock itself says which layers stay in float."""
+    bench = workbench(fresh=True)
+    (bench.folder / "outliers.yaml").write_text(MIXED.format(model=planted, data=text_csv))
+    assert bench.run("build", "outliers.yaml").returncode == 0
+    model = (bench.folder / "out/outliers/targets/local-cpu/model.onnx").read_bytes()
+    bench.store = bench.folder / "other-store"
+    run = bench.run("build", "outliers.yaml", "--locked")
+    assert run.returncode == 0, run.stderr
+    assert (bench.folder / "out/outliers/targets/local-cpu/model.onnx").read_bytes() == model
+    record = bench.record("outliers")
+    assert record["targets"][0]["search"] is None and "mixed" in record["targets"][0]["chosen"]
+    steps = [row["id"] for row in record["steps"]]
+    assert sum(step.endswith("/outputs") and step.startswith("local-cpu") for step in steps) == 2
+    lock = bench.folder / "out/outliers/choice.lock"
+    content = json.loads(lock.read_text())
+    content["targets"]["local-cpu"]["variant"]["keep_float"] = ["no_such_layer"]
+    lock.write_text(json.dumps(content))
+    refused = bench.run("build", "outliers.yaml", "--locked")
+    assert refused.returncode == 3 and "no layer is called 'no_such_layer'" in refused.stderr

@@ -1,0 +1,65 @@
+"""The search on a target's page and in the terminal."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+from edgeft.report import render_html, summary_lines
+from edgeft.report.search import evaluations_table, layers_table, plot_search
+from edgeft.report.sensitivity import histogram, plot_curves, plot_noise
+from tests.report import sample
+from tests.report.sample_search import LAYERS, sample_search
+
+
+def searched(most: int = 64):  # type: ignore[no-untyped-def]
+    record = sample.record()
+    target = record.targets[0].model_copy(update={"search": sample_search(most)})
+    return record.model_copy(update={"targets": [target]})
+
+
+def test_the_page_says_which_layers_stay_in_float_at_what_cost_in_how_many_evaluations() -> None:
+    record = searched()
+    search = record.targets[0].search
+    kept = [layer.name for found in search.sensitivity for layer in found.layers if layer.kept]
+    assert set(kept) == {LAYERS[9].name, LAYERS[28].name}, "the oracle's two bad layers"
+    page, lines = render_html(record), "\n".join(summary_lines(record))
+    for text in (page, lines):
+        assert "Keeping 2 of 37 layers in float recovers 4.3 points of accuracy for 0.22 ms (estimated)." in text
+        assert f"Found by evaluation 23 of {len(search.evaluations)}." in text
+        assert all(name in text for name in kept)
+
+
+def test_every_evaluation_is_in_the_table_and_only_scored_ones_pass_or_fail() -> None:
+    search = sample_search()
+    rows = evaluations_table(search).rows
+    assert len(rows) == len(search.evaluations)
+    answers = {row.cells[1].text: row.cells[7].text for row in rows}
+    assert answers["keep one"] == "–" and answers["finalist"] in ("passes", "no")
+
+
+def test_the_pictures_are_well_formed_and_show_every_measured_layer() -> None:
+    search = sample_search()
+    found = search.sensitivity[0]
+    noise = ET.fromstring(plot_noise(found))
+    bars = list(noise.iter("{http://www.w3.org/2000/svg}rect"))
+    assert len(bars) == len(LAYERS)
+    assert sum("s3" in item.get("class", "") for item in bars) == 2
+    for svg in (plot_search(search), plot_curves(found), histogram(found.layers[0])):
+        ET.fromstring(svg)
+    assert "quantise one" in {row.purpose for row in search.evaluations}
+    assert all(row.quantise_one is not None for row in found.layers if row.keep_one is not None)
+
+
+def test_the_kept_layers_lead_the_table() -> None:
+    search = sample_search()
+    table = layers_table(search.sensitivity[0], "ms")
+    assert [row.chosen for row in table.rows][:3] == [True, True, False]
+
+
+def test_where_nothing_passes_the_nearest_refused_is_named() -> None:
+    record = searched(most=9)
+    assert record.targets[0].search.best is None
+    lines = "\n".join(summary_lines(record))
+    nearest = next(line for line in lines.splitlines() if "nearest refused" in line)
+    assert "onnx/int8-static-average-mixed-" in nearest and "chance to pass 0.63, asked 0.80" in nearest
+    assert "budget of 9 evaluations is spent" in lines

@@ -1,0 +1,238 @@
+"""Promises of the search, held against a synthetic oracle: layers with a known damage and cost, nothing is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf, nan
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeft.exporter import Layer, Variant
+from edgeft.targets.asking import Answer, Ask, Branch, Budget, Evaluation, Noise, Settings, family, keep
+from edgeft.targets.search import Search, bound
+
+CASES = 64
+
+
+@dataclass
+class Oracle:
+    """Synthetic: a variant's damage is the sum over its compressed layers, and it passes up to `limit`.
+
+    forms: family -> (factor on damage, cost of all layers compressed). broken: names of variants that cannot be made.
+    """
+
+    damage: dict[str, float]
+    cost: dict[str, float]
+    limit: float
+    forms: dict[str, tuple[float, float]] = field(default_factory=lambda: {"static": (1.0, 1.0)})
+    broken: frozenset[str] = frozenset()
+    nan_scores: frozenset[str] = frozenset()
+    seconds: float = 1.0
+
+    def answer(self, ask: Ask) -> Answer:
+        name = ask.variant.name.partition("-mixed-")[0]
+        if name in self.broken:
+            return Answer(refused="the converter refused operator Foo", cases=0, seconds=self.seconds)
+        factor, base = self.forms[family(ask.variant)]
+        factor *= float(ask.variant.options.get("factor", 1.0))
+        lost = factor * sum(value for layer, value in self.damage.items() if layer not in ask.variant.keep_float)
+        if ask.purpose == "layers":
+            total, noise = 0.0, {}
+            for layer, value in self.damage.items():
+                total += factor * value
+                noise[layer] = Noise(total, self.cost[layer])
+            return Answer(noise=noise, cases=ask.cases, seconds=self.seconds)
+        if name in self.nan_scores:
+            return Answer(nan, nan, cases=ask.cases, seconds=self.seconds)
+        scored = ask.purpose in ("finalist", "repair", "prefix", "backward")
+        cost = base + sum(self.cost[layer] for layer in ask.variant.keep_float) if ask.timed else None
+        return Answer(lost, self.limit - lost if scored else None, cost, ask.cases, self.seconds)
+
+
+def layers(count: int) -> tuple[Layer, ...]:
+    return tuple(Layer(f"layer{index}", "MatMul", 100, f"out{index}") for index in range(count))
+
+
+STATIC = Variant("int8-static", {"mode": "static"}, needs_calibration=True)
+
+
+def run(oracle: Oracle, *ladder: Variant, most: int = 500, minutes: float | None = None, **more: object) -> Search:
+    """The whole search against the oracle."""
+    names = layers(len(oracle.damage))
+    branch = Branch(
+        "onnx", ladder or (STATIC,), float_cost=1.0 + sum(oracle.cost.values()) + 1e-6, layers=names, **more
+    )  # type: ignore[arg-type]
+    search = Search([branch], Settings(CASES, first=16, shortlist=8, budget=Budget(most, minutes)))
+    while (ask := search.ask()) is not None:
+        assert search.ask() is ask, "asking twice must not move the search"
+        search.tell(oracle.answer(ask))
+    return search
+
+
+amounts = st.lists(
+    st.tuples(st.floats(0, 1, allow_subnormal=False), st.floats(0.01, 1, allow_subnormal=False)),
+    min_size=1,
+    max_size=24,
+)
+
+
+def oracle_of(pairs: list[tuple[float, float]], share: float) -> Oracle:
+    damage = {f"layer{index}": lost for index, (lost, _) in enumerate(pairs)}
+    cost = {f"layer{index}": price for index, (_, price) in enumerate(pairs)}
+    return Oracle(damage, cost, share * sum(damage.values()))
+
+
+@given(amounts, st.floats(0, 1.2), st.integers(1, 40))
+def test_the_budget_is_never_exceeded_and_what_passed_is_returned(
+    pairs: list[tuple[float, float]], share: float, most: int
+) -> None:
+    oracle = oracle_of(pairs, share)
+    search = run(oracle, most=most)
+    assert len(search.evaluations) <= most
+    passing = [done for done in search.evaluations if done.passes and search.worth(done)]
+    assert (search.best is not None) == bool(passing)
+    if search.best is not None:
+        assert search.best.cost == min(done.cost for done in passing)
+    if len(search.evaluations) == most and search.stopped:
+        assert f"{most} evaluations" in search.stopped
+
+
+@given(amounts, st.floats(0, 1))
+def test_the_prefix_is_the_shortest_that_passes_when_gains_are_monotone(
+    pairs: list[tuple[float, float]], share: float
+) -> None:
+    """And the backward pass leaves no layer in float whose compression alone would still pass."""
+    oracle = oracle_of(pairs, share)
+    search = run(oracle)
+    order = [done for done in search.evaluations if done.ask.purpose == "prefix"]
+    if search.best is None or not order:
+        return
+    lengths = {len(done.ask.variant.keep_float): done.passes for done in order}
+    shortest = min(size for size, passes in lengths.items() if passes)
+    assert shortest == 1 or lengths[shortest - 1] is False
+    kept = min((d for d in search.evaluations if d.passes), key=lambda d: len(d.ask.variant.keep_float))
+    for layer in kept.ask.variant.keep_float:
+        without = keep(STATIC, kept.ask.variant.keep_float - {layer})
+        assert not oracle.answer(Ask("prefix", "onnx", without, CASES)).slack >= 0  # type: ignore[operator]
+
+
+@given(amounts, st.floats(0.05, 1))
+def test_where_float_passes_something_passes(pairs: list[tuple[float, float]], share: float) -> None:
+    """All layers in float lose nothing: the search finds a mix, unless none is cheaper than float."""
+    search = run(oracle_of(pairs, share))
+    assert search.best is not None
+
+
+@given(amounts, st.floats(0, 1))
+@settings(max_examples=30)
+def test_the_same_answers_give_the_same_questions(pairs: list[tuple[float, float]], share: float) -> None:
+    first, second = (run(oracle_of(pairs, share)) for _ in range(2))
+    assert [done.ask for done in first.evaluations] == [done.ask for done in second.evaluations]
+
+
+def test_a_few_outlier_layers_are_found_in_few_evaluations() -> None:
+    damage = {f"layer{index}": 0.001 for index in range(74)} | {"layer17": 0.6, "layer52": 0.3}
+    oracle = Oracle(damage, dict.fromkeys(damage, 0.1), limit=0.1)
+    search = run(oracle)
+    assert search.best is not None
+    assert search.best.ask.variant.keep_float == {"layer17", "layer52"}
+    assert search.best.cost == pytest.approx(1.2)
+    assert len(search.evaluations) <= 16, [done.ask.purpose for done in search.evaluations]
+
+
+def test_nothing_is_mixed_where_a_cheap_variant_passes() -> None:
+    oracle = Oracle({"layer0": 0.1}, {"layer0": 1.0}, limit=0.2)
+    search = run(oracle)
+    assert [done.ask.purpose for done in search.evaluations] == ["finalist"]
+    assert search.best is not None and search.best.ask.variant == STATIC
+
+
+def test_a_cheaper_failing_variant_is_repaired_though_a_slow_one_passes() -> None:
+    forms = {"static": (1.0, 1.0), "weights": (0.0, 3.0)}
+    oracle = Oracle({"layer0": 1.0, "layer1": 0.0}, {"layer0": 0.5, "layer1": 3.0}, 0.1, forms)
+    search = run(oracle, STATIC, Variant("int8-weights", {"mode": "weights"}))
+    assert search.best is not None
+    assert search.best.ask.variant.keep_float == {"layer0"} and search.best.cost == pytest.approx(1.5)
+
+
+def test_halving_keeps_the_least_divergent_of_a_family_on_growing_subsets() -> None:
+    ladder = [
+        Variant(f"int8-static-{index}", {"mode": "static", "factor": factor})
+        for index, factor in enumerate((3.0, 1.0, 5.0, 2.0, 0.5))
+    ]
+    search = run(Oracle({"layer0": 0.1}, {"layer0": 1.0}, limit=0.2), *ladder)
+    rounds = [(done.ask.cases, done.ask.variant.name) for done in search.evaluations if done.ask.purpose == "ladder"]
+    assert [cases for cases, _ in rounds] == [16] * 5 + [32] * 3 + [64] * 2
+    scored = [done.ask.variant.name for done in search.evaluations if done.ask.purpose == "finalist"]
+    assert scored == ["int8-static-0", "int8-static-4"]
+
+
+def test_where_the_first_of_a_family_passes_the_others_are_not_asked_for() -> None:
+    ladder = [Variant(f"v{index}", {"mode": "static", "factor": index}) for index in range(1, 6)]
+    search = run(Oracle({"layer0": 0.1}, {"layer0": 1.0}, limit=0.2), *ladder)
+    assert [done.ask.variant.name for done in search.evaluations] == ["v1"]
+
+
+def test_a_repair_is_tried_before_a_layer_goes_to_float() -> None:
+    fixed = Variant("int8-static-per-channel", {"mode": "static", "factor": 0.01}, needs_calibration=True)
+    oracle = Oracle({"layer0": 1.0, "layer1": 1.0}, {"layer0": 0.5, "layer1": 0.5}, limit=0.1)
+    search = run(oracle, repairs=lambda variant: (fixed,))
+    assert [done.ask.purpose for done in search.evaluations] == ["finalist", "repair"]
+    assert search.best is not None and search.best.estimated, "a repair is timed only once it is proposed"
+    assert search.best is not None and search.best.ask.variant == fixed
+
+
+@pytest.mark.parametrize("bad", ["broken", "nan_scores"])
+def test_a_variant_that_fails_or_answers_nan_is_a_row_not_a_crash(bad: str) -> None:
+    ladder = [Variant(name, {"mode": "static", "form": name}) for name in ("a", "b", "c")]
+    oracle = Oracle({"layer0": 0.1}, {"layer0": 1.0}, limit=1.0, **{bad: frozenset({"a", "b"})})  # type: ignore[arg-type]
+    search = run(oracle, *ladder)
+    assert search.best is not None and search.best.ask.variant.name == "c"
+    assert {done.ask.variant.name for done in search.evaluations if done.rank == inf} == {"a", "b"}
+
+
+def test_where_every_variant_fails_there_is_no_best() -> None:
+    oracle = Oracle({"layer0": 0.1}, {"layer0": 1.0}, 1.0, broken=frozenset({"int8-static"}))
+    search = run(oracle)
+    assert search.best is None and len(search.evaluations) == 1
+
+
+def test_what_is_not_cheaper_than_float_is_not_taken() -> None:
+    oracle = Oracle({"layer0": 0.0}, {"layer0": 1.0}, 1.0, forms={"static": (1.0, 9.0)})
+    search = run(oracle)
+    assert search.evaluations[0].passes and search.best is None
+
+
+def test_minutes_count_as_the_answers_state_them() -> None:
+    oracle = oracle_of([(1.0, 0.1)] * 20, 0.3)
+    oracle.seconds = 30.0
+    search = run(oracle, minutes=2)
+    assert len(search.evaluations) == 4 and "2 minutes" in search.stopped
+
+
+def test_an_answer_without_a_question_is_refused() -> None:
+    search = run(Oracle({"layer0": 0.1}, {"layer0": 1.0}, limit=0.2))
+    with pytest.raises(ValueError, match="no question"):
+        search.tell(Answer())
+
+
+def test_the_stated_bound_holds() -> None:
+    ladder = tuple(Variant(f"v{index}", {"mode": "static", "factor": 9 - index}) for index in range(7))
+    branch = Branch("onnx", ladder, float_cost=10.0)
+    most = bound([branch], Settings(CASES, first=16, budget=Budget(500)))
+    oracle = Oracle({"layer0": 0.1}, {"layer0": 1.0}, limit=0.0)
+    search = Search([branch], Settings(CASES, first=16, budget=Budget(500)))
+    done: list[Evaluation] = []
+    while (ask := search.ask()) is not None:
+        done.append(search.tell(oracle.answer(ask)))
+    assert len(done) == most
+    assert bound([branch], Settings(CASES, budget=Budget(5))) == 5
+
+
+def test_a_mix_is_named_by_what_it_keeps() -> None:
+    one, other = keep(STATIC, frozenset({"a"})), keep(STATIC, frozenset({"b"}))
+    assert one.name != other.name and one.name.startswith("int8-static-mixed-")
+    assert keep(one, frozenset({"b"})) == keep(other, frozenset({"a"}))
+    assert keep(one, frozenset({"a"})) == one
