@@ -133,3 +133,57 @@ def refusal(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> RecipeError:
     with pytest.raises(RecipeError) as caught:
         prepare_build(load_recipe("recipe.yaml"), Store(bench.folder / "store"), Options(), Plain(io.StringIO()))
     return caught.value
+
+
+IMAGES = """\
+name: tiny
+model: {code: net.py:build, initialise: true, task: image-classification}
+data: {source: digits, options: {size: 16, folder: digits}, fractions: {train: 0.5, validation: 0.1, calibration: 0.05, search: 0.1, gate: 0.25}}
+serve: {batch: 1, height: 16, width: 16}
+seed: 3
+steps:
+  - finetune: {method: full, max_steps: 120, batch_size: 32, learning_rate: 0.01}
+  - prune: {method: structured, ratio: 0.5, importance: taylor, spread: global, heal_steps: 30, heal_learning_rate: 0.005}
+targets:
+  - {device: local-cpu, export: [onnx], candidates: [int8-static], optimise: size}
+gates:
+  - {metric: accuracy, no_worse_than: source, margin: 0.2}
+"""
+NET = '''\
+import torch
+
+
+class Net(torch.nn.Module):
+    """Two convolutions with a shortcut around the second."""
+
+    def __init__(self, num_labels):
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 16, 3, stride=2, padding=1)
+        self.norm = torch.nn.BatchNorm2d(16)
+        self.inner = torch.nn.Conv2d(16, 24, 3, padding=1)
+        self.outer = torch.nn.Conv2d(24, 16, 3, padding=1)
+        self.head = torch.nn.Linear(16, num_labels)
+
+    def forward(self, pixel_values):
+        x = torch.relu(self.norm(self.stem(pixel_values)))
+        return self.head(torch.relu(x + self.outer(torch.relu(self.inner(x)))).amax((2, 3)))
+
+
+def build(num_labels):
+    return Net(num_labels)
+'''
+
+
+def test_an_image_network_given_as_code_is_pruned_and_healed(workbench: Bench) -> None:
+    """Its outcome's folder holds the code as it was, the edits, and weights that fit the code only after them."""
+    bench = workbench()
+    (bench.folder / "recipe.yaml").write_text(IMAGES)
+    (bench.folder / "net.py").write_text(NET)
+    done = bench.run("build", "recipe.yaml", "--to", "prune")
+    assert done.returncode == 0, done.stderr
+    (row,) = bench.record()["pruning"]
+    scores = {score["at"]: score["value"] for score in row["scores"]}
+    assert scores["before"] > 0.8 and scores["healed"] > 0.6
+    assert row["macs"][1] < 0.75 * row["macs"][0]
+    assert sum(width["after"] for width in row["widths"]) == sum(width["before"] for width in row["widths"]) // 2
+    assert {width["kind"] for width in row["widths"]} == {"channels"}

@@ -43,6 +43,7 @@ class Depth(Prune):
     def cut(self, subject: Subject, number: int, ctx: Context) -> Cut:
         """Drop `drop` layers greedily; widths say which stay."""
         from edgeft.models.depth import keep_places
+        from edgeft.stages.prune.subject import read_feeds
 
         name, total = layer_list(subject.module, ctx)
         if self.drop >= total:
@@ -51,24 +52,14 @@ class Depth(Prune):
         if not subject.scored:
             raise refuse("layers are judged by the answers of a trained model, and this one has no trained head", ctx,
                          "put prune: {method: depth} after finetune")  # fmt: skip
-        feeds = self._feeds(subject, ctx)
-        kept, story = drop_layers(subject.module, name, feeds, self.drop, ctx)
+        feeds, _ = read_feeds(ctx, self.rows_from, self.max_rows)
+        kept, story = drop_layers(subject, name, feeds, self.drop, ctx)
         keep_places(subject.module, name, kept)
         return Cut(
             f"leave-one-layer-out KL on {len(next(iter(feeds.values())))} {self.rows_from} rows, nats",
             [WidthRow(part=name, kind="layers", before=total, after=len(kept))],
             [f"layers kept, counted from 0: {', '.join(map(str, kept))}", *story],
         )
-
-    def _feeds(self, subject: Subject, ctx: Context) -> dict[str, Any]:
-        from edgeft.stages.prune.subject import read_feeds
-
-        feeds, rows = read_feeds(ctx, self.rows_from, subject.module)
-        n = rows.num_rows
-        if n <= self.max_rows:
-            return feeds
-        chosen = [index * n // self.max_rows for index in range(self.max_rows)]
-        return {name: array[chosen] for name, array in feeds.items()}
 
 
 def layer_list(module: torch.nn.Module, ctx: Context) -> tuple[str, int]:
@@ -90,21 +81,21 @@ def layer_list(module: torch.nn.Module, ctx: Context) -> tuple[str, int]:
 
 
 def drop_layers(
-    module: torch.nn.Module, name: str, feeds: dict[str, Any], drop: int, ctx: Context
+    subject: Subject, name: str, feeds: dict[str, Any], drop: int, ctx: Context
 ) -> tuple[list[int], list[str]]:
     """(places kept, a sentence per dropped layer). The module is left as it was."""
     import torch
 
-    from edgeft.models.predict import predict_logits
     from edgeft.stages.merging import mean_kl
 
+    module = subject.module
     whole = list(module.get_submodule(name))
-    reference = predict_logits(module, feeds)
+    reference = subject.logits(feeds)
 
     def without(places: list[int]) -> NDArray[np.float32]:
         module.set_submodule(name, torch.nn.ModuleList([whole[place] for place in places]))
         try:
-            return predict_logits(module, feeds)
+            return subject.logits(feeds)
         finally:
             module.set_submodule(name, torch.nn.ModuleList(whole))
 

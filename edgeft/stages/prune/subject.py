@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,12 @@ from edgeft.models.predict import chosen_feeds, forward_logits, predict_logits
 from edgeft.record import ScoreRow
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from edgeft.stage import Context
+    from edgeft.task import Arrays
 
 EXAMPLES = 2
 """Rows that tracing and the reload check use."""
@@ -27,8 +31,8 @@ BATCH = 32
 
 @dataclass
 class Subject:
-    """module: float32 on CPU. feeds, rows: of the validation split, else of train; scored: whether its answers mean
-    something (a fresh head answers at random)."""
+    """module: float32 on CPU. feeds, rows: of the validation split, else of train, as the task makes them; scored:
+    whether its answers mean something (a fresh head answers at random)."""
 
     module: torch.nn.Module
     model: Artifact
@@ -51,7 +55,7 @@ class Subject:
                             hint="raise data.fractions.validation")  # fmt: skip
         if name != "validation":
             ctx.warn("there is no validation split: what pruning costs is not measured")
-        feeds, rows = read_feeds(ctx, name, module)
+        feeds, rows = read_feeds(ctx, name)
         return cls(module, model, ctx, feeds, rows, name == "validation" and not headless)
 
     @property
@@ -61,8 +65,28 @@ class Subject:
 
     @property
     def examples(self) -> dict[str, torch.Tensor]:
-        """A few real feeds as tensors."""
-        return tensors(self.feeds, EXAMPLES)
+        """A few real feeds as the module takes them."""
+        return self.tensors(self.feeds, slice(EXAMPLES))
+
+    def tensors(self, feeds: Mapping[str, Any], rows: slice) -> dict[str, torch.Tensor]:
+        """Some rows of canonical feeds as the module takes them."""
+        import numpy as np
+        import torch
+
+        made = self.plain({name: array[rows] for name, array in feeds.items()})
+        return {name: torch.from_numpy(np.ascontiguousarray(made[name])) for name in chosen_feeds(self.module, made)}
+
+    def plain(self, feeds: Arrays) -> Arrays:
+        """Canonical feeds as a torch model takes them."""
+        return self.ctx.task.plain(feeds, self.ctx.prepared) if self.ctx.prepared else feeds
+
+    def logits(self, feeds: Mapping[str, Any], module: torch.nn.Module | None = None) -> NDArray[np.float32]:
+        """Answers of the module, or of another, as the task scores them: masks at full size."""
+        from edgeft.models.served import plain_module
+
+        asked = module if module is not None else self.module
+        whole = plain_module(asked, self.ctx.prepared) if self.ctx.prepared else asked
+        return predict_logits(whole, feeds, batch_size=BATCH, plain=self.plain)
 
     def score(self, at: str) -> list[ScoreRow]:
         """The headline metric now, or nothing where there is none to be had; a fresh head counts once trained."""
@@ -70,7 +94,7 @@ class Subject:
             self.scored = True
         if not self.scored:
             return []
-        logits = predict_logits(self.module, self.feeds, batch_size=BATCH)
+        logits = self.logits(self.feeds)
         metrics = self.ctx.task.score({"logits": logits}, self.rows, self.ctx.labels).metrics
         return [ScoreRow(at=at, value=float(metrics[self.ctx.task.headline]))]
 
@@ -88,27 +112,20 @@ class Subject:
 
         counter = FlopCounterMode(display=False)
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            forward_logits(self.module, tensors(self.feeds, 1))
+            forward_logits(self.module, self.tensors(self.feeds, slice(1)))
         return int(counter.get_total_flops()) // 2
 
 
-def tensors(feeds: dict[str, Any], count: int) -> dict[str, torch.Tensor]:
-    """The first rows of canonical feeds as tensors."""
-    import numpy as np
-    import torch
-
-    return {name: torch.from_numpy(np.ascontiguousarray(array[:count])) for name, array in feeds.items()}
-
-
-def read_feeds(ctx: Context, split: str, module: torch.nn.Module) -> tuple[dict[str, Any], Any]:
-    """(feeds the model takes, rows) of a split. Raises StepError without it."""
+def read_feeds(ctx: Context, split: str, most: int | None = None) -> tuple[dict[str, Any], Any]:
+    """(canonical feeds, rows) of a split, of at most `most` rows evenly spaced. Raises StepError without it."""
     from edgeft.data.table import read_split
 
     if not _rows(ctx, split) or ctx.prepared is None:
         raise StepError(f"the {split} split is empty", where=f"step {ctx.step}", hint=f"raise data.fractions.{split}")
     rows = read_split(ctx.splits[split].path)
-    feeds = ctx.task.plain(ctx.task.feeds(rows, ctx.prepared), ctx.prepared)
-    return {name: feeds[name] for name in chosen_feeds(module, feeds)}, rows
+    if most is not None and rows.num_rows > most:
+        rows = rows.take([index * rows.num_rows // most for index in range(most)])
+    return dict(ctx.task.feeds(rows, ctx.prepared)), rows
 
 
 def compressed(module: torch.nn.Module) -> int:
@@ -127,7 +144,7 @@ def check_reload(subject: Subject, out: Path, facts: Facts, ctx: Context) -> Non
         Artifact("torch-model", out, "", facts), labels=ctx.labels, task=ctx.task.name, quantise=None, seed=ctx.seed
     )
     feeds = {name: array[:EXAMPLES] for name, array in subject.feeds.items()}
-    ours, theirs = (predict_logits(module, feeds, batch_size=EXAMPLES) for module in (subject.module, again))
+    ours, theirs = subject.logits(feeds), subject.logits(feeds, again)
     if not np.array_equal(ours, theirs):
         raise StepError("the pruned model does not come back equal from its file", where=f"step {ctx.step}",
                         hint="it keeps state that surgery.json does not describe; please report it")  # fmt: skip

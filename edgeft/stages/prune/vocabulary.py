@@ -42,7 +42,7 @@ class PruneVocabulary(Prune):
         name, table = token_table(subject.module, ctx)
         size = int(getattr(table, "of", table.num_embeddings))
         tokenizer = read_tokenizer(ctx)
-        feeds, _ = read_feeds(ctx, "train", subject.module)
+        feeds, _ = read_feeds(ctx, "train")
         counts = np.bincount(feeds["input_ids"].ravel(), minlength=size)
         kept = set(np.flatnonzero(counts >= self.min_count).tolist()) | set(range(min(self.keep_first, size)))
         unknown = unknown_id(tokenizer, ctx)

@@ -52,7 +52,7 @@ def input_norms(subject: Subject, names: list[str], ctx: Context) -> tuple[dict[
     from edgeft.models.predict import forward_logits
     from edgeft.stages.prune.subject import read_feeds
 
-    feeds, rows = read_feeds(ctx, "calibration", subject.module)
+    feeds, rows = read_feeds(ctx, "calibration")
     sums: dict[str, torch.Tensor] = {}
     mask: list[torch.Tensor | None] = [None]
 
@@ -71,7 +71,7 @@ def input_norms(subject: Subject, names: list[str], ctx: Context) -> tuple[dict[
     try:
         with torch.no_grad():
             for start in range(0, rows.num_rows, BATCH):
-                part = {name: torch.from_numpy(array[start : start + BATCH]) for name, array in feeds.items()}
+                part = subject.tensors(feeds, slice(start, start + BATCH))
                 held = part.get("attention_mask")
                 mask[0] = held.double() if held is not None and held.ndim == 2 else None
                 forward_logits(subject.module, part)
