@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,10 @@ def pick_candidate(
         near = get_close_matches(device, devices, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"targets: {', '.join(devices)}"
         raise loaded.error(where, f"latency_device: no target is called '{device}'", hint)
-    here = {candidate.name: candidate for candidate in candidates if candidate.device.name == device}
+    # A target that searches has only its float exports planned; what its exporters offer can be timed all the same.
+    floats = [item for item in candidates if item.device.name == device and item.variant is None]
+    offered = [replace(item, variant=variant) for item in floats for variant in item.exporter.ladder(item.device)]
+    here = {candidate.name: candidate for candidate in [*floats, *offered]}
     chosen = here.get(stage.latency_candidate)
     if chosen is None:
         near = get_close_matches(stage.latency_candidate, here, n=1)
