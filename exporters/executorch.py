@@ -44,7 +44,7 @@ class ExecuTorchExporter:
     """
 
     name: ClassVar[str] = "executorch"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     makes: ClassVar[Kind] = "executorch"
     runtime: ClassVar[str] = "executorch"
     tools: ClassVar[tuple[str, ...]] = ("torch", "transformers", "optimum", "executorch", "torchao")

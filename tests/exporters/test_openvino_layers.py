@@ -46,8 +46,10 @@ def compress(plain: Artifact, out: Path, options: dict[str, Any], keep: frozense
 
 def answers(artifact: Artifact) -> Any:
     session = ov.load(str(artifact.path / "model.xml"), {"threads": 1})
-    images = outliers.image_feeds(100, seed=7)["image"]
-    return np.concatenate([session.run({"image": images[row : row + 1]})["logits"] for row in range(len(images))])
+    images = outliers.image_feeds(100, seed=7)["pixel_values"]
+    return np.concatenate(
+        [session.run({"pixel_values": images[row : row + 1]})["logits"] for row in range(len(images))]
+    )
 
 
 def layer_names(plain: Artifact) -> tuple[str, ...]:
