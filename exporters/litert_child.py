@@ -10,12 +10,14 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+    from edgeft.artifact import TensorSpec
 
 PADDED = 3
 """Rows of the example are padded by 0, 3, 6, ... tokens, so that masks matter in what is compared."""
@@ -25,17 +27,21 @@ def convert(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """torch model -> model.tflite of static shape with canonical names. Raises Unsupported and StepError."""
     from edgeft.artifact import Artifact
     from edgeft.models.load import load_model
+    from edgeft.models.served import served
 
     from . import litert_file as files
-    from .onnx_torch import feed_names, traceable, wants_additive_mask
+    from .onnx_torch import feed_specs, traceable, use_eager_attention, wants_additive_mask
+    from .torch_capture import fixed_specs
 
     given = request["model"]
     artifact = Artifact(given["kind"], Path(given["path"]), given["digest"], given["facts"])
     module = load_model(artifact, labels=request["labels"], task=request["task"], seed=request["seed"])
-    names = feed_names(module, Path(request["prepared"]) if request["prepared"] else None)
-    if hasattr(module, "set_attn_implementation"):
-        module.set_attn_implementation("eager")
-    feeds = make_example(module, names, request["batch"], request["length"])
+    prepared = Path(request["prepared"]) if request["prepared"] else None
+    module = served(module, prepared)
+    specs = fixed_specs(feed_specs(module, prepared), request)
+    names = tuple(spec.name for spec in specs)
+    use_eager_attention(module)
+    feeds = make_example(module, specs)
     additive = wants_additive_mask(module, feeds)
     graph, skipped = trace_graph(traceable(module, names, additive_mask=additive), tuple(feeds.values()))
     target = folder / files.TFLITE
@@ -50,16 +56,23 @@ def convert(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def make_example(module: torch.nn.Module, names: Any, batch: int, length: int) -> dict[str, torch.Tensor]:
-    """int64 (batch, length) per name: valid token ids, masks with padding at the end, zeros for the rest."""
+def make_example(module: torch.nn.Module, specs: Sequence[TensorSpec]) -> dict[str, torch.Tensor]:
+    """A text's feeds, int64 (batch, length): valid token ids, masks with padding at the end, zeros for the rest; ramps
+    for others. specs: with every size filled in."""
     import torch
 
+    from .onnx_torch import ramp
+
+    texts = [spec for spec in specs if spec.dtype == "int64" and len(spec.shape) == 2]
+    if len(texts) < len(specs):
+        return {spec.name: ramp(spec, {}) for spec in specs}
+    batch, length = (int(size) for size in specs[0].shape)
     size = int(getattr(getattr(module, "config", None), "vocab_size", 2))
     used = torch.tensor([max(1, length - PADDED * (row + 1) % length) for row in range(batch)])
     mask = (torch.arange(length)[None, :] < used[:, None]).to(torch.int64)
     ids = (torch.arange(batch * length).reshape(batch, length) * 7919 + 1) % max(2, size)
     known = {"input_ids": ids, "attention_mask": mask}
-    return {name: known.get(name, torch.zeros(batch, length, dtype=torch.int64)) for name in names}
+    return {spec.name: known.get(spec.name, torch.zeros(batch, length, dtype=torch.int64)) for spec in specs}
 
 
 def trace_graph(served: torch.nn.Module, feeds: Any) -> tuple[torch.nn.Module, int]:

@@ -40,13 +40,15 @@ def trace(
     """
     import torch
 
-    from .onnx_torch import first_line
+    from edgeft.models.served import served as served_module
+
+    from .onnx_torch import first_line, use_eager_attention
     from .torch_capture import quiet_tools
 
+    module = served_module(module, prepared)
     inputs = served_inputs(module, serve, prepared)
     with quiet_tools():
-        if hasattr(module, "set_attn_implementation"):
-            module.set_attn_implementation("eager")
+        use_eager_attention(module)
         additive = _additive(module, inputs)
         served = _served(module, [item.name for item in inputs], additive)
         example = tuple(_example(item, module) for item in inputs)
@@ -75,7 +77,7 @@ def served_inputs(module: torch.nn.Module, serve: Mapping[str, int], prepared: P
     """
     from edgeft.models.predict import accepted_feeds
 
-    from .onnx_torch import feed_names
+    from .onnx_torch import feed_names, feed_specs
 
     accepted = accepted_feeds(module)
     if "input_ids" in accepted:
@@ -84,6 +86,10 @@ def served_inputs(module: torch.nn.Module, serve: Mapping[str, int], prepared: P
         kinds = {"attention_mask": "float32"}
         names = feed_names(module, prepared)
         return [Input(name, kinds.get(name, "int64"), (1, int(serve["length"]))) for name in names]
+    if prepared is not None:
+        declared = feed_specs(module, prepared)
+        # ncnn computes in floats: pixels go in as such, and the conversion in the graph is none.
+        return [Input(spec.name, "float32", (1, *(int(size) for size in spec.shape[1:]))) for spec in declared]
     if "height" not in serve or "width" not in serve:
         raise Unsupported(
             f"ncnn needs the sizes of '{', '.join(sorted(accepted))}': state serve.height and serve.width"

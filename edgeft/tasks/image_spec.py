@@ -50,6 +50,8 @@ class ImageSpec(BaseModel):
             raise ValueError("mean and std have one value per channel, std above 0")
         if (self.order == "L") != (self.channels == 1):
             raise ValueError("order L goes with one channel")
+        if self.source and min(self.source) < 1:
+            raise ValueError("the source size is below 1")
         if self.source and (self.embed != "pixels" or self.shortest or self.filter != "bilinear"):
             raise ValueError("the artefact resizes from pixels only, by stretching, bilinear")
         if self.shortest is not None and self.shortest < max(self.height, self.width):
