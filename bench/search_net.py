@@ -61,7 +61,7 @@ def train_net(train: Slices, steps: int = 150) -> Any:
         from monai.networks.nets import UNet
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    net = UNet(2, 1, CLASSES, channels=(16, 32, 64, 128), strides=(2, 2, 2), num_res_units=1)
+    net = UNet(2, 1, CLASSES, channels=(16, 32, 64, 128), strides=(2, 2, 2), num_res_units=1, norm="batch")
     images, truth = torch.from_numpy(train.images), torch.from_numpy(train.truth)
     optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
