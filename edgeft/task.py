@@ -40,7 +40,7 @@ class Task(Protocol):
     """The metric shown first and used for selection."""
 
     def prepare(
-        self, model: Path, splits: Mapping[str, Path], labels: Sequence[str], serve: Mapping[str, int], out: Path
+        self, model: Path, splits: Mapping[str, Path], labels: Sequence[str], serve: Mapping[str, Any], out: Path
     ) -> Facts:
         """Write preprocess.json and the files it names into `out`; facts carry truncation counts per split."""
         ...

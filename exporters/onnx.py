@@ -34,6 +34,7 @@ class OnnxExporter:
     runtime: ClassVar[str] = "onnxruntime"
     tools: ClassVar[tuple[str, ...]] = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime")
     compresses: ClassVar[Literal["float", "source"]] = "float"
+    embeds: ClassVar[frozenset[str]] = frozenset({"string"})
 
     def __init__(self, external_above: int = graphs.EXTERNAL_ABOVE) -> None:
         self.external_above = external_above
@@ -44,6 +45,8 @@ class OnnxExporter:
 
     def export(self, model: Artifact, settings: Mapping[str, Any], out: Path, ctx: Context) -> Facts:
         """Float model.onnx with dynamic batch and sequence, in canonical bytes. Raises Unsupported."""
+        from .onnx_tokenizer import embed
+
         if model.kind == "onnx":
             graph, facts = self._given(model, ctx)
         elif model.kind == "torch-model":
@@ -52,7 +55,8 @@ class OnnxExporter:
             raise Unsupported(f"cannot export a {model.kind}")
         graph, cleaned = clean(graph)
         graph = graphs.stamp(graph, int(settings["opset"]), int(settings["ir_version"]))
-        return {**facts, **cleaned, **self._write(graph, out)}
+        embedded = embed(graph, ctx)
+        return {**facts, **cleaned, **embedded, **self._write(graph, out)}
 
     def ladder(self, device: Device) -> tuple[Variant, ...]:
         """int8-dynamic, then int8-static, which needs calibration. 7-bit weights where the CPU would saturate."""
@@ -66,6 +70,7 @@ class OnnxExporter:
         """8-bit model.onnx of a float one. Raises Unsupported where nothing can be quantised."""
         from .onnx_embedding import quantise_embeddings
         from .onnx_quantize import Int8, choose_nodes, linear_nodes, quantise_dynamic, quantise_static
+        from .onnx_tokenizer import PACKAGING, detach, put_back
 
         try:
             options = Int8.model_validate(dict(variant.options))
@@ -73,11 +78,12 @@ class OnnxExporter:
             first = error.errors()[0]
             raise Unsupported(f"option {first['loc'][0] if first['loc'] else '?'}: {first['msg']}") from error
         graph = graphs.read_model(graphs.model_file(model))
+        front = detach(graph)
         nodes = choose_nodes(graph.graph, options, variant.keep_float)
         linear = [node.name for node in linear_nodes(graph.graph)]
         facts: dict[str, Any] = {"kept_float": sorted(set(linear) - set(nodes)), "quantised": len(nodes)}
         if options.mode == "static":
-            ranges = self._ranges(model, graph, nodes, calibration, options.ranges, ctx)
+            ranges = self._ranges(graphs.signature_of(graph.graph), graph, nodes, calibration, options.ranges, ctx)
             facts["calibration"] = {
                 "cases": len(next(iter((calibration or {}).values()), ())),
                 "ranges": options.ranges,
@@ -88,6 +94,9 @@ class OnnxExporter:
             graph = quantise_static(graph, nodes, options, ranges)
         else:
             graph = quantise_dynamic(graph, nodes, options)
+        if front is not None:
+            put_back(graph, front)
+            facts["notes"] = [PACKAGING]
         return {**facts, "options": options.model_dump(), **self._write(graph, out)}
 
     def signature(self, model: Artifact) -> Signature:
@@ -121,7 +130,7 @@ class OnnxExporter:
 
     def _ranges(
         self,
-        model: Artifact,
+        signature: Signature,
         graph: onnx.ModelProto,
         nodes: list[str],
         calibration: Arrays | None,
@@ -134,7 +143,7 @@ class OnnxExporter:
             raise Unsupported("static quantisation needs calibration cases")
         chosen = set(nodes)
         tensors = sorted({node.input[0] for node in graph.graph.node if node.name in chosen})
-        inputs = self.signature(model).inputs
+        inputs = signature.inputs
         missing = sorted(set(inputs) - set(calibration))
         if missing:
             raise Unsupported(f"the calibration cases have no '{missing[0]}'")

@@ -16,6 +16,7 @@ from edgeft.device.profile import Device, load_device, shipped_devices
 from edgeft.errors import EdgeftError, RecipeError, StoreError
 from edgeft.evaluate.statistics import NEEDED_CAP
 from edgeft.gate import LATENCY_METRICS, RESOURCE_METRICS, Gate
+from edgeft.pipeline.embedded import check_embedding
 from edgeft.pipeline.host import gpu_names
 from edgeft.pipeline.plan import PlanRow
 from edgeft.pipeline.reach import MACHINES
@@ -49,6 +50,7 @@ def load_devices(loaded: LoadedRecipe) -> dict[str, Device]:
 
 def check_recipe(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task) -> None:
     """What recipe and profiles alone can tell. Raises RecipeError at the first thing that cannot work."""
+    check_embedding(loaded)
     _check_targets(loaded, devices)
     _check_gates(loaded, devices, task)
     for index, stage in enumerate(loaded.recipe.steps):

@@ -109,6 +109,11 @@ class Serve(Section):
 
     batch: int = Field(1, ge=1, le=1024, description="Cases per call.")
     length: int = Field(64, ge=1, le=131072, description="Tokens per case: longer ones are cut, shorter ones padded.")
+    embed_preprocessing: Literal["none", "pixels", "bytes", "string"] | None = Field(
+        None,
+        description="What of preprocessing is in the artefact. string: the tokenizer, so that it takes a text; ONNX "
+        "only, and the app needs onnxruntime-extensions. none: token ids go in. Default for text: none.",
+    )
 
 
 class Target(Section):

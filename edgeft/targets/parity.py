@@ -82,8 +82,9 @@ def default_shapes(signature: Signature, feeds: Arrays) -> list[tuple[int, int]]
         axis: any(len(spec.shape) > axis and isinstance(spec.shape[axis], int) for spec in signature.inputs.values())
         for axis in (0, 1)
     }
+    whole = any(spec.dtype == "str" for spec in signature.inputs.values())  # a text is not cut as its tokens are
     batches = [1] if fixed[0] else [1, 3]
-    lengths = [length] if fixed[1] or length <= SHORT else [length, SHORT]
+    lengths = [length] if fixed[1] or whole or length <= SHORT else [length, SHORT]
     return [(batch, size) for size in lengths for batch in batches]
 
 
