@@ -35,7 +35,7 @@ KNOWN_OTHER = {
     "a NUL character": "a\0b",
     "a word of which the vocabulary has the beginning only": "ส\u0e27ส\u0e14",
 }
-"""Texts that the operators cut into other tokens; docs/decisions/0013 says so."""
+"""Texts that the operators cut into other tokens; docs/decisions/0020 says so."""
 
 
 @pytest.fixture(scope="module")
