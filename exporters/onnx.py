@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from edgeft.stage import Context
     from edgeft.task import Arrays
 
+    from .onnx_tokenizer import Front
+
 __all__ = ["OnnxExporter", "clean", "name_nodes", "saturates"]
 
 
@@ -32,6 +34,7 @@ class OnnxExporter:
     runtime: ClassVar[str] = "onnxruntime"
     tools: ClassVar[tuple[str, ...]] = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime")
     compresses: ClassVar[Literal["float", "source"]] = "float"
+    embeds: ClassVar[frozenset[str]] = frozenset({"string"})
 
     def __init__(self, external_above: int = graphs.EXTERNAL_ABOVE) -> None:
         self.external_above = external_above
@@ -42,6 +45,8 @@ class OnnxExporter:
 
     def export(self, model: Artifact, settings: Mapping[str, Any], out: Path, ctx: Context) -> Facts:
         """Float model.onnx with dynamic batch and sequence, in canonical bytes. Raises Unsupported."""
+        from .onnx_tokenizer import embed
+
         if model.kind == "onnx":
             graph, facts = self._given(model, ctx)
         elif model.kind == "torch-model":
@@ -50,7 +55,8 @@ class OnnxExporter:
             raise Unsupported(f"cannot export a {model.kind}")
         graph, cleaned = clean(graph)
         graph = graphs.stamp(graph, int(settings["opset"]), int(settings["ir_version"]))
-        return {**facts, **cleaned, **self._write(graph, out)}
+        embedded = embed(graph, ctx)
+        return {**facts, **cleaned, **embedded, **self._write(graph, out)}
 
     def ladder(self, device: Device) -> tuple[Variant, ...]:
         """int8-dynamic, then int8-static, which needs calibration. 7-bit weights where the CPU would saturate."""
@@ -60,7 +66,7 @@ class OnnxExporter:
         """What a search may try on this float graph. Raises Unsupported for a quantised one."""
         from .onnx_layers import refuse_quantised, resolve_operators
 
-        graph = graphs.read_model(graphs.model_file(model)).graph
+        graph = self._open(model)[0].graph
         refuse_quantised(graph)
         return all_rungs(device, resolve_operators(graph, "auto") == "conv")
 
@@ -71,8 +77,8 @@ class OnnxExporter:
         from .onnx_compress import Cases, gather_statistics
         from .onnx_statistics import save_statistics
 
-        graph = graphs.read_model(graphs.model_file(model))
-        found = gather_statistics(graph, Cases(self.signature(model), calibration, _progress(ctx)))
+        graph = self._open(model)[0]
+        found = gather_statistics(graph, Cases(graphs.signature_of(graph.graph), calibration, _progress(ctx)))
         save_statistics(found, out)
         return {"cases": found.cases, "tensors": len(found.tensors)}
 
@@ -84,16 +90,21 @@ class OnnxExporter:
         calibration: canonical feeds (n, ...), or the artefact of `calibrate`.
         """
         from .onnx_compress import Cases, compress_graph
+        from .onnx_tokenizer import PACKAGING, put_back
 
-        graph = graphs.read_model(graphs.model_file(model))
-        made, facts = compress_graph(graph, variant, Cases(self.signature(model), calibration, _progress(ctx)))
+        graph, front = self._open(model)
+        cases = Cases(graphs.signature_of(graph.graph), calibration, _progress(ctx))
+        made, facts = compress_graph(graph, variant, cases)
+        if front is not None:
+            put_back(made, front)
+            facts = {**facts, "notes": [*facts.get("notes", ()), PACKAGING]}
         return {**facts, **self._write(made, out)}
 
     def layers(self, model: Artifact) -> tuple[Layer, ...]:
         """Linear layers, convolutions and large embedding tables, in order of execution."""
         from .onnx_compress import all_layers
 
-        return all_layers(graphs.read_model(graphs.model_file(model)).graph)
+        return all_layers(self._open(model)[0].graph)
 
     def tensors(self, model: Artifact, layers: tuple[str, ...], feeds: Arrays) -> Iterator[Mapping[str, Any]]:
         """Outputs of layers, float32, eight cases at a time. Channels that equalisation rescaled are scaled back."""
@@ -103,7 +114,8 @@ class OnnxExporter:
         unknown = next((name for name in layers if name not in known), None)
         if unknown is not None:
             raise Unsupported(f"no layer is called '{unknown}'")
-        graph, signature = graphs.read_model(graphs.model_file(model)), self.signature(model)
+        graph = self._open(model)[0]
+        signature = graphs.signature_of(graph.graph)
         wanted = {name: known[name] for name in layers}
         for batch in read_tensors(graph, wanted, bind_feeds(signature, feeds), fixed_batch(signature)):
             yield undo_scales(batch, model.facts.get("equalised", {}))
@@ -111,6 +123,13 @@ class OnnxExporter:
     def repairs(self, variant: Variant, device: Device) -> tuple[Variant, ...]:
         """Other ranges, equalisation, bias correction, and 16-bit activations where an accelerator has them."""
         return repairs_of(variant, device)
+
+    def _open(self, model: Artifact) -> tuple[onnx.ModelProto, Front | None]:
+        """The graph, and the tokenizer taken off it: that is no part of what is compressed or looked into."""
+        from .onnx_tokenizer import detach
+
+        graph = graphs.read_model(graphs.model_file(model))
+        return graph, detach(graph)
 
     def signature(self, model: Artifact) -> Signature:
         """Canonical names to the graph's tensors."""

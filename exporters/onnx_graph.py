@@ -160,6 +160,11 @@ def read_signature(path: Path) -> Signature:
         graph = onnx.load(str(path), load_external_data=False).graph
     except (DecodeError, ValueError, OSError) as error:
         raise Unsupported(f"not an ONNX file, or not a whole one: {_first_line(error)}") from error
+    return signature_of(graph)
+
+
+def signature_of(graph: onnx.GraphProto) -> Signature:
+    """As `read_signature`, of a graph in memory."""
     if not graph.node:
         raise Unsupported("an ONNX file without a single operator")
     weights = {tensor.name for tensor in graph.initializer}
@@ -182,6 +187,8 @@ def _spec(item: onnx.ValueInfoProto) -> TensorSpec:
         dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or f"dim_{index}")
         for index, dim in enumerate(tensor.shape.dim)
     )
+    if tensor.elem_type == onnx.TensorProto.STRING:
+        return TensorSpec(item.name, "str", shape)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
     return TensorSpec(item.name, str(dtype), shape)
 

@@ -128,6 +128,7 @@ def predict_logits(
 
     if not feeds:
         raise StepError("the task gave no feeds for these rows", hint="check the task's preprocessing")
+    feeds = {name: array for name, array in feeds.items() if np.asarray(array).dtype.kind != "U"}  # texts
     where = torch.device(device) if device else next(module.parameters()).device
     module.eval()
     n = len(next(iter(feeds.values())))

@@ -11,6 +11,7 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import Facts
 from edgeft.pipeline.answers import prepared_of, read_cases
 from edgeft.pipeline.candidates import Candidate
+from edgeft.pipeline.embedded import embedding_tools, refuse_embedding
 from edgeft.pipeline.estimates import quarter_model, whole_model
 from edgeft.pipeline.serve import serve_shape
 from edgeft.pipeline.spec import FEED_TOOLS, Ref, Spec, split_refs
@@ -24,6 +25,7 @@ def export_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
     settings = dict(exporter.settings(candidate.device, serve_shape(recipe.serve)))
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
+        refuse_embedding(exporter, recipe.serve)
         return exporter.export(inputs["model"], settings, out, ctx)
 
     needs, given = split_refs({"model": model, "prepared": "prepare"})
@@ -37,7 +39,7 @@ def export_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
         config={"settings": settings, "task": recipe.model.task},
         needs=needs,
         given=given,
-        tools=exporter.tools,
+        tools=(*exporter.tools, *embedding_tools(recipe.serve)),
         host="any",
         reads=("calibration",),
         estimate=whole_model,
@@ -47,7 +49,7 @@ def export_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
 def calibrate_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
     """Statistics of the float artefact's activations, once for every variant that is made from them."""
     exporter = candidate.exporter
-    settings = dict(exporter.settings(candidate.device, recipe.serve.model_dump()))
+    settings = dict(exporter.settings(candidate.device, serve_shape(recipe.serve)))
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         feeds = ctx.task.feeds(read_cases(ctx, "calibration", None), prepared_of(ctx))

@@ -18,6 +18,8 @@ from edgeft.pipeline.answers import (
     write_outputs,
 )
 from edgeft.pipeline.candidates import Candidate, device_config, run_host, run_tools
+from edgeft.pipeline.embedded import PARITY_CASES as EMBEDDED_CASES
+from edgeft.pipeline.embedded import STRING, with_golden
 from edgeft.pipeline.estimates import protocol_time
 from edgeft.pipeline.spec import FEED_TOOLS, Ref, Spec, split_refs
 from edgeft.recipe.schema import Recipe
@@ -33,18 +35,22 @@ OPERATOR_RUNS = 20
 def parity_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
     """Float artefact on its runtime against the torch model, on real inputs of several shapes."""
     cases = EMULATED_PARITY_CASES if candidate.emulated else PARITY_CASES
+    embedded = recipe.serve.embed_preprocessing == STRING
+    if embedded and not candidate.emulated:
+        cases = EMBEDDED_CASES
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         from edgeft.targets.parity import prove_parity
 
         artifact = inputs["artifact"]
+        rows = read_cases(ctx, "search", cases)
         row = prove_parity(
             logits_of(inputs["model"], None, ctx),
             candidate.device,
             candidate.exporter.runtime,
             artifact,
             candidate.exporter.signature(artifact),
-            ctx.task.feeds(read_cases(ctx, "search", cases), prepared_of(ctx)),
+            ctx.task.feeds(with_golden(rows) if embedded else rows, prepared_of(ctx)),
             declared_inputs(prepared_of(ctx)),
         )
         return _write(out, "parity", {"parity": row.model_dump(mode="json")})

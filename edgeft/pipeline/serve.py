@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from edgeft import plugins
+from edgeft.pipeline.embedded import check_embedding
 from edgeft.pipeline.inputs import Inputs
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.recipe.schema import Serve
 from edgeft.task import Task
 
-LATER = ("bytes", "string")
+LATER = ("bytes",)
 
 
 def is_image_task(name: str) -> bool:
@@ -25,13 +26,16 @@ def settle_serve(loaded: LoadedRecipe, inputs: Inputs) -> LoadedRecipe:
     serve, task = loaded.recipe.serve, loaded.recipe.model.task
     image = is_image_task(task)
     embed = serve.embed_preprocessing
-    if embed in LATER:
-        raise loaded.error(
-            ("serve", "embed_preprocessing"), f"'{embed}' is not built yet", f"use {'pixels' if image else 'none'}"
-        )
     if not image:
         _check_text(loaded, serve)
-        return _with(loaded, embed_preprocessing="none")
+        check_embedding(loaded)
+        return _with(loaded, embed_preprocessing=embed or "none")
+    if embed == "string":
+        raise loaded.error(("serve", "embed_preprocessing"), "an image is no text", "pixels, or none")
+    if embed in LATER:
+        raise loaded.error(
+            ("serve", "embed_preprocessing"), f"'{embed}' is not built yet", "pixels, and decode in the app"
+        )
     given = inputs.model.kind == "onnx"
     if given and (embed == "pixels" or serve.source):
         raise loaded.error(
@@ -59,8 +63,6 @@ def _check_text(loaded: LoadedRecipe, serve: Serve) -> None:
     for name in ("height", "source"):
         if getattr(serve, name) is not None:
             raise loaded.error(("serve", name), f"{loaded.recipe.model.task} has no image size", "state serve.length")
-    if serve.embed_preprocessing == "pixels":
-        raise loaded.error(("serve", "embed_preprocessing"), "a text has no pixels", "embed_preprocessing: none")
 
 
 def _own_size(loaded: LoadedRecipe, inputs: Inputs) -> dict[str, int]:

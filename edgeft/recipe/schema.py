@@ -133,7 +133,8 @@ class Serve(Section):
     embed_preprocessing: Literal["none", "pixels", "bytes", "string"] | None = Field(
         None,
         description="What of preprocessing is in the artefact. pixels: uint8 images in, scaled and normalised inside; "
-        "none: ready float values or token ids. Default: pixels for images, none for text.",
+        "string: a text in, the tokenizer inside (ONNX only; the app needs onnxruntime-extensions); none: ready float "
+        "values or token ids. Default: pixels for images, none for text.",
     )
 
     @model_validator(mode="after")

@@ -1,7 +1,10 @@
-"""ONNX Runtime. This file travels to the device: standard library, numpy and onnxruntime only."""
+"""ONNX Runtime. This file travels to the device: standard library, numpy and onnxruntime only, and for models with a
+tokenizer in the graph onnxruntime-extensions."""
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import json
 import os
 import tempfile
@@ -14,6 +17,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 NAME = "onnxruntime"
 DISTRIBUTIONS = ("onnxruntime",)
 IMPORTS = ("onnxruntime",)
+OPTIONAL_IMPORTS = ("onnxruntime_extensions",)
 SUFFIXES = (".onnx", ".ort")
 CPU = "CPUExecutionProvider"
 PROVIDERS = {
@@ -29,6 +33,10 @@ PROVIDERS = {
 """Short name -> ONNX Runtime's own; a device may state either."""
 DTYPES = {"float": "float32", "double": "float64", "string": "str"}
 """ONNX Runtime's tensor types that numpy calls otherwise."""
+EXTENSIONS = "ai.onnx.contrib"
+"""Domain of the operators of onnxruntime-extensions."""
+TAIL = 4096
+"""A model's operator sets stand behind its graph: these last bytes of an .onnx file name them."""
 NAMED_MOST = 8
 """Nodes named in a refusal; the rest are counted."""
 
@@ -220,6 +228,8 @@ def _open(path: str, options: Mapping[str, Any], profile: str = "") -> Any:
     setup.log_severity_level = 4
     setup.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.get("spinning") else "0")
     setup.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if needs_extensions(path):
+        register_extensions(setup)
     if profile:
         setup.enable_profiling = True
         setup.profile_file_prefix = profile
@@ -233,6 +243,50 @@ def _open(path: str, options: Mapping[str, Any], profile: str = "") -> Any:
             f"ONNX Runtime could not start {missing[0]} here; it runs {', '.join(session.get_providers())}"
         )
     return session
+
+
+def needs_extensions(path: str) -> bool:
+    """Whether a model calls operators of onnxruntime-extensions. An .ort file is searched whole, in pieces."""
+    with open(path, "rb") as stream:  # noqa: PTH123
+        if not path.endswith(".ort"):
+            stream.seek(-min(TAIL, os.path.getsize(path)), os.SEEK_END)  # noqa: PTH202
+            return EXTENSIONS.encode() in stream.read()
+        before = b""
+        while part := stream.read(1 << 20):
+            if EXTENSIONS.encode() in before + part:
+                return True
+            before = part[-len(EXTENSIONS) :]
+    return False
+
+
+def register_extensions(setup: Any) -> None:
+    """Make them known to a session. ValueError where the package is not on this device."""
+    library = extensions_library()
+    if not library:
+        raise ValueError(
+            "the model's tokenizer needs onnxruntime-extensions, which this device lacks: install it there "
+            "(pip install onnxruntime-extensions), or build with serve.embed_preprocessing: none"
+        )
+    keep_loaded(library)
+    # With them ORT 1.31 crashed here: it freed what is no pointer, as if a string tensor's buffer had been reused.
+    setup.enable_mem_reuse = setup.enable_mem_pattern = False
+    setup.register_custom_ops_library(library)
+
+
+def keep_loaded(library: str) -> None:
+    """Hold the library until the process ends: ORT unloads it with a session, and the next one then crashes."""
+    ctypes.CDLL(library)
+
+
+def extensions_library() -> str:
+    """The package's shared library, empty where it is not installed. Found, not imported: its import takes in torch and
+    transformers where they are, seconds and hundreds of MB that no app pays."""
+    spec = importlib.util.find_spec(OPTIONAL_IMPORTS[0])
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for name in sorted(os.listdir(folder)):  # noqa: PTH208
+            if name.startswith("_extensions_pydll") and name.endswith((".so", ".pyd", ".dylib")):
+                return os.path.join(folder, name)  # noqa: PTH118
+    return ""
 
 
 def short(error: BaseException) -> str:

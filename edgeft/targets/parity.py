@@ -88,11 +88,12 @@ def default_shapes(signature: Signature, feeds: Arrays, axes: Mapping[str, int])
     axes: feed -> its axis of the length.
     """
     specs = signature.inputs
+    whole = any(spec.dtype == "str" for spec in specs.values())  # a text is not cut as its tokens are
     batches = [1] if any(spec.shape and isinstance(spec.shape[0], int) for spec in specs.values()) else [1, 3]
     lengths: list[int | None] = [None]
     if axes:
         length = next(feeds[name].shape[axis] for name, axis in axes.items())
-        fixed = any(isinstance(specs[name].shape[axis], int) for name, axis in axes.items() if name in specs)
+        fixed = whole or any(isinstance(specs[name].shape[axis], int) for name, axis in axes.items() if name in specs)
         lengths = [length] if fixed or length <= SHORT else [length, SHORT]
     return [(batch, size) for size in lengths for batch in batches]
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PREPROCESS = "preprocess.json"
 VERSION = 1
 CHUNK = 1024
+STRING = "string"
 UNSAFE_KEYS = frozenset({"auto_map", "name_or_path", "tokenizer_file", "special_tokens_map_file", "local_files_only"})
 """Left out of the tokenizer_config.json that ships: pointers to code and to files of another machine."""
 
@@ -52,6 +53,8 @@ class TextClassification:
             "kind": "text", "version": VERSION, "tokenizer": "tokenizer.json", "length": length, "inputs": inputs,
             "pad_id": padding.id, "pad_token": padding.token, "labels": list(labels),
         }  # fmt: skip
+        if serve.get("embed_preprocessing") == STRING:
+            preprocess["embed"] = STRING
         tokenizer.save(str(out / "tokenizer.json"), pretty=True)
         (out / PREPROCESS).write_bytes(canonical_json(preprocess, indent=1))
         _copy_configs(model, out)
@@ -68,13 +71,16 @@ class TextClassification:
         }
 
     def feeds(self, rows: pa.Table, prepared: Path) -> Arrays:
-        """input_ids, attention_mask and, where the model takes it, token_type_ids: int64, (n, length)."""
+        """input_ids, attention_mask and, where the model takes it, token_type_ids: int64, (n, length).
+
+        `text` too, (n,) str, where the tokenizer goes into the artefact, which then takes that alone.
+        """
         import numpy as np
 
         if "text" not in rows.column_names:
             raise StepError("the rows have no column `text`", hint=f"they have: {', '.join(rows.column_names)}")
-        tokenizer, names, length = _load(str(prepared), _stamp(prepared))
-        found = {name: np.zeros((rows.num_rows, length), np.int64) for name in names}
+        tokenizer, names, length, embeds = _load(str(prepared), _stamp(prepared))
+        found: dict[str, Any] = {name: np.zeros((rows.num_rows, length), np.int64) for name in names}
         start = 0
         for texts in _chunks(rows.column("text")):
             encodings = tokenizer.encode_batch(texts)
@@ -83,11 +89,13 @@ class TextClassification:
                 if name in found:
                     found[name][part] = [read(encoding) for encoding in encodings]
             start += len(texts)
+        if embeds:
+            found["text"] = np.array(rows.column("text").to_pylist(), dtype=np.str_)
         return found
 
     def plain(self, feeds: Arrays, prepared: Path) -> Arrays:
-        """The feeds themselves: a torch model takes them as they are."""
-        return feeds
+        """The token feeds: a torch model takes them as they are, and never a text."""
+        return {name: array for name, array in feeds.items() if name != "text"}
 
     def keep(self, outputs: Arrays) -> Arrays:
         """All outputs."""
@@ -120,8 +128,9 @@ def _stamp(prepared: Path) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=4)
-def _load(folder: str, stamp: tuple[int, ...]) -> tuple[Tokenizer, tuple[str, ...], int]:
-    """The frozen tokenizer with its inputs and length. A bundle can come from anywhere: everything is checked."""
+def _load(folder: str, stamp: tuple[int, ...]) -> tuple[Tokenizer, tuple[str, ...], int, bool]:
+    """The frozen tokenizer, its inputs, length, and whether the artefact holds it. A bundle can come from anywhere:
+    everything is checked."""
     path = Path(folder)
     stated = tokens.read_json(path / PREPROCESS)
     where = str(path / PREPROCESS)
@@ -134,7 +143,7 @@ def _load(folder: str, stamp: tuple[int, ...]) -> tuple[Tokenizer, tuple[str, ..
     truncation, padding = tokenizer.truncation or {}, tokenizer.padding or {}
     if not length or truncation.get("max_length") != length or padding.get("length") != length:
         raise StepError(f"tokenizer.json does not cut and pad to {length} tokens as stated", where=where)
-    return tokenizer, tuple(names), int(length)
+    return tokenizer, tuple(names), int(length), stated.get("embed") == STRING
 
 
 def _chunks(column: pa.ChunkedArray) -> Iterator[list[str]]:
