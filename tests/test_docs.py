@@ -71,6 +71,25 @@ def test_own_model_tutorial_runs_as_written(tmp_path: Path, text_csv: Path, tiny
     assert (tmp_path / "out" / name / "targets/local-cpu/manifest.json").is_file()
 
 
+@pytest.mark.ml
+def test_compression_page_runs_as_written(tmp_path: Path) -> None:
+    """The page's commands, and each of its `steps:` in the quickstart's place."""
+    page, env = ROOT / "docs/compress.md", {**os.environ, "EDGEFT_STORE": str(tmp_path / "store")}
+    lines = [shlex.split(line) for line in commands(page)]
+    blocks = re.findall(r"```yaml\n(steps:.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(lines) >= 3 and len(blocks) >= 3
+    for number, block in enumerate(blocks):
+        name = f"own-{number}.yaml"
+        (tmp_path / name).write_text(f"name: own\nextends: edgeft:text/quickstart\n{block}", encoding="utf-8")
+        lines.append(["edgeft", "plan", name])
+    for words in lines:
+        assert words[0] == "edgeft"
+        run = subprocess.run(
+            [sys.executable, "-m", *words], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300
+        )
+        assert run.returncode == 0, f"{words}\n{run.stdout}\n{run.stderr}"
+
+
 def fine_tune(folder: Path, text_csv: Path, tiny_bert: Path) -> None:
     """A tiny classifier, trained a little so that its answers mean something, as folder/my-model; rows as folder/test.csv."""
     import torch

@@ -191,6 +191,13 @@ def test_the_pruned_recipe_fine_tunes_as_the_quickstart_does_then_prunes() -> No
     assert recipe.data == quick.data
 
 
+def test_the_distilled_recipe_fine_tunes_as_the_quickstart_does_then_halves_the_layers() -> None:
+    recipe, quick = load_recipe("edgeft:text/distilled").recipe, load_recipe("edgeft:text/quickstart").recipe
+    assert recipe.steps[:2] == quick.steps and recipe.data == quick.data
+    step = recipe.steps[2]
+    assert (step.name, step.student_layers, step.hidden_weight) == ("distill", 3, 0.5)  # type: ignore[attr-defined]
+
+
 def test_every_shipped_recipe_is_covered_here() -> None:
     covered = {"text/base", "text/quickstart", "text/docs-router", "text/pruned", "text/distilled", *TEMPLATES}
     assert {name for name in shipped_recipes() if name.startswith("text/")} == covered

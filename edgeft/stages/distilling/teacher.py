@@ -119,7 +119,8 @@ class Teacher:
 
     def _choose_heads(self) -> None:
         ours, theirs = (watched.take() for watched in self.watched or ())
-        own = int(getattr(getattr(unwrap(self.module), "config", None), "num_attention_heads", 1) or 1)
+        counts = getattr(getattr(unwrap(self.module), "config", None), "num_attention_heads", None) or 1
+        own = int(counts[-1] if isinstance(counts, list | tuple) else counts)  # SegFormer has a number per block
         stated = self.teaching.relation_heads
         self.heads = tuple(
             choose_heads(s.shape[-1], t.shape[-1], stated or own, stated=stated is not None, where=self.where)
