@@ -209,6 +209,12 @@ def test_convolutions_run_in_eight_bits_with_their_activations(tmp_path: Path) -
     onnxruntime.InferenceSession(str(made.path / "model.onnx"), options, providers=["CPUExecutionProvider"])
     kinds = [node.op_type for node in onnx.load(str(tmp_path / "optimised.onnx")).graph.node]
     assert kinds.count("QLinearConv") == 3 and "Relu" not in kinds and "Conv" not in kinds
+    assert kinds.count("QuantizeLinear") == kinds.count("DequantizeLinear") == 1, "at the image and at the float head"
+    written = onnx.load(str(made.path / "model.onnx")).graph.node
+    makers = {name: node.op_type for node in written for name in node.output}
+    assert {makers[node.input[0]] for node in written if node.op_type == "Relu"} == {"Conv"}, (
+        "no scale of its own between"
+    )
 
 
 @pytest.mark.parametrize(
