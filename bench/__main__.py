@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import calibration, overhead, peer, protocol, rebuild, search, speedup, startup, unet
+from bench import calibration, overhead, peer, protocol, prune, rebuild, search, speedup, startup, unet
 
 NAMES = {
     "startup": startup.main,
@@ -13,6 +13,7 @@ NAMES = {
     "speedup": speedup.main,
     "peer": peer.main,
     "unet": unet.main,
+    "prune": prune.main,
     "protocol": protocol.main,
     "search": search.main,
     "calibration": calibration.main,

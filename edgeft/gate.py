@@ -11,6 +11,8 @@ Status = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
 DATA_METRICS = frozenset({"accuracy", "macro_f1"})
 """Metrics of the gate set. A user's own metric (`file.py:function`) is one too."""
+CASE_METRICS = ("mean_dice", "mean_iou", "pixel_accuracy", "dice_")
+"""Metrics, or beginnings of their names, that are means of one value in [0, 1] per case."""
 LATENCY_METRICS = frozenset(
     {"latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "cold_load_ms", "first_inference_ms"}
 )
@@ -24,8 +26,9 @@ class Gate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     metric: str = Field(
-        description="accuracy, macro_f1, latency_p50_ms, latency_p90_ms, latency_p99_ms, cold_load_ms, "
-        "first_inference_ms, peak_memory_mb, artifact_mb, or your own as file.py:function."
+        description="accuracy, macro_f1, mean_dice, mean_iou, pixel_accuracy, dice_LABEL, latency_p50_ms, "
+        "latency_p90_ms, latency_p99_ms, cold_load_ms, first_inference_ms, peak_memory_mb, artifact_mb, or "
+        "your own as file.py:function."
     )
     at_least: float | None = Field(None, description="The value may not be below this.")
     at_most: float | None = Field(None, description="The value may not be above this.")

@@ -7,7 +7,9 @@ from typing import Any
 
 from edgeft.errors import EdgeftError, Exit
 
-GROUPS = ("stages", "methods", "exporters", "runtimes", "tasks", "data", "transports")
+GROUPS = ("stages", "methods", "pruners", "exporters", "runtimes", "tasks", "data", "transports")
+METHODS = {"finetune": "methods", "prune": "pruners"}
+"""Stages that come in several methods -> the group that holds them."""
 
 
 class PluginError(EdgeftError):

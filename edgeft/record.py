@@ -90,6 +90,62 @@ class TrainingRow(Row):
     teacher: dict[str, Any] = Field(default_factory=dict)
 
 
+class WidthRow(Row):
+    """What pruning left of one part. kind: heads, neurons, channels, layers, rows, weights."""
+
+    part: str
+    kind: str
+    before: int
+    after: int
+
+
+class ScoreRow(Row):
+    """The task's headline metric on validation at one moment: before, pruned, healed (numbered where there are several
+    rounds)."""
+
+    at: str
+    value: float
+
+
+class RatioTrial(Row):
+    """One size tried against a latency budget: p50 of a real export on the device, measured."""
+
+    ratio: float
+    p50_ms: float
+    interval: tuple[float, float] | None = None
+    runs: int
+    valid: bool
+
+
+class RatioSearch(Row):
+    """How `target_latency_ms` became a ratio. candidate: what was exported and timed."""
+
+    device: str
+    candidate: str
+    budget_ms: float
+    ratio: float
+    trials: list[RatioTrial]
+
+
+class PruneRow(Row):
+    """A pruning step. importance: what decided; macs: multiply-accumulates of one case of the serve shape, None where
+    they do not change; compressed: bytes of the weights under zlib level 6, for zeros that no runtime skips."""
+
+    step: str
+    method: str
+    importance: str
+    parameters: tuple[int, int]
+    macs: tuple[int, int] | None = None
+    compressed: tuple[int, int] | None = None
+    widths: list[WidthRow] = Field(default_factory=list)
+    metric: str
+    n: int
+    scores: list[ScoreRow] = Field(default_factory=list)
+    heals: list[TrainingRow] = Field(default_factory=list)
+    search: RatioSearch | None = None
+    notes: list[str] = Field(default_factory=list)
+
+
 class MergeCandidate(Row):
     """One way to merge, scored against the unmerged model on validation. kl: mean KL(unmerged || merged), nats."""
 
@@ -363,6 +419,7 @@ class RunRecord(Row):
     data: DataRow | None = None
     steps: list[StepRow] = Field(default_factory=list)
     training: list[TrainingRow] = Field(default_factory=list)
+    pruning: list[PruneRow] = Field(default_factory=list)
     merge: MergeRow | None = None
     source: dict[str, float] = Field(default_factory=dict)
     targets: list[TargetRow] = Field(default_factory=list)

@@ -79,8 +79,8 @@ class Stage(BaseModel):
     found there is the input of that role.
     makes: the kind it writes. reads: splits it may see, whose digests enter its key. tools: distributions
     whose versions enter its key. numeric: the host's instruction set and threads enter its key.
-    together: all processes of a multi-GPU launch run it at once. keeps_source: what it trains stands for the model
-    before it, so gates go on comparing with that one.
+    together: all processes of a multi-GPU launch run it at once. keeps_source: what it makes stands for the
+    fine-tuned model before it, so gates go on comparing with that one, whatever is trained later.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
@@ -99,6 +99,11 @@ class Stage(BaseModel):
     numeric: ClassVar[bool] = True
     together: ClassVar[bool] = False
     keeps_source: ClassVar[bool] = False
+
+    @property
+    def trains(self) -> bool:
+        """Whether it trains the model's head, so that a fresh one is no random one after it."""
+        return "train" in self.reads
 
     def run(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         """Write the result into `out` (an empty folder; canonical bytes only) and return its facts (JSON)."""

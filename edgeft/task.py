@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from edgeft.artifact import TensorSpec
 from edgeft.canonical import Facts
 
 if TYPE_CHECKING:
@@ -22,12 +24,60 @@ else:
 @dataclass(frozen=True)
 class Score:
     """Scores of n cases. metrics: name -> value. correct: (n,) bool. predictions: (n,) int.
-    confusion: (classes, classes) counts, rows true, columns predicted."""
+    confusion: (classes, classes) counts, rows true, columns predicted.
+    cases: metric -> (n,) float64 values in [0, 1] whose mean is the metric, for metrics that have a value per case.
+    """
 
     metrics: Mapping[str, float]
     correct: NDArray[np.bool_]
     predictions: NDArray[np.int64]
     confusion: NDArray[np.int64]
+    cases: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def declared_inputs(prepared: Path | None) -> tuple[TensorSpec, ...]:
+    """The canonical feeds that preprocessing makes: `inputs` in its preprocess.json.
+
+    A dimension is a size, or `batch` or `length`. A bare name there is int64 (batch, length), as are a text's feeds
+    before there is any preprocessing (None). ValueError or KeyError for a file that is none.
+    """
+    stated: list[Any] = list(TEXT_INPUTS)
+    if prepared is not None:
+        stated = json.loads((prepared / "preprocess.json").read_text(encoding="utf-8"))["inputs"]
+    return tuple(
+        TensorSpec(item, "int64", ("batch", "length"))
+        if isinstance(item, str)
+        else TensorSpec(item["name"], item["dtype"], tuple(item["shape"]))
+        for item in stated
+    )
+
+
+def case_bytes(inputs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> int:
+    """Bytes of one case's feeds. sizes: of the symbols, batch apart."""
+    total = 0
+    for spec in inputs:
+        count = {"uint8": 1, "int8": 1, "float16": 2, "float32": 4, "int32": 4}.get(spec.dtype, 8)
+        for extent in spec.shape[1:]:
+            count *= extent if isinstance(extent, int) else sizes.get(extent, 1)
+        total += count
+    return total
+
+
+def has_metric(task: Task, name: str) -> bool:
+    """Whether a task gives a metric of this name, for some label at least."""
+    return name in task.metrics or any(name.startswith(family) for family in task.families)
+
+
+@runtime_checkable
+class DenseTask(Protocol):
+    """A task whose truth is a class per pixel."""
+
+    def masks(self, rows: pa.Table, prepared: Path) -> Any:
+        """int64 (n, height, width) of the rows, at the size the network answers; -100: not scored."""
+        ...
 
 
 class Task(Protocol):
@@ -36,21 +86,31 @@ class Task(Protocol):
     name: str
     columns: tuple[str, ...]
     metrics: tuple[str, ...]
+    families: tuple[str, ...]
+    """How the names of metrics begin of which there is one per label (`dice_`)."""
     headline: str
     """The metric shown first and used for selection."""
 
     def prepare(
-        self, model: Path, splits: Mapping[str, Path], labels: Sequence[str], serve: Mapping[str, int], out: Path
+        self, model: Path, splits: Mapping[str, Path], labels: Sequence[str], serve: Mapping[str, Any], out: Path
     ) -> Facts:
         """Write preprocess.json and the files it names into `out`; facts carry truncation counts per split."""
         ...
 
     def feeds(self, rows: pa.Table, prepared: Path) -> Arrays:
-        """Canonical name -> (n, ...) array, padded to the serve shape stated in preprocess.json."""
+        """Canonical name -> (n, ...) array of the dtypes and shapes that preprocess.json declares."""
+        ...
+
+    def plain(self, feeds: Arrays, prepared: Path) -> Arrays:
+        """Canonical feeds as the torch model takes them, computed on the host without torch or a runtime."""
+        ...
+
+    def keep(self, outputs: Arrays) -> Arrays:
+        """What of some cases' outputs is stored: enough to score them and to tell two artefacts apart."""
         ...
 
     def score(self, outputs: Arrays, rows: pa.Table, labels: Sequence[str]) -> Score:
-        """Compare outputs (`logits` (n, classes) float32) with the rows' labels."""
+        """Compare outputs, as a runtime gave them or as `keep` left them, with the rows' truth."""
         ...
 
     def answer(self, outputs: Arrays, labels: Sequence[str]) -> list[dict[str, Any]]:

@@ -98,7 +98,7 @@ def _make(
         saved = Path(name) / MODEL
         converted = convert(program, source, precision.compute, precision.weights, saved)
         write_package(saved, out / MODEL)
-    write_signature(out, signature_of(source, converted["classes"]))
+    write_signature(out, signature_of(source, tuple(converted["shape"])))
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     return {
         "from": "torch",
@@ -112,8 +112,9 @@ def _make(
     }
 
 
-def signature_of(source: Source, classes: int) -> Signature:
-    """Canonical names are the package's own; int32 (batch, length) in, float32 (batch, classes) out."""
-    shape = (source.batch, source.length)
-    inputs = {name: TensorSpec(name, "int32", shape) for name in source.names}
-    return Signature(inputs, {"logits": TensorSpec("logits", "float32", (source.batch, classes))})
+def signature_of(source: Source, shape: tuple[int, ...]) -> Signature:
+    """Canonical names are the package's own; whole numbers go in as int32, logits of `shape` come out as float32."""
+    from .coreml_convert import input_dtype
+
+    inputs = {spec.name: TensorSpec(spec.name, input_dtype(spec), spec.shape) for spec in source.specs}
+    return Signature(inputs, {"logits": TensorSpec("logits", "float32", shape)})

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeft.artifact import TensorSpec
 from edgeft.exporter import Unsupported
 
 from .torch_capture import Source, explain, quiet_tools
@@ -26,7 +27,7 @@ NO_CONVERSION = re.compile(r"Unsupported fx node ([\w.:]+)|function for op '?([\
 def convert(
     program: torch.export.ExportedProgram, source: Source, compute: str, weights: str, out: Path
 ) -> dict[str, Any]:
-    """Save a package at `out` (*.mlpackage); {"operators", "nodes", "specification", "classes"} of it.
+    """Save a package at `out` (*.mlpackage); {"operators", "nodes", "specification", "shape" of the logits} of it.
 
     The program is decomposed to core ATen first, which coremltools covers best (TorchScript of this torch version fails
     in its `int`). Raises Unsupported with the operator's name.
@@ -51,8 +52,13 @@ def convert(
         "operators": sorted(set(operators)),
         "nodes": len(operators),
         "specification": int(spec.specificationVersion),
-        "classes": int(shape[-1]),
+        "shape": [int(size) for size in shape],
     }
+
+
+def input_dtype(spec: TensorSpec) -> str:
+    """Core ML takes no 64-bit and no 8-bit numbers."""
+    return "float32" if spec.dtype.startswith("float") else "int32"
 
 
 def _convert(program: torch.export.ExportedProgram, source: Source, compute: str) -> Any:
@@ -60,10 +66,12 @@ def _convert(program: torch.export.ExportedProgram, source: Source, compute: str
     import numpy as np
 
     precision = coremltools.precision
-    shape = (source.batch, source.length)
     return coremltools.convert(
         program,
-        inputs=[coremltools.TensorType(name=name, shape=shape, dtype=np.int32) for name in source.names],
+        inputs=[
+            coremltools.TensorType(name=spec.name, shape=spec.shape, dtype=np.dtype(input_dtype(spec)).type)
+            for spec in source.specs
+        ],
         outputs=[coremltools.TensorType(name="logits", dtype=np.float32)],
         convert_to="mlprogram",
         compute_precision=precision.FLOAT16 if compute == "float16" else precision.FLOAT32,

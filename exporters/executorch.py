@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeft.artifact import Artifact, Kind, Signature, TensorSpec, read_signature, write_signature
 from edgeft.canonical import Facts
-from edgeft.exporter import Unsupported, Variant
+from edgeft.exporter import Layer, Unsupported, Variant
 
 from .torch_capture import Source, batches, capture, load_source
 
@@ -43,7 +44,7 @@ class ExecuTorchExporter:
     """
 
     name: ClassVar[str] = "executorch"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     makes: ClassVar[Kind] = "executorch"
     runtime: ClassVar[str] = "executorch"
     tools: ClassVar[tuple[str, ...]] = ("torch", "transformers", "optimum", "executorch", "torchao")
@@ -55,8 +56,12 @@ class ExecuTorchExporter:
 
     def export(self, model: Artifact, settings: Mapping[str, Any], out: Path, ctx: Context) -> Facts:
         """Float model.pte. Raises Unsupported with the operator's name."""
+        from .executorch_quantize import list_layers
+
         source = load_source(model, settings, ctx, "an ExecuTorch program")
-        return _write(source, capture(source), out)
+        program = capture(source)
+        layers = [asdict(layer) for layer in list_layers(program)]
+        return {**_write(source, program, out), "layers": layers}
 
     def ladder(self, device: Device) -> tuple[Variant, ...]:
         """int8-dynamic, then int8-static, which needs calibration."""
@@ -65,18 +70,39 @@ class ExecuTorchExporter:
             Variant("int8-static", {"mode": "static"}, needs_calibration=True),
         )
 
-    def compress(self, model: Artifact, variant: Variant, calibration: Arrays | None, out: Path, ctx: Context) -> Facts:
+    def layers(self, model: Artifact) -> tuple[Layer, ...]:
+        """Linear layers and convolutions under torch's names, as the export recorded them: a .pte file has none."""
+        rows = model.facts.get("layers")
+        if rows is None:
+            raise Unsupported("the artefact does not say which layers it has: export the model again")
+        return tuple(Layer(**row) for row in rows)
+
+    def tensors(self, model: Artifact, layers: tuple[str, ...], feeds: Arrays) -> Iterator[Mapping[str, Any]]:
+        """A program gives its own outputs and no others: always Unsupported. Layers are tried one by one instead."""
+        raise Unsupported("a .pte program cannot be asked for the outputs of single layers")
+
+    def repairs(self, variant: Variant, device: Device) -> tuple[Variant, ...]:
+        """None: XNNPACK's quantiser gives every layer a scale per channel, and offers no other ranges or bits."""
+        return ()
+
+    def compress(
+        self, model: Artifact, variant: Variant, calibration: Arrays | Artifact | None, out: Path, ctx: Context
+    ) -> Facts:
         """8-bit model.pte by PT2E with XNNPACK's quantiser. Raises Unsupported where nothing can be quantised."""
-        from .executorch_quantize import quantise_program, split_embeddings
+        from .executorch_quantize import keeps_every_layer, quantise_program, split_embeddings
 
         settings, options = read_options(variant)
-        if options.mode == "static" and not calibration:
+        if options.mode == "static" and (not calibration or isinstance(calibration, Artifact)):
             raise Unsupported("static quantisation needs calibration cases")
         source = load_source(model, settings, ctx, "an ExecuTorch program")
+        program = capture(source)
+        if keeps_every_layer(program, options.mode, variant.keep_float):  # nothing is left to quantise
+            about = {"options": options.model_dump(), "embeddings": [], "quantised": 0}
+            return {**about, "kept_float": sorted(variant.keep_float), **_write(source, program, out)}
         tables = split_embeddings(source.module) if options.embeddings == "int8-rows" else []
         cases = [source.example()]
         n = 0
-        if options.mode == "static" and calibration:
+        if options.mode == "static" and calibration and not isinstance(calibration, Artifact):
             n = len(next(iter(calibration.values())))
             cases = list(batches(source, calibration))
         program, facts = quantise_program(
@@ -119,9 +145,10 @@ def _write(source: Source, program: torch.export.ExportedProgram, out: Path) -> 
 
 
 def signature_of(source: Source, program: torch.export.ExportedProgram) -> Signature:
-    """Canonical feeds to positions, int64 (batch, length); logits as the program returns them."""
-    shape = (source.batch, source.length)
-    inputs = {name: TensorSpec(f"input_{index}", "int64", shape) for index, name in enumerate(source.names)}
+    """Canonical feeds to positions, with the program's sizes; logits as the program returns them."""
+    inputs = {
+        spec.name: TensorSpec(f"input_{index}", spec.dtype, spec.shape) for index, spec in enumerate(source.specs)
+    }
     (result,) = next(iter(node for node in program.graph.nodes if node.op == "output")).args[0]
     value = result.meta["val"]
     dtype = str(value.dtype).removeprefix("torch.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgeft.exporter import Unsupported
+from edgeft.exporter import Layer, Unsupported
 
 from .onnx_embedding import LEAST_ELEMENTS
 from .torch_capture import Source, explain, linear_names, quiet_tools
@@ -65,6 +65,21 @@ def targets_of(mode: str) -> tuple[Any, ...]:
     return (aten.linear.default,) if mode == "dynamic" else (
         aten.linear.default, aten.conv1d.default, aten.conv2d.default,
     )  # fmt: skip
+
+
+def list_layers(program: torch.export.ExportedProgram) -> list[Layer]:
+    """Layers that a static form quantises, in order; torch's names stand for their outputs too."""
+    found = []
+    for node, name in linear_names(program, targets_of("static")).items():
+        weights = sum(value.meta["val"].numel() for value in node.all_input_nodes[1:])
+        found.append(Layer(name, str(node.target).removesuffix(".default"), int(weights), name))
+    return found
+
+
+def keeps_every_layer(program: torch.export.ExportedProgram, mode: str, keep_float: frozenset[str]) -> bool:
+    """Nothing that this mode quantises is left."""
+    names = set(linear_names(program, targets_of(mode)).values())
+    return bool(names) and names <= keep_float
 
 
 def choose_layers(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from edgeft.artifact import Artifact, Kind, Signature, entry_file, read_signature, write_signature
 from edgeft.canonical import Facts
-from edgeft.exporter import Unsupported, Variant
+from edgeft.exporter import Layer, Unsupported, Variant
 
 from . import litert_file as files
 from .litert_process import run_child
@@ -57,7 +58,34 @@ class LiteRTExporter:
             Variant("int8-static", {"mode": "static"}, needs_calibration=True),
         )
 
-    def compress(self, model: Artifact, variant: Variant, calibration: Arrays | None, out: Path, ctx: Context) -> Facts:
+    def layers(self, model: Artifact) -> tuple[Layer, ...]:
+        """Linear layers with constant weights, in order of execution, under torch's names.
+
+        In static forms a layer's output is in 8 bits too: an outlier in it asks for both of its ends in float.
+        """
+        found = files.list_layers(files.read_tflite(entry_file(model.path)))
+        return tuple(Layer(layer.name, files.LINEAR, layer.elements, layer.scope) for layer in found)
+
+    def tensors(self, model: Artifact, layers: tuple[str, ...], feeds: Arrays) -> Iterator[Mapping[str, Any]]:
+        """Outputs of layers as float32, in batches of the file's own size."""
+        from .litert_tensors import layer_outputs, read_tensors
+
+        path = entry_file(model.path)
+        outputs = layer_outputs(files.read_tflite(path), layers)
+        return read_tensors(path, outputs, self._check_feeds(model, feeds))
+
+    def repairs(self, variant: Variant, device: Device) -> tuple[Variant, ...]:
+        """A scale per channel, other ranges; ai-edge-quantizer has no bias correction or equalisation to offer."""
+        options, found = dict(variant.options), []
+        if not options.get("per_channel", True):
+            found.append(replace(variant, name=f"{variant.name}-per-channel", options={**options, "per_channel": True}))
+        if options.get("mode") == "static" and options.get("ranges", "average") != "minmax":
+            found.append(replace(variant, name=f"{variant.name}-minmax", options={**options, "ranges": "minmax"}))
+        return tuple(found)
+
+    def compress(
+        self, model: Artifact, variant: Variant, calibration: Arrays | Artifact | None, out: Path, ctx: Context
+    ) -> Facts:
         """8-bit model.tflite of a float one. Raises Unsupported where nothing can be quantised."""
         from .litert_quantize import Int8
 
@@ -78,8 +106,8 @@ class LiteRTExporter:
         """What signature.json says."""
         return read_signature(model.path)
 
-    def _check_feeds(self, model: Artifact, calibration: Arrays | None) -> dict[str, Any]:
-        if not calibration or not len(next(iter(calibration.values()))):
+    def _check_feeds(self, model: Artifact, calibration: Arrays | Artifact | None) -> dict[str, Any]:
+        if not calibration or isinstance(calibration, Artifact) or not len(next(iter(calibration.values()))):
             raise Unsupported("static quantisation needs calibration cases")
         found = {}
         for name, spec in self.signature(model).inputs.items():

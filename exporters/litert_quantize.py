@@ -36,7 +36,7 @@ class Int8(BaseModel):
 def choose_layers(layers: Sequence[Layer], options: Int8, keep_float: Iterable[str]) -> list[Layer]:
     """Linear layers that stay float: the head, and what `keep_float` names (a layer, or a module with layers in it).
 
-    Unsupported where a name fits nothing, or nothing is left to quantise.
+    Unsupported where a name fits nothing. All layers may be among them.
     """
     if not layers:
         raise Unsupported("no linear layer with constant float32 weights", op=files.LINEAR)
@@ -46,8 +46,6 @@ def choose_layers(layers: Sequence[Layer], options: Int8, keep_float: Iterable[s
         if not found:
             raise Unsupported(f"no layer is called '{wanted}'")
         kept |= found
-    if kept >= {layer.name for layer in layers}:
-        raise Unsupported("every linear layer is kept in float", op=files.LINEAR)
     return [layer for layer in layers if layer.name in kept]
 
 
@@ -62,6 +60,9 @@ def quantise_file(
     if any(layer.dtype == "int8" for layer in layers):
         raise Unsupported("the model is already quantised", op=files.LINEAR)
     kept = choose_layers(layers, options, keep_float)
+    if len(kept) == len(layers):  # nothing is left to quantise: the float file itself, tables and all
+        (folder / files.TFLITE).write_bytes(source.read_bytes())
+        return {"kept_float": [layer.name for layer in kept], "quantised": 0, "embeddings": []}
     large = [table for table in tables if table.elements >= options.least and options.embeddings == "int8-rows"]
     quantiser = Quantizer(str(source))
     quantiser.load_quantization_recipe(make_recipe(options, kept, large))

@@ -118,11 +118,13 @@ class OnnxExporter:
 
     def _traced(self, model: Artifact, opset: int, ctx: Context) -> tuple[onnx.ModelProto, dict[str, Any]]:
         from edgeft.models.load import load_model
+        from edgeft.models.served import served
 
-        from .onnx_torch import feed_names, trace
+        from .onnx_torch import feed_specs, trace
 
         module = load_model(model, labels=ctx.labels, task=ctx.task.name, seed=ctx.seed)
-        graph, facts = trace(module, feed_names(module, ctx.prepared), opset)
+        module = served(module, ctx.prepared)
+        graph, facts = trace(module, feed_specs(module, ctx.prepared), opset)
         return graph, {"from": "torch", **facts}
 
     def _given(self, model: Artifact, ctx: Context) -> tuple[onnx.ModelProto, dict[str, Any]]:
@@ -136,7 +138,7 @@ class OnnxExporter:
         logits = graphs.read_signature(path).outputs.get("logits")
         if logits is None:
             raise Unsupported("the model has no output")
-        classes = logits.shape[-1] if logits.shape else None
+        classes = logits.shape[1] if len(logits.shape) > 1 else None
         if ctx.labels and isinstance(classes, int) and classes != len(ctx.labels):
             raise Unsupported(f"output '{logits.name}' has {classes} classes, the data has {len(ctx.labels)} labels")
         return graph, {"from": "onnx"}

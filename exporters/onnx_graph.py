@@ -20,6 +20,7 @@ DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 ALIASES = {
     "input_ids": ("input_ids", "input_ids:0", "input_word_ids", "ids"),
     "attention_mask": ("attention_mask", "attention_mask:0", "input_mask", "input_mask:0", "mask"),
+    "pixel_values": ("pixel_values", "pixel_values:0", "input", "input.1", "images", "image", "x", "data"),
     "token_type_ids": ("token_type_ids", "token_type_ids:0", "segment_ids", "segment_ids:0", "input_type_ids"),
 }
 """Canonical feed -> what exporters in use call it."""

@@ -44,15 +44,20 @@ def all_rungs(device: Device, convolutional: bool) -> tuple[Variant, ...]:
     """What a search may try, cheapest to make first. convolutional: static forms keep 8 bits between the layers.
 
     Static forms differ in how ranges follow from one set of statistics, so each costs a rewrite of the graph only.
+    Percentiles and entropy are for convolutions: encoders carry meaning in few large values (a MiniLM agreed with float
+    on 97% of texts with average ranges, 98% with mse, 86% with 99.99% percentiles, 88% with entropy).
     """
     narrow = {"reduce_range": saturates(device)}
     found = [] if convolutional else [Variant("int8-dynamic", {"mode": "dynamic", **narrow})]
     found.append(static("int8-static", narrow))
-    for method in ("minmax", "percentile-99.99", "percentile-99.9", "mse", "entropy"):
+    methods = (
+        ("mse", "minmax", "percentile-99.99", "percentile-99.9", "entropy") if convolutional else ("mse", "minmax")
+    )
+    for method in methods:
         found.append(static(f"int8-static-{method.replace('percentile-', 'p')}", {**narrow, "ranges": method}))
     if convolutional:
-        found.append(static("int8-static-all", {**narrow, "operators": "all"}))
         found.append(static("int8-static-equalised", {**narrow, "equalise": True}))
+        found.append(static("int8-static-all", {**narrow, "operators": "all"}))
     else:
         found.append(Variant("int8-weights", {"mode": "weights", "bits": 8}))
         found.append(Variant("int4-weights", {"mode": "weights", "bits": 4}))

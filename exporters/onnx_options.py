@@ -30,7 +30,8 @@ class Compression(BaseModel):
     operators: Operators = Field(
         "auto",
         description="Static only. linear: MatMul and Gemm, float between them. conv: convolutions too, 8 bits between "
-        "them. all: also element-wise operators. auto: conv where the graph has convolutions, else linear.",
+        "them. all: also transposed convolutions and element-wise operators. auto: conv where a quarter of the layers "
+        "are convolutions, else linear.",
     )
     symmetric: bool = Field(False, description="Static only: activation ranges reach as far below zero as above.")
     activation_bits: Literal[8, 16] = Field(8, description="Static only. 16 bits are precise; few have kernels.")

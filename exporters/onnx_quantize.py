@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,7 @@ def quantise_static(model: onnx.ModelProto, nodes: list[str], options: Compressi
         extra["OpTypesToExcludeOutputQuantization"] = list(LINEAR)
     made = _run(
         lambda: QDQQuantizer(
-            _inferred(model), options.per_channel, options.reduce_range, weights, activations,
+            _inferred(model, ranges), options.per_channel, options.reduce_range, weights, activations,
             TensorsData(CalibrationMethod.MinMax, data), [*nodes, *between], [], kinds, extra,
         )
     )  # fmt: skip
@@ -126,14 +126,23 @@ def _run(build: Any) -> onnx.ModelProto:
     return model
 
 
-def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
-    """With inferred types, which the quantiser reads; over 2 GiB it must do without (float is its default type)."""
+def _inferred(model: onnx.ModelProto, floats: Iterable[str] = ()) -> onnx.ModelProto:
+    """With inferred types, which the quantiser reads; over 2 GiB it must do without (float is its default type).
+
+    floats: tensors measured to be float. It leaves out, without a word, what no type can be inferred for, such as the
+    results of operators outside the standard.
+    """
     import onnx
 
     canonicalise(model)
-    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) > 1_900_000_000:
-        return model
-    return onnx.shape_inference.infer_shapes(model)
+    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) <= 1_900_000_000:
+        model = onnx.shape_inference.infer_shapes(model)
+    graph = model.graph
+    known = {item.name for item in (*graph.input, *graph.output, *graph.value_info)}
+    for name in floats:
+        if name not in known:
+            graph.value_info.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    return model
 
 
 @contextmanager

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeft.artifact import TensorSpec
 from edgeft.exporter import Unsupported
+from edgeft.task import declared_inputs
 
 if TYPE_CHECKING:
     import onnx
@@ -26,28 +27,32 @@ SAME_MASK, LEAST_LOGIT = 1e-5, 1e-3
 
 def feed_names(module: torch.nn.Module, prepared: Path | None) -> tuple[str, ...]:
     """Canonical feeds the graph takes: what preprocessing makes and the model's forward accepts, in that order."""
-    from edgeft.models.predict import accepted_feeds
+    return tuple(spec.name for spec in feed_specs(module, prepared))
 
-    made: Sequence[str] = ("input_ids", "attention_mask", "token_type_ids")
-    if prepared is not None:
-        about = json.loads((prepared / "preprocess.json").read_text(encoding="utf-8"))
-        if about.get("kind") != "text":
-            raise Unsupported(f"this exporter takes text models, not preprocessing of kind {about.get('kind')!r}")
-        made = about["inputs"]
-    accepted = accepted_feeds(module)
-    names = tuple(name for name in made if name in accepted)
+
+def feed_specs(module: torch.nn.Module, prepared: Path | None) -> tuple[TensorSpec, ...]:
+    """The feeds that preprocessing declares and the module takes. Unsupported where there are none."""
+    from edgeft.models.predict import chosen_feeds
+
+    made = declared_inputs(prepared)
+    names = chosen_feeds(module, [spec.name for spec in made])
     if not names:
-        raise Unsupported(f"the model's forward takes none of {', '.join(made)}")
-    return names
+        raise Unsupported(f"the model's forward takes none of {', '.join(spec.name for spec in made)}")
+    return tuple(spec for spec in made if spec.name in names)
 
 
-def example_feeds(module: torch.nn.Module, names: Sequence[str]) -> dict[str, torch.Tensor]:
-    """One valid input per name, int64 (3, 12), the last rows padded; token ids by optimum's text generator."""
+def example_feeds(module: torch.nn.Module, specs: Sequence[TensorSpec | str]) -> dict[str, torch.Tensor]:
+    """One valid input per feed. A text's: int64 (3, 12), the last rows padded, token ids by optimum's text generator.
+    An image's: a ramp, of its own size and a batch of 3. specs: as declared; a bare name is a text's."""
     import torch
     from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
 
     config = getattr(module, "config", None)
-    feeds = {name: torch.zeros(EXAMPLE_BATCH, EXAMPLE_LENGTH, dtype=torch.int64) for name in names}
+    texts = [spec if isinstance(spec, str) else spec.name for spec in specs if is_text(spec)]
+    feeds = {name: torch.zeros(EXAMPLE_BATCH, EXAMPLE_LENGTH, dtype=torch.int64) for name in texts}
+    for spec in specs:
+        if isinstance(spec, TensorSpec) and not is_text(spec):
+            feeds[spec.name] = ramp(spec, {"batch": EXAMPLE_BATCH})
     if "input_ids" in feeds and config is not None and hasattr(config, "vocab_size"):
         maker = DummyTextInputGenerator(
             "text-classification", NormalizedTextConfig(config), EXAMPLE_BATCH, sequence_length=EXAMPLE_LENGTH
@@ -59,6 +64,24 @@ def example_feeds(module: torch.nn.Module, names: Sequence[str]) -> dict[str, to
         lengths = torch.tensor([EXAMPLE_LENGTH, EXAMPLE_LENGTH - 5, 2])
         feeds["attention_mask"] = (torch.arange(EXAMPLE_LENGTH)[None, :] < lengths[:, None]).to(torch.int64)
     return feeds
+
+
+def is_text(spec: TensorSpec | str) -> bool:
+    """Whether a declared feed has a length."""
+    return isinstance(spec, str) or "length" in spec.shape
+
+
+def ramp(spec: TensorSpec, sizes: Mapping[str, int]) -> torch.Tensor:
+    """A valid value of a feed without a length: 0..255 counted up for uint8, -1..1 for floats."""
+    import torch
+
+    shape = [size if isinstance(size, int) else sizes[size] for size in spec.shape]
+    count = 1
+    for size in shape:
+        count *= size
+    if spec.dtype == "uint8":
+        return (torch.arange(count) * 7 % 256).to(torch.uint8).reshape(shape)
+    return torch.linspace(-1, 1, count).reshape(shape).to(getattr(torch, spec.dtype))
 
 
 def traceable(module: torch.nn.Module, names: Sequence[str], *, additive_mask: bool) -> torch.nn.Module:
@@ -104,26 +127,32 @@ def wants_additive_mask(module: torch.nn.Module, feeds: Mapping[str, torch.Tenso
     return same and float((plain - other).abs().max()) <= SAME_MASK * max(LEAST_LOGIT, float(plain.abs().max()))
 
 
-def trace(module: torch.nn.Module, names: Sequence[str], opset: int) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """The ONNX model (inputs `names`, output logits, dynamic batch and sequence) and facts on how it was traced.
+def trace(
+    module: torch.nn.Module, specs: Sequence[TensorSpec | str], opset: int
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """The ONNX model (the declared inputs, output logits, dynamic batch and sequence) and how it was traced.
 
     Raises Unsupported with the operator's name when torch cannot express the model in ONNX.
     """
     import torch
 
-    if hasattr(module, "set_attn_implementation"):
-        with quiet_export():
-            module.set_attn_implementation("eager")
-    feeds = example_feeds(module, names)
+    use_eager_attention(module)
+    feeds = example_feeds(module, specs)
+    names = tuple(feeds)
     additive = wants_additive_mask(module, feeds)
-    dims = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
+    axes = {"batch": torch.export.Dim("batch"), "length": torch.export.Dim("sequence")}
+    shapes = {spec.name: spec.shape for spec in specs if isinstance(spec, TensorSpec)}
+    dims = tuple(
+        {axis: axes[size] for axis, size in enumerate(shapes.get(name, ("batch", "length"))) if size in axes}
+        for name in names
+    )
     try:
         with quiet_export(), torch.no_grad():
             program = torch.onnx.export(
                 traceable(module, names, additive_mask=additive),
                 tuple(feeds.values()),
                 dynamo=True,
-                dynamic_shapes={"tensors": tuple(dims for _ in feeds)},
+                dynamic_shapes={"tensors": dims},
                 opset_version=min(max(opset, LOWEST_OPSET), HIGHEST_OPSET),
                 input_names=list(names),
                 output_names=["logits"],
@@ -134,7 +163,16 @@ def trace(module: torch.nn.Module, names: Sequence[str], opset: int) -> tuple[on
         raise Unsupported(reason, op=op) from error
     if program is None:
         raise Unsupported("torch.onnx.export returned no program")
-    return program.model_proto, {"additive_mask": additive, "example": [EXAMPLE_BATCH, EXAMPLE_LENGTH]}
+    return program.model_proto, {"additive_mask": additive, "example": list(next(iter(feeds.values())).shape)}
+
+
+def use_eager_attention(module: torch.nn.Module) -> None:
+    """Plain attention in the model, also below a serving wrapper: it traces to fewer operators than the fused one."""
+    for child in module.modules():
+        if hasattr(child, "set_attn_implementation"):
+            with quiet_export():
+                child.set_attn_implementation("eager")
+            return
 
 
 def explain(error: BaseException) -> tuple[str, str]:

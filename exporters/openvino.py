@@ -7,7 +7,8 @@ Telemetry of OpenVINO and NNCF is switched off; edgeft/runtimes/ov.py says how.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeft.artifact import Artifact, Kind, Signature, read_signature, write_signature
 from edgeft.canonical import Facts
-from edgeft.exporter import Unsupported, Variant
+from edgeft.exporter import Layer, Unsupported, Variant
 
 from .onnx import OnnxExporter, saturates
 
@@ -45,6 +46,10 @@ class Compression(BaseModel):
     )
     overflow_fix: bool = Field(False, description="Half the weight range: x86 without VNNI saturates u8 x s8 sums.")
     head: Literal["float", "int8"] = Field("float", description="The last linear layer of a classifier.")
+    ranges: Literal["mixed", "minmax", "mean-quantile", "histogram"] = Field(
+        "mixed", description="NNCF's range estimators; mixed: its default, extremes of weights, means for activations."
+    )
+    bias_correction: Literal["none", "fast", "accurate"] = Field("fast", description="int8-static only.")
 
 
 class OpenVinoExporter:
@@ -83,7 +88,48 @@ class OpenVinoExporter:
         )
         return (*halves, Variant("int8-weights", {"mode": "int8-weights"}), static)
 
-    def compress(self, model: Artifact, variant: Variant, calibration: Arrays | None, out: Path, ctx: Context) -> Facts:
+    def rungs(self, model: Artifact, device: Device) -> tuple[Variant, ...]:
+        """The ladder, then static forms with other ranges. NNCF takes its own statistics, so each runs all cases."""
+        ladder = self.ladder(device)
+        static = ladder[-1]
+        others = tuple(
+            replace(static, name=f"int8-static-{ranges}", options={**static.options, "ranges": ranges})
+            for ranges in ("minmax", "mean-quantile", "histogram")
+        )
+        return (*ladder, *others)
+
+    def layers(self, model: Artifact) -> tuple[Layer, ...]:
+        """Linear layers and convolutions with constant weights, in order of execution."""
+        from .openvino_graph import read_xml
+        from .openvino_tensors import list_layers
+
+        return list_layers(read_xml(model.path / MODEL))
+
+    def tensors(self, model: Artifact, layers: tuple[str, ...], feeds: Arrays) -> Iterator[Mapping[str, Any]]:
+        """Outputs of layers as float32, in batches of the model's own size."""
+        from .openvino_graph import read_xml
+        from .openvino_quantize import batch_size
+        from .openvino_tensors import read_tensors
+
+        graph = read_xml(model.path / MODEL)
+        bound = _calibration(self.signature(model), feeds)
+        return read_tensors(graph, layers, bound, batch_size(graph))
+
+    def repairs(self, variant: Variant, device: Device) -> tuple[Variant, ...]:
+        """Static forms with ranges of least error by histograms, and with accurate bias correction."""
+        options = dict(variant.options)
+        if options.get("mode") != "int8-static":
+            return ()
+        changes = {"histogram": {"ranges": "histogram"}, "bias-corrected": {"bias_correction": "accurate"}}
+        return tuple(
+            replace(variant, name=f"{variant.name}-{suffix}", options={**options, **change})
+            for suffix, change in changes.items()
+            if any(options.get(key) != value for key, value in change.items())
+        )
+
+    def compress(
+        self, model: Artifact, variant: Variant, calibration: Arrays | Artifact | None, out: Path, ctx: Context
+    ) -> Facts:
         """Compressed model.xml of the float one, its signature beside it. Raises Unsupported with the reason.
 
         bf16 and f16 store weights as float16 and state the precision to compute in. int8-weights stores them in 8 bits
@@ -91,7 +137,7 @@ class OpenVinoExporter:
         has kernels for that. int8-static is NNCF's post-training quantisation on the calibration cases.
         """
         from . import openvino_quantize as nncf
-        from .openvino_graph import read_xml, save
+        from .openvino_graph import layer_names, read_xml, save
         from .openvino_upsample import rewrite_transposed
 
         try:
@@ -106,13 +152,17 @@ class OpenVinoExporter:
             facts["precision"] = options.mode
         elif options.mode == "int8-weights":
             graph = nncf.compress_weights(graph, variant.keep_float)
+            facts["kept_float"] = sorted(variant.keep_float)
+        elif variant.keep_float >= set(layer_names(graph)):
+            facts["kept_float"] = sorted(variant.keep_float)  # nothing is left to quantise: the float model itself
         else:
             feeds = _calibration(signature, calibration)
             kept = nncf.choose_kept(graph, options.head, variant.keep_float)
             rewritten = rewrite_transposed(graph, kept)
             graph = nncf.quantise(
                 graph, feeds, kept, preset=options.preset, model_type=options.model_type,
-                overflow_fix=options.overflow_fix, progress=lambda done, total: ctx.progress(done, total, "case"),
+                overflow_fix=options.overflow_fix, ranges=options.ranges, bias_correction=options.bias_correction,
+                progress=lambda done, total: ctx.progress(done, total, "case"),
             )  # fmt: skip
             facts |= {
                 "kept_float": kept,
@@ -151,9 +201,9 @@ def _signature(onnx: Signature, graph: Any) -> Signature:
     )
 
 
-def _calibration(signature: Signature, calibration: Arrays | None) -> dict[str, Any]:
+def _calibration(signature: Signature, calibration: Arrays | Artifact | None) -> dict[str, Any]:
     """Feeds by the model's own names and dtypes. Unsupported where a needed one is missing or there are no cases."""
-    if not calibration or not len(next(iter(calibration.values()))):
+    if not calibration or isinstance(calibration, Artifact) or not len(next(iter(calibration.values()))):
         raise Unsupported("static quantisation needs calibration cases")
     missing = sorted(set(signature.inputs) - set(calibration))
     if missing:

@@ -25,6 +25,8 @@ def quantise(
     preset: str,
     model_type: str,
     overflow_fix: bool,
+    ranges: str = "mixed",
+    bias_correction: str = "fast",
     progress: Progress,
 ) -> Any:
     """Weights and activations in 8 bits by NNCF: SmoothQuant and fast bias correction on all cases.
@@ -36,11 +38,11 @@ def quantise(
     granularity of weights: 45% of its int8 form's time on one core. openvino_upsample.py does away with them first.
     """
     nncf = import_nncf()
-    n, batch = len(next(iter(feeds.values()))), _batch(model)
+    n, batch = len(next(iter(feeds.values()))), batch_size(model)
     starts = range(0, n, batch)
     served = _Served(feeds, n, batch, progress)
     transformer = model_type == "transformer" or (model_type == "auto" and has_attention(model))
-    fix = nncf.OverflowFix.ENABLE if overflow_fix else nncf.OverflowFix.DISABLE
+    advanced = _advanced(nncf, overflow_fix, ranges, bias_correction)
     with silent():
         try:
             return nncf.quantize(
@@ -50,10 +52,23 @@ def quantise(
                 subset_size=len(starts),
                 model_type=nncf.ModelType.TRANSFORMER if transformer else None,
                 ignored_scope=nncf.IgnoredScope(names=sorted(kept)) if kept else None,
-                advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=fix),
+                fast_bias_correction=bias_correction != "accurate",
+                advanced_parameters=advanced,
             )
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise Unsupported(f"NNCF cannot quantise this model: {_first(error)}") from error
+
+
+def _advanced(nncf: Any, overflow_fix: bool, ranges: str, bias_correction: str) -> Any:
+    """NNCF's parameters for these words."""
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Estimators
+
+    names = {"minmax": "MINMAX", "mean-quantile": "MEAN_QUANTILE", "histogram": "HISTOGRAM"}
+    chosen = {} if ranges == "mixed" else {"activations_range_estimator_params": getattr(Estimators, names[ranges])}
+    fix = nncf.OverflowFix.ENABLE if overflow_fix else nncf.OverflowFix.DISABLE
+    return nncf.AdvancedQuantizationParameters(
+        overflow_fix=fix, disable_bias_correction=bias_correction == "none", **chosen
+    )
 
 
 def compress_weights(model: Any, keep_float: Collection[str]) -> Any:
@@ -126,7 +141,8 @@ class _Served:
         return {name: np.ascontiguousarray(array[wanted]) for name, array in self.feeds.items()}
 
 
-def _batch(model: Any) -> int:
+def batch_size(model: Any) -> int:
+    """Cases of one run: 1 where the model takes any number."""
     shape = model.inputs[0].get_partial_shape()
     if not len(shape):
         raise Unsupported(f"input '{port_name(model.inputs[0])}' has no batch dimension")

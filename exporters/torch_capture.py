@@ -1,4 +1,4 @@
-"""A text model as one torch.export program of a fixed shape, for exporters that lower torch programs themselves."""
+"""A model as one torch.export program of a fixed shape, for exporters that lower torch programs themselves."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgeft.artifact import Artifact
+from edgeft.artifact import Artifact, TensorSpec
 from edgeft.exporter import Unsupported
 
-from .onnx_torch import example_feeds, feed_names, first_line, traceable, wants_additive_mask
+from .onnx_torch import (
+    example_feeds,
+    feed_specs,
+    first_line,
+    ramp,
+    traceable,
+    use_eager_attention,
+    wants_additive_mask,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -27,13 +35,25 @@ OPERATOR = re.compile(r"(?:torch\.ops\.|torch\._ops\.|\b)((?:aten|torchvision|qu
 
 @dataclass(frozen=True)
 class Source:
-    """A torch model ready to capture. names: feeds in the order of the program's inputs, each int64 (batch, length)."""
+    """A torch model ready to capture. specs: its feeds in the program's order, every size filled in."""
 
     module: torch.nn.Module
-    names: tuple[str, ...]
-    batch: int
-    length: int
+    specs: tuple[TensorSpec, ...]
     additive_mask: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Canonical names of the feeds, in order."""
+        return tuple(spec.name for spec in self.specs)
+
+    @property
+    def batch(self) -> int:
+        """Cases of one call."""
+        return int(self.specs[0].shape[0])
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A feed's shape."""
+        return next(tuple(int(size) for size in spec.shape) for spec in self.specs if spec.name == name)
 
     def served(self, fill: float | None = None) -> torch.nn.Module:
         """Positional feeds in, logits out. fill: added to the scores of padding; default the lowest float32.
@@ -60,16 +80,30 @@ class Source:
         return Filled().eval()
 
     def example(self) -> tuple[torch.Tensor, ...]:
-        """Valid inputs of the fixed shape: ids counting up from 1, the second half of the last row padded."""
-        import torch
+        """Valid inputs of the fixed shapes: ids counting up from 1, the second half of the last row padded; ramps."""
+        return tuple(_example(self.module, spec) for spec in self.specs)
 
-        shape = (self.batch, self.length)
-        vocabulary = int(getattr(getattr(self.module, "config", None), "vocab_size", 0) or 3)
-        ids = torch.arange(self.batch * self.length).reshape(shape) % max(1, vocabulary - 1) + 1
+
+def _example(module: torch.nn.Module, spec: TensorSpec) -> torch.Tensor:
+    import torch
+
+    shape = tuple(int(size) for size in spec.shape)
+    if spec.name == "input_ids":
+        vocabulary = int(getattr(getattr(module, "config", None), "vocab_size", 0) or 3)
+        return torch.arange(shape[0] * shape[1]).reshape(shape) % max(1, vocabulary - 1) + 1
+    if spec.name == "attention_mask":
         mask = torch.ones(shape, dtype=torch.int64)
-        mask[-1, (self.length + 1) // 2 :] = 0
-        made = {"input_ids": ids, "attention_mask": mask}
-        return tuple(made.get(name, torch.zeros(shape, dtype=torch.int64)) for name in self.names)
+        mask[-1, (shape[1] + 1) // 2 :] = 0
+        return mask
+    return torch.zeros(shape, dtype=torch.int64) if spec.dtype == "int64" else ramp(spec, {})
+
+
+def fixed_specs(specs: Sequence[TensorSpec], settings: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
+    """Declared feeds with batch and length filled in."""
+    return tuple(
+        TensorSpec(spec.name, spec.dtype, tuple(s if isinstance(s, int) else int(settings[s]) for s in spec.shape))
+        for spec in specs
+    )
 
 
 def load_source(model: Artifact, settings: Mapping[str, Any], ctx: Context, what: str) -> Source:
@@ -81,13 +115,14 @@ def load_source(model: Artifact, settings: Mapping[str, Any], ctx: Context, what
 
     if model.kind != "torch-model":
         raise Unsupported(f"{what} is made from a torch model, this one is {model.kind}")
-    module = load_model(model, labels=ctx.labels, task=ctx.task.name, seed=ctx.seed)
-    names = feed_names(module, ctx.prepared)
+    from edgeft.models.served import served
+
+    module = served(load_model(model, labels=ctx.labels, task=ctx.task.name, seed=ctx.seed), ctx.prepared)
+    specs = feed_specs(module, ctx.prepared)
     with quiet_tools():
-        if hasattr(module, "set_attn_implementation"):
-            module.set_attn_implementation("eager")
-        additive = wants_additive_mask(module, example_feeds(module, names))
-    return Source(module, names, int(settings["batch"]), int(settings["length"]), additive)
+        use_eager_attention(module)
+        additive = wants_additive_mask(module, example_feeds(module, specs))
+    return Source(module, fixed_specs(specs, settings), additive)
 
 
 def capture(source: Source, fill: float | None = None) -> torch.export.ExportedProgram:
@@ -103,7 +138,7 @@ def capture(source: Source, fill: float | None = None) -> torch.export.ExportedP
 
 
 def batches(source: Source, feeds: Arrays) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Canonical feeds (n, length) as the program's inputs, a batch at a time; the last one repeats its last case.
+    """Canonical feeds as the program's inputs, a batch at a time; the last one repeats its last case.
 
     Unsupported where a feed is missing or has another length.
     """
@@ -115,11 +150,13 @@ def batches(source: Source, feeds: Arrays) -> Iterator[tuple[torch.Tensor, ...]]
         raise Unsupported(f"the calibration cases have no '{missing[0]}'")
     n = len(feeds[source.names[0]])
     for name in source.names:
-        if feeds[name].shape != (n, source.length):
-            raise Unsupported(f"'{name}' is {list(feeds[name].shape)}, the program takes length {source.length}")
+        if feeds[name].shape != (n, *source.shape(name)[1:]):
+            raise Unsupported(f"'{name}' is {list(feeds[name].shape)}, the program takes {list(source.shape(name))}")
     for start in range(0, n, source.batch):
         rows = np.minimum(np.arange(start, start + source.batch), n - 1)
-        yield tuple(torch.from_numpy(np.ascontiguousarray(feeds[name][rows]).astype(np.int64)) for name in source.names)
+        yield tuple(
+            torch.from_numpy(np.ascontiguousarray(feeds[spec.name][rows]).astype(spec.dtype)) for spec in source.specs
+        )
 
 
 def linear_names(program: torch.export.ExportedProgram, targets: Sequence[Any]) -> dict[Any, str]:

@@ -21,7 +21,7 @@ CLASSES = 3
 
 
 def save_conv(folder: Path, factor: float = FACTOR, seed: int = 0) -> Artifact:
-    """ONNX file: image (batch, 3, 16, 16) -> three convolutions with ReLU, pooling, Gemm -> logits (batch, 3).
+    """ONNX file: pixel_values (batch, 3, 16, 16) -> three convolutions with ReLU, pooling, Gemm -> logits (batch, 3).
 
     The outlier is channel `CHANNEL` of conv_1's output.
     """
@@ -35,7 +35,7 @@ def save_conv(folder: Path, factor: float = FACTOR, seed: int = 0) -> Artifact:
     weights["conv_1.weight"][CHANNEL] *= factor
     weights["conv_1.bias"][CHANNEL] *= factor
     weights["conv_2.weight"][:, CHANNEL] /= factor
-    nodes, tensor = [], "image"
+    nodes, tensor = [], "pixel_values"
     for index in range(3):
         name = f"conv_{index}"
         nodes.append(
@@ -48,7 +48,7 @@ def save_conv(folder: Path, factor: float = FACTOR, seed: int = 0) -> Artifact:
     nodes.append(helper.make_node("GlobalAveragePool", [tensor], ["pooled"], "pool"))
     nodes.append(helper.make_node("Flatten", ["pooled"], ["flat"], "flatten"))
     nodes.append(helper.make_node("Gemm", ["flat", "head.weight", "head.bias"], ["logits"], "head", transB=1))
-    return _save(folder, nodes, weights, [("image", TensorProto.FLOAT, ["batch", 3, 16, 16])])
+    return _save(folder, nodes, weights, [("pixel_values", TensorProto.FLOAT, ["batch", 3, 16, 16])])
 
 
 def image_feeds(n: int, seed: int = 1) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def image_feeds(n: int, seed: int = 1) -> dict[str, Any]:
     draw = np.random.default_rng(seed)
     coarse = draw.normal(size=(n, 3, 4, 4)).astype(np.float32)
     images = coarse.repeat(4, axis=2).repeat(4, axis=3) + 0.1 * draw.normal(size=(n, 3, 16, 16)).astype(np.float32)
-    return {"image": (images * draw.uniform(0.5, 1.5, (n, 1, 1, 1))).astype(np.float32)}
+    return {"pixel_values": (images * draw.uniform(0.5, 1.5, (n, 1, 1, 1))).astype(np.float32)}
 
 
 def save_mlp(folder: Path, factor: float = FACTOR, seed: int = 0) -> Artifact:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.canonical import Facts, canonical_json
 from edgeft.data import checks, stated
-from edgeft.data.labels import order_labels
+from edgeft.data.labels import mask_labels, order_labels
 from edgeft.data.rows import Rows, content_column, to_rows, wanted_columns
 from edgeft.data.source import DataSpec, Fractions, Source, Warn, require_columns, source_for
 from edgeft.data.split import blocks_of, divide, take_blocks
@@ -46,7 +46,10 @@ def build_dataset(
     source = source_for(data)
     progress(0, 3, "parts", "reading")
     rows, parts = _read(source, data, task.columns[0], note)
-    labels, spelt = order_labels(rows.labels, data, model_labels, trains, note)
+    if rows.masks is None:
+        labels, spelt = order_labels(rows.labels, data, model_labels, trains, note)
+    else:
+        labels, spelt = mask_labels(rows, data, model_labels)
     rows = replace(rows, labels=spelt)
     progress(1, 3, "parts", f"dividing {len(rows)} rows")
     parts, how = _divide(rows, parts, data, seed, _read_by_steps(trains, validates), note)
@@ -120,6 +123,10 @@ def _join(pieces: list[Rows]) -> Rows:
         labels=[value for piece in pieces for value in piece.labels],
         groups=chain([piece.groups for piece in pieces]),
         units=chain([piece.units for piece in pieces]),
+        files=chain([piece.files for piece in pieces]),
+        masks=chain([piece.masks for piece in pieces]),
+        mask_digests=chain([piece.mask_digests for piece in pieces]),
+        present=chain([piece.present for piece in pieces]),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from edgeft.data.rows import SHOWN, Rows, normalise
+from edgeft.data.rows import SHOWN, Rows, classes_of, normalise
 from edgeft.data.source import Warn
 from edgeft.data.split import Block
 from edgeft.errors import StepError
@@ -105,7 +105,7 @@ def check_classes(rows: Rows, parts: Parts, labels: Sequence[str], trains: bool,
     StepError too when search or gate hold one class of several: nothing can be told from them.
     """
     for name, places in parts.items():
-        counts = Counter(rows.labels[place] for place in places)
+        counts = Counter(label for place in places for label in classes_of(rows, place, labels))
         absent = [label for label in labels if not counts[label]]
         if not absent:
             continue

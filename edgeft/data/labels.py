@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from edgeft.data.rows import Rows
 from edgeft.data.source import DataSpec, Warn, did_you_mean
-from edgeft.errors import RecipeError
+from edgeft.errors import RecipeError, StepError
 
 MAX_SHARE_OF_ROWS = 0.5
 """More distinct labels than this share of the rows (and than 50) means that the column is no label."""
@@ -42,6 +43,25 @@ def order_labels(
     if len(order) < 2:
         raise RecipeError(f"only one label: '{order[0]}'", where="data.label", hint="a classifier needs at least two")
     return order, list(found)
+
+
+def mask_labels(rows: Rows, spec: DataSpec, model_labels: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """(labels in the order of the masks' values, each row's largest in their spelling).
+
+    Order: data.labels, else the model's own. RecipeError without either; StepError, with the file's name, for a mask
+    that has a value beyond them.
+    """
+    order = list(spec.labels or model_labels or ())
+    if len(order) < 2:
+        hint = "in the order of the masks' values, the background first: data: {labels: [background, ...]}"
+        raise RecipeError("what the values of the masks mean is not known", where="data.labels", hint=hint)
+    for place, present in enumerate(rows.present or ()):
+        beyond = [value for value in present.split() if int(value) >= len(order)]
+        if beyond:
+            what = f"the mask has the value {beyond[0]}, the labels are {_shown(order)}"
+            hint = "values count from 0; name every label in data.labels, or correct the mask"
+            raise StepError(what, where=(rows.masks or rows.ids)[place], hint=hint)
+    return order, [order[int(label)] for label in rows.labels]
 
 
 def _sort_key(counts: Counter[str]) -> Callable[[str], Any] | None:

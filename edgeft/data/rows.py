@@ -22,6 +22,9 @@ class Rows:
     """Columns of equal length. `ids` are unique; groups and units are None where the recipe names no column.
 
     where: the file the rows come from, for messages. content: name of the task's column (`text`, `image`).
+    files: where each row's image lies, None for text; `values` are then SHA-256 digests of the files, so that equal
+    images are found like equal texts, and ids are their names. masks, mask_digests: the same for segmentation's masks;
+    present: the values each mask has, with a space between.
     """
 
     where: str
@@ -32,6 +35,10 @@ class Rows:
     groups: list[str] | None
     units: list[str] | None
     splits: list[str] | None
+    files: list[str] | None = None
+    masks: list[str] | None = None
+    mask_digests: list[str] | None = None
+    present: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -50,6 +57,10 @@ class Rows:
             groups=pick(self.groups),
             units=pick(self.units),
             splits=pick(self.splits),
+            files=pick(self.files),
+            masks=pick(self.masks),
+            mask_digests=pick(self.mask_digests),
+            present=pick(self.present),
         )
 
 
@@ -77,7 +88,7 @@ def to_rows(table: pa.Table, spec: DataSpec, content: str, where: str, prefix: s
     groups = _names(table, spec.group, where) if spec.group else None
     named = None if spec.unit == "row" else spec.unit
     units = _names(table, named, where) if named else groups if spec.unit is None else None
-    return Rows(
+    rows = Rows(
         where=where,
         content=content,
         ids=[f"{prefix}{number}" for number in range(1, table.num_rows + 1)],
@@ -87,6 +98,33 @@ def to_rows(table: pa.Table, spec: DataSpec, content: str, where: str, prefix: s
         units=units,
         splits=_names(table, spec.split, where) if spec.split else None,
     )
+    return _with_files(rows, table, prefix) if "file" in table.column_names else rows
+
+
+def _with_files(rows: Rows, table: pa.Table, prefix: str) -> Rows:
+    """Rows of images: called by their names, equal where their files are."""
+    from edgeft.data.pack import file_sha256
+
+    def column(name: str) -> list[str] | None:
+        return table.column(name).to_pylist() if name in table.column_names else None
+
+    files, masks = column("file") or [], column("mask_file")
+    return replace(
+        rows,
+        ids=[f"{prefix}{name}" for name in rows.values],
+        values=[file_sha256(file) for file in files],
+        files=files,
+        masks=masks,
+        mask_digests=None if masks is None else [file_sha256(mask) for mask in masks],
+        present=column("present"),
+    )
+
+
+def classes_of(rows: Rows, place: int, labels: Sequence[str]) -> list[str]:
+    """The label of a row, or all labels that its mask has."""
+    if rows.present is None:
+        return [rows.labels[place]]
+    return [labels[int(value)] for value in rows.present[place].split()]
 
 
 def normalise(text: str) -> str:

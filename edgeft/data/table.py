@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.canonical import canonical_json
-from edgeft.data.rows import Rows
+from edgeft.data.pack import MASKS, SUFFIX, attach_pack, write_pack
+from edgeft.data.rows import Rows, classes_of
 from edgeft.errors import StoreError
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ ROW_GROUP = 8192
 def write_split(rows: Rows, labels: Sequence[str], path: Path) -> dict[str, Any]:
     """Write one split and return its facts: n, units, groups, digest, classes.
 
-    Columns: id, the task's column, label (int64, place in `labels`), group, unit. Rows are ordered by the digest of
+    Columns: id, the task's column, label (int64, place in `labels`), group, unit; of images also where their bytes
+    lie. Rows are ordered by the digest of
     their content, so equal content gives an equal file order whatever the order of the source, and any prefix of a
     split is a fair sample of it. The digest covers text, label name, group and unit of each row; ids (row numbers of
     the source) are left out, because inserting a row elsewhere in the file does not make this another split.
@@ -33,6 +35,7 @@ def write_split(rows: Rows, labels: Sequence[str], path: Path) -> dict[str, Any]
     digests = [row_digest(rows, place) for place in range(len(rows))]
     order = sorted(range(len(rows)), key=lambda place: (digests[place], len(rows.ids[place]), rows.ids[place]))
     rows = rows.take(order)
+    images = _pack(rows, path)
     places = {label: place for place, label in enumerate(labels)}
     groups = rows.groups if rows.groups is not None else rows.ids
     units = rows.units if rows.units is not None else rows.ids
@@ -43,11 +46,12 @@ def write_split(rows: Rows, labels: Sequence[str], path: Path) -> dict[str, Any]
             "label": pa.array([places[label] for label in rows.labels], pa.int64()),
             "group": pa.array(groups, pa.string()),
             "unit": pa.array(units, pa.string()),
+            **{name: pa.array(column, pa.int64()) for name, column in images.items()},
         }
     )
     options = {"compression": "zstd", "version": "2.6", "store_schema": False, "write_statistics": False}
     parquet.write_table(table, path, row_group_size=ROW_GROUP, **options)
-    counts = Counter(rows.labels)
+    counts = Counter(label for place in range(len(rows)) for label in classes_of(rows, place, labels))
     return {
         "n": len(rows),
         "units": len(set(units)),
@@ -57,21 +61,39 @@ def write_split(rows: Rows, labels: Sequence[str], path: Path) -> dict[str, Any]
     }
 
 
+def _pack(rows: Rows, path: Path) -> dict[str, list[int]]:
+    """The rows' images (and masks) beside the split; columns that say where each lies."""
+    if rows.files is None:
+        return {}
+    places = write_pack(path.with_suffix(SUFFIX), rows.files, rows.values)
+    columns = {"at": [place[0] for place in places], "size": [place[1] for place in places]}
+    if rows.masks is not None and rows.mask_digests is not None:
+        places = write_pack(path.with_suffix(MASKS), rows.masks, rows.mask_digests)
+        columns |= {"mask_at": [place[0] for place in places], "mask_size": [place[1] for place in places]}
+    return columns
+
+
 def row_digest(rows: Rows, place: int) -> str:
-    """SHA-256 over a row's content as canonical JSON: [text, label, group or null, unit or null]."""
+    """SHA-256 over a row's content as canonical JSON: [text, label, group or null, unit or null].
+
+    An image counts by the digest of its file, and with a mask by that file's too.
+    """
     group = rows.groups[place] if rows.groups is not None else None
     unit = rows.units[place] if rows.units is not None else None
-    return sha256(canonical_json([rows.values[place], rows.labels[place], group, unit])).hexdigest()
+    content = [rows.values[place], rows.labels[place], group, unit]
+    if rows.mask_digests is not None:
+        content.append(rows.mask_digests[place])
+    return sha256(canonical_json(content)).hexdigest()
 
 
 def read_split(path: Path) -> pa.Table:
-    """A split's table as `write_split` wrote it; StoreError when the file is missing or damaged."""
+    """A split's table as `write_split` wrote it, its images at hand; StoreError when the file is missing or damaged."""
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as file:
-            return file.read()
+            return attach_pack(file.read(), path)
     except (OSError, pa.ArrowException) as error:
         hint = "remove the store's copy and build again"
         raise StoreError(

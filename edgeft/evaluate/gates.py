@@ -7,12 +7,13 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import Exit, RecipeError, worst
+from edgeft.evaluate.betting import units_at_best, units_without_loss
 from edgeft.evaluate.custom import CustomValues
 from edgeft.evaluate.needed import rows_for_width
 from edgeft.evaluate.quantities import Quantity, quantity_for
 from edgeft.evaluate.sentences import explain_data, explain_resource
 from edgeft.evaluate.statistics import Undecidable, count_unseen
-from edgeft.gate import DATA_METRICS, RESOURCE_METRICS, Gate, Status, Verdict
+from edgeft.gate import CASE_METRICS, DATA_METRICS, RESOURCE_METRICS, Gate, Status, Verdict
 from edgeft.measurement import Measurement
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ def needed_at_best(gate: Gate, units_n: int) -> int | None:
     if not gate.needs_gate_set or gate.at_most is not None:
         return None
     alpha = 1 - gate.confidence
+    if gate.metric.startswith(CASE_METRICS):
+        return _units_needed(gate, units_n, alpha)
     if gate.no_worse_than:
         room = gate.margin or 0.0
         alpha = alpha / 2 if gate.metric == "accuracy" else alpha
@@ -122,6 +125,18 @@ def needed_at_best(gate: Gate, units_n: int) -> int | None:
     if room <= 0:
         raise RecipeError(never, where=f"gate '{gate.describe()}'", hint=hint)
     needed = 1 if room >= 1 else count_unseen(room, alpha)
+    return needed if needed > units_n else None
+
+
+def _units_needed(gate: Gate, units_n: int, alpha: float) -> int | None:
+    """`needed_at_best` of a mean of values per case, by the bound that decides it."""
+    room = (gate.margin or 0.0) if gate.no_worse_than else 1 - (gate.at_least or 0.0)
+    if room <= 0:
+        hint = "state how much worse is acceptable, for instance margin: 0.01" if gate.no_worse_than else "below 1"
+        raise RecipeError("no number of cases shows this", where=f"gate '{gate.describe()}'", hint=hint)
+    needed = units_without_loss(room, alpha) if gate.no_worse_than else units_at_best(room, alpha)
+    if needed is None:
+        raise RecipeError("no number of cases shows this", where=f"gate '{gate.describe()}'", hint="a wider margin")
     return needed if needed > units_n else None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from edgeft.evaluate.betting import bound_mean
 from edgeft.evaluate.bootstrap import bound_from_sums, macro_f1, macro_f1_sums
 from edgeft.evaluate.custom import CustomValues, as_metric, bound_custom, mean_of
 from edgeft.evaluate.flips import lost_and_gained
@@ -64,6 +65,8 @@ def quantity_for(
         )
     if gate.metric == "macro_f1":
         return _macro_f1(gate, artefact, source, units, truth)
+    if gate.metric in artefact.cases:
+        return _mean(gate, artefact, source, units)
     return _custom(gate, units, custom)
 
 
@@ -125,6 +128,18 @@ def _macro_f1(gate: Gate, artefact: Score, source: Score | None, units: Units, t
     lost, gained = lost_and_gained(source, artefact)
     counts = (int(lost.sum()), int(gained.sum()))
     return _loss(gate, bound, value, float(macro_f1(before.sum(axis=0))), _count(units), counts)
+
+
+def _mean(gate: Gate, artefact: Score, source: Score | None, units: Units) -> Quantity:
+    """A mean of values per case in [0, 1], or its loss against the source, by the betting bound over units."""
+    alpha, ours = 1 - gate.confidence, artefact.cases[gate.metric]
+    if not gate.no_worse_than or source is None:
+        return _absolute(gate, bound_mean(ours, units, alpha), _count(units))
+    if gate.metric not in source.cases:
+        raise Undecidable("its values of the source were not computed")
+    theirs = source.cases[gate.metric]
+    bound = bound_mean(theirs - ours, units, alpha, low=-1.0, high=1.0)
+    return _loss(gate, bound, float(ours.mean()), float(theirs.mean()), _count(units), None)
 
 
 def _custom(gate: Gate, units: Units, custom: CustomValues | None) -> Quantity:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.artifact import Artifact
 from edgeft.canonical import digest_file
 from edgeft.errors import StepError
+from edgeft.models.surgery import read_surgery, remember, replay
 
 if TYPE_CHECKING:
     import torch
@@ -20,8 +21,10 @@ WEIGHTS = "model.safetensors"
 SHOWN = 6
 
 
-def load_code(model: Artifact, labels: int) -> torch.nn.Module:
+def load_code(model: Artifact, labels: int, seed: int = 0) -> torch.nn.Module:
     """Build by the user's function (called with num_labels) and fill strictly from safetensors. Raises StepError.
+
+    Where the recipe says initialise, the weights stay as the function drew them under `seed`.
 
     The file must stand alone: it travels with the model, its neighbours do not.
     """
@@ -29,14 +32,21 @@ def load_code(model: Artifact, labels: int) -> torch.nn.Module:
 
     build, code = _builder(model)
     try:
-        module = build(num_labels=labels)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = build(num_labels=labels)
     except (Exception, SystemExit) as error:  # sys.exit() in the user's code must not end the build with its own code
         raise StepError(
             f"{code}: {type(error).__name__}: {error}", hint=f"it is called with num_labels={labels}"
         ) from error
     if not isinstance(module, torch.nn.Module):
         raise StepError(f"{code} returned {type(module).__name__}", hint="return a torch.nn.Module")
+    if model.facts.get("initialise"):
+        return module
+    surgery = read_surgery(model.path if model.path.is_dir() else model.path.parent)
+    replay(module, surgery.edits)
     fill(module, weights_file(model))
+    remember(module, surgery)
     return module
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import StepError
 from edgeft.models.layers import is_transformers, unwrap
+from edgeft.models.surgery import Layers, operate, replay, spans, surgery_of
 
 if TYPE_CHECKING:
     import torch
@@ -48,27 +50,30 @@ def keep_layers(module: torch.nn.Module, count: int, where: str) -> tuple[int, .
         )
     kept = spaced_layers(count, depth)
     parent, name = places[0]
-    _replace(parent, name, kept)
-    whole.config.num_hidden_layers = count
-    for entry in LISTED:
-        values = getattr(whole.config, entry, None)
-        if isinstance(values, list) and len(values) == depth:
-            setattr(whole.config, entry, [values[index] for index in kept])
+    prefix = next(path for path, child in whole.named_modules() if child is parent)
+    keep_places(whole, f"{prefix}.{name}".lstrip("."), kept)
     return kept
+
+
+def keep_places(module: Any, name: str, kept: Sequence[int]) -> None:
+    """Leave the layers at `kept` (0-based) in the list called `name`, in place.
+
+    The configuration follows, so the model saves and reloads as an ordinary one of that depth. Where earlier edits
+    name layers by their place (a pruned model), or no configuration counts them (code), it is an edit among those.
+    """
+    depth = len(module.get_submodule(name))
+    config = getattr(module, "config", None)
+    edit = Layers(module=name, of=depth, keep=spans(kept))
+    if surgery_of(module).edits or getattr(config, "num_hidden_layers", None) != depth:
+        operate(module, [edit])
+        return
+    replay(module, [edit])
+    for entry in LISTED:
+        values = getattr(config, entry, None)
+        if isinstance(values, list) and len(values) == depth:
+            setattr(config, entry, [values[index] for index in kept])
 
 
 def spaced_layers(count: int, depth: int) -> tuple[int, ...]:
     """The last layer of each of `count` equal blocks of `depth` layers, 0-based."""
     return tuple((2 * index * depth + count) // (2 * count) - 1 for index in range(1, count + 1))
-
-
-def _replace(parent: Any, name: str, kept: tuple[int, ...]) -> None:
-    import torch
-
-    layers = getattr(parent, name)
-    chosen = torch.nn.ModuleList([layers[index] for index in kept])
-    for index, layer in enumerate(chosen):
-        for child in layer.modules():
-            if isinstance(getattr(child, "layer_idx", None), int):
-                child.layer_idx = index
-    setattr(parent, name, chosen)

@@ -11,6 +11,7 @@ from edgeft.models.adapter import adapter_about, attach_adapter, whole_modules
 from edgeft.models.code import damaged, load_code, mismatch
 from edgeft.models.layers import below_heads, body_linears, head_modules
 from edgeft.models.quiet import quiet_transformers
+from edgeft.models.surgery import Surgery, read_surgery, remember, replay
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 AUTO = {
     "text-classification": "AutoModelForSequenceClassification",
     "image-classification": "AutoModelForImageClassification",
+    "segmentation": "AutoModelForSemanticSegmentation",
 }
 Quantise = Literal["auto", "nf4"] | None
 
@@ -51,7 +53,7 @@ def load_model(
     if quantise == "auto":
         quantise = about.get("quantised")
     if model.facts.get("form") == "code":
-        module = load_code(model, len(labels)).to(getattr(torch, dtype))
+        module = load_code(model, len(labels), seed).to(getattr(torch, dtype))
     else:
         carried = whole_modules(adapter.path) if adapter else ()
         module = _load_transformers(model, labels, task, dtype=dtype, seed=seed, new_head=new_head, carried=carried)
@@ -93,17 +95,25 @@ def _load_transformers(
     kind = getattr(transformers, AUTO[task])
     if not model.path.is_dir():
         raise StepError("the model's folder is gone", where=str(model.path), hint="put it back and build again")
-    names = dict(enumerate(labels))
+    names, surgery = dict(enumerate(labels)), read_surgery(model.path)
+    if model.facts.get("initialise"):
+        return _initialised(kind, model, names, dtype, seed)
     safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            module, info = kind.from_pretrained(
+            config = transformers.AutoConfig.from_pretrained(
                 str(model.path),
-                **safe,
+                local_files_only=True,
+                trust_remote_code=False,
                 num_labels=len(labels),
                 id2label=names,
                 label2id={label: index for index, label in names.items()},
+            )
+            module, info = _cut_class(kind, config, surgery).from_pretrained(
+                str(model.path),
+                **safe,
+                config=config,
                 dtype=getattr(torch, dtype),
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
@@ -117,7 +127,64 @@ def _load_transformers(
                 hint="it needs config.json and safetensors weights of an architecture this transformers version has",
             ) from error  # fmt: skip
     _check_loaded(module, info, model, new_head=new_head, carried=carried, labels=len(labels))
+    _finish_surgery(module, surgery)
     module.name_or_path = ""  # a path of this machine would reach saved configurations
+    module.config._name_or_path = ""
+    return module
+
+
+def _cut_class(kind: Any, config: Any, surgery: Surgery) -> Any:
+    """The class to load by: the auto class, or for a pruned model one that replays its edits as soon as it is built.
+
+    So transformers fills the pruned shapes with all its own checks, and builds on the meta device as ever.
+    """
+    if not surgery.edits:
+        return kind
+    try:
+        whole: Any = kind._model_mapping[type(config)]
+    except KeyError as error:
+        raise ValueError(f"{type(config).__name__} has no model for this task") from error
+    if surgery.layers is not None:
+        config.num_hidden_layers = surgery.layers
+
+    def build(self: Any, *args: Any, **kwargs: Any) -> None:
+        whole.__init__(self, *args, **kwargs)
+        replay(self, surgery.edits)
+
+    return type(whole.__name__, (whole,), {"__init__": build, "__module__": whole.__module__})
+
+
+def _finish_surgery(module: Any, surgery: Surgery) -> None:
+    """The plain class again, the edits remembered, and what transformers does not store filled in."""
+    if surgery.edits:
+        from edgeft.models.vocabulary import fill_maps
+
+        module.__class__ = type(module).__mro__[1]
+        remember(module, surgery)
+        fill_maps(module)
+
+
+def _initialised(kind: Any, model: Artifact, names: Mapping[int, str], dtype: str, seed: int) -> torch.nn.Module:
+    """The architecture that config.json states, with weights drawn by the seed."""
+    import torch
+    import transformers
+
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            config = transformers.AutoConfig.from_pretrained(
+                str(model.path),
+                local_files_only=True,
+                trust_remote_code=False,
+                num_labels=len(names),
+                id2label=dict(names),
+                label2id={label: index for index, label in names.items()},
+            )
+            module: torch.nn.Module = kind.from_config(config).to(getattr(torch, dtype))
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
+            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise StepError(f"transformers cannot build this: {first[:300]}", where=str(model.path)) from error
+    module.name_or_path = ""
     module.config._name_or_path = ""
     return module
 
@@ -137,7 +204,7 @@ def _check_loaded(
     if body:
         raise StepError(
             mismatch(body, sorted(_name(item) for item in info["unexpected_keys"])), where=str(model.path),
-            hint="the checkpoint is of another architecture, or its shape was changed by pruning",
+            hint="the checkpoint is of another architecture, or was pruned and has lost its surgery.json",
         )  # fmt: skip
     left = sorted(name for name in absent if not _carries(carried, name))
     if left and not new_head:

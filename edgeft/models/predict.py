@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,7 @@ def forward_logits(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor]) -
 
     A code model may return the logits, a tuple that starts with them, a dictionary with `logits`, or an object with it.
     """
-    names = accepted_feeds(module)
-    return _logits_of(module(**{name: tensor for name, tensor in feeds.items() if name in names}))
+    return _logits_of(_call(module, feeds))
 
 
 def forward_hidden(
@@ -38,11 +37,16 @@ def forward_hidden(
     transformers models are asked for them; a code model exposes them as `hidden_states` beside `logits`, in the
     dictionary or object it returns.
     """
-    names = accepted_feeds(module)
-    asked = {"output_hidden_states": True} if is_transformers(module) else {}
-    output: Any = module(**{name: tensor for name, tensor in feeds.items() if name in names}, **asked)
+    output = _call(module, feeds, **({"output_hidden_states": True} if is_transformers(module) else {}))
     found = output.get("hidden_states") if isinstance(output, Mapping) else getattr(output, "hidden_states", None)
     return _logits_of(output), tuple(found or ())
+
+
+def _call(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor], **asked: bool) -> Any:
+    named = {name: feeds[name] for name in chosen_feeds(module, feeds)}
+    if named.keys() <= accepted_feeds(module):
+        return module(**named, **asked)
+    return module(*named.values(), **asked)
 
 
 def _logits_of(output: Any) -> torch.Tensor:
@@ -65,6 +69,15 @@ def accepted_feeds(module: torch.nn.Module) -> frozenset[str]:
     """Canonical feed names that the model's forward takes by name."""
     kind: Any = type(unwrap(module))
     return _forward_names(kind)
+
+
+def chosen_feeds(module: torch.nn.Module, names: Iterable[str]) -> tuple[str, ...]:
+    """Of the canonical feeds those the model takes: by name, or the only one there is by position (code models)."""
+    names, accepted = tuple(names), accepted_feeds(module)
+    chosen = tuple(name for name in names if name in accepted)
+    if not chosen and len(names) == 1 and not is_transformers(module):
+        return names
+    return chosen
 
 
 @cache
@@ -100,12 +113,14 @@ def predict_logits(
     *,
     batch_size: int = 32,
     device: str | None = None,
+    plain: Callable[[Arrays], Arrays] | None = None,
     progress: Callable[[float, float], None] | None = None,
 ) -> NDArray[np.float32]:
     """logits (n, classes) float32 of canonical feeds (n, ...), row order kept; module is left in eval mode.
 
     Rows are batched by length and padding is cut, so a batch costs what its longest row costs. The batch split
     changes float32 results by rounding only (below 1e-5 on logits of order 1). device: default the module's own.
+    plain: makes of a batch's canonical feeds what the module takes (a task's `plain`).
     """
     import numpy as np
     import torch
@@ -121,7 +136,9 @@ def predict_logits(
     with torch.inference_mode():
         for start in range(0, n, batch_size):
             rows = order[start : start + batch_size]
-            batch = {name: torch.from_numpy(np.ascontiguousarray(array[rows])) for name, array in feeds.items()}
+            part = {name: array[rows] for name, array in feeds.items()}
+            part = dict(plain(part)) if plain else part
+            batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in part.items()}
             batch = trim_padding(batch) if trim else batch
             logits = forward_logits(module, {name: tensor.to(where) for name, tensor in batch.items()})
             parts.append(logits.float().cpu().numpy())

@@ -13,6 +13,7 @@ from edgeft.errors import StepError
 from edgeft.models.code import WEIGHTS, code_file
 from edgeft.models.layers import is_transformers, unwrap
 from edgeft.models.quiet import quiet_transformers
+from edgeft.models.surgery import surgery_of, write_surgery
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,7 @@ TOKENIZER_FILES = (
 
 def save_model(module: torch.nn.Module, source: Artifact, out: Path, *, shard: str = SHARD) -> Facts:
     """Write a trained or merged module of either form into `out`; returns its facts. source: the model it came from."""
+    write_surgery(surgery_of(module), out)
     if is_transformers(module):
         save_transformers(module, out, shard=shard)
         copy_tokenizer(source.path, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from edgeft.device.protocol import ArtefactRefused
 from edgeft.errors import StepError
 from edgeft.exporter import Unsupported
 from edgeft.stage import Context
+from edgeft.task import case_bytes, declared_inputs
 
 SOURCE_DEVICE = "local-cpu"
 """Where a source that is an ONNX file runs: this machine's CPU, by the same worker as any candidate."""
+CHUNK_BYTES = 128 << 20
+"""Feeds made at a time: 900 photographs of 224 x 224, or any number of texts."""
 
 
 def logits_of(model: Artifact, adapter: Artifact | None, ctx: Context) -> Callable[[Mapping[str, Any]], Any]:
@@ -24,10 +28,16 @@ def logits_of(model: Artifact, adapter: Artifact | None, ctx: Context) -> Callab
         return lambda feeds: _answers_of_onnx(model, feeds, ctx)
     from edgeft.models.load import load_source
     from edgeft.models.predict import predict_logits
+    from edgeft.models.served import plain_module
 
-    module = load_source(model, adapter, ctx)
+    prepared = prepared_of(ctx)
+    module = plain_module(load_source(model, adapter, ctx), prepared)
     return lambda feeds: predict_logits(
-        module, feeds, batch_size=32, progress=lambda done, total: ctx.progress(done, total, "case")
+        module,
+        feeds,
+        batch_size=32,
+        plain=lambda part: ctx.task.plain(part, prepared),
+        progress=lambda done, total: ctx.progress(done, total, "case"),
     )
 
 
@@ -49,9 +59,33 @@ def _answers_of_onnx(model: Artifact, feeds: Mapping[str, Any], ctx: Context) ->
 
 
 def source_outputs(inputs: Mapping[str, Artifact], rows: Any, ctx: Context) -> dict[str, Any]:
-    """logits (n, classes) of the unmerged fine-tuned model, or of the given float model or ONNX file."""
+    """What is kept of the answers of the unmerged fine-tuned model, or of the given float model or ONNX file."""
     model = inputs.get("model") or inputs["base"]
-    return {"logits": logits_of(model, inputs.get("adapter"), ctx)(ctx.task.feeds(rows, prepared_of(ctx)))}
+    logits = logits_of(model, inputs.get("adapter"), ctx)
+    return answer_in_chunks(lambda feeds, _: {"logits": logits(feeds)}, rows, ctx)
+
+
+def answer_in_chunks(
+    answer: Callable[[Mapping[str, Any], int], Mapping[str, Any]], rows: Any, ctx: Context
+) -> dict[str, Any]:
+    """What the task keeps of all rows' outputs; no more than CHUNK_BYTES of feeds and their outputs are in memory.
+
+    answer: (feeds of a chunk, rows before it) -> its outputs.
+    """
+    import numpy as np
+
+    size = _cases_per_chunk(prepared_of(ctx))
+    parts = []
+    for start in range(0, rows.num_rows, size):
+        feeds = ctx.task.feeds(rows.slice(start, size), prepared_of(ctx))
+        parts.append(ctx.task.keep(answer(feeds, start)))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+
+def _cases_per_chunk(prepared: Path) -> int:
+    about = json.loads((prepared / "preprocess.json").read_text(encoding="utf-8"))
+    sizes = {"length": int(about.get("length", 1))}
+    return max(16, CHUNK_BYTES // max(1, case_bytes(declared_inputs(prepared), sizes)))
 
 
 def prepared_of(ctx: Context) -> Path:

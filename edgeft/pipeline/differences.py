@@ -37,6 +37,10 @@ def _row(executor: Executor, name: str, other: tuple[str, Artifact], outputs: Ar
     base = theirs[1][[theirs[0][case] for case in common]].astype(np.float64)
     apart = np.abs(mine - base)
     agreement = float((mine.argmax(1) == base.argmax(1)).mean()) if mine.ndim == 2 and common else None
+    maps = [found[2] for found in (ours, theirs)]
+    if maps[0] is not None and maps[1] is not None and common:  # a class per pixel: the share of equal pixels
+        same = maps[0][[ours[0][case] for case in common]] == maps[1][[theirs[0][case] for case in common]]
+        agreement = float(same.mean())
     return DifferenceRow(
         candidate=name,
         against=other[0],
@@ -47,8 +51,10 @@ def _row(executor: Executor, name: str, other: tuple[str, Artifact], outputs: Ar
     )
 
 
-def _answers(outputs: Artifact, total: int) -> tuple[dict[int, int], Any]:
-    """(case of the source's answers -> row here, logits)."""
+def _answers(outputs: Artifact, total: int) -> tuple[dict[int, int], Any, Any]:
+    """(case of the source's answers -> row here, logits or their means over a case's pixels, class maps or None)."""
     n = int(outputs.facts["n"])
     index = thin_index(total, n) or list(range(n))
-    return {case: row for row, case in enumerate(index)}, load_arrays(outputs.path / "outputs.npz")["logits"]
+    arrays = load_arrays(outputs.path / "outputs.npz")
+    logits = arrays["logits"] if "logits" in arrays else arrays["mean_logits"]
+    return {case: row for row, case in enumerate(index)}, logits, arrays.get("classes")

@@ -21,6 +21,7 @@ TOKENIZER_FILES = (
     "*.model",
     "config.json",
     "preprocess.json",
+    "preprocessor_config.json",
 )
 
 

@@ -91,7 +91,7 @@ def _rehearse(executor: Executor, sealed: Mapping[str, list[Gate]], cases: int |
     """Call the user's own metrics on the search set first: one that raises (StepError) must not cost an opening."""
     from edgeft.tasks.custom_metric import load_metric
 
-    own = {gate.metric for gates in sealed.values() for gate in gates} - set(executor.task.metrics)
+    own = {gate.metric for gates in sealed.values() for gate in gates if ":" in gate.metric}
     if own:
         rows = split_rows(executor, "search", cases)
         logits = load_arrays(executor.done["source/search"].path / "outputs.npz")["logits"]
@@ -141,7 +141,7 @@ def _decide(
     gate: Gate, device: str, executor: Executor, score: Score, source: Score, units: Any, outputs: Artifact, rows: Any
 ) -> Verdict:
     custom = None
-    if gate.metric not in executor.task.metrics:
+    if ":" in gate.metric:
         ours = load_arrays(outputs.path / "outputs.npz")["logits"]
         custom = custom_values(gate, ours, source_arrays(executor, "gate", outputs)["logits"], rows)
     truth = column_array(rows, "label")

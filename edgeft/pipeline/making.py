@@ -12,8 +12,8 @@ from edgeft.canonical import Facts
 from edgeft.pipeline.answers import prepared_of, read_cases
 from edgeft.pipeline.candidates import Candidate
 from edgeft.pipeline.estimates import quarter_model, whole_model
-from edgeft.pipeline.spec import Spec
-from edgeft.pipeline.trunk import FEED_TOOLS, Ref, split_refs
+from edgeft.pipeline.serve import serve_shape
+from edgeft.pipeline.spec import FEED_TOOLS, Ref, Spec, split_refs
 from edgeft.recipe.schema import Recipe
 from edgeft.stage import Context
 
@@ -21,7 +21,7 @@ from edgeft.stage import Context
 def export_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
     """The float artefact for a device's settings."""
     exporter = candidate.exporter
-    settings = dict(exporter.settings(candidate.device, recipe.serve.model_dump()))
+    settings = dict(exporter.settings(candidate.device, serve_shape(recipe.serve)))
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         return exporter.export(inputs["model"], settings, out, ctx)
@@ -93,7 +93,7 @@ def compress_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
     origin: Ref = candidate.float_id
     config: dict[str, Any] = {"variant": variant.to_json()}
     if exporter.compresses == "source":
-        settings = dict(exporter.settings(candidate.device, recipe.serve.model_dump()))
+        settings = dict(exporter.settings(candidate.device, serve_shape(recipe.serve)))
         variant = replace(variant, options={**variant.options, "settings": settings})
         origin, config = model, {"variant": variant.to_json(), "task": recipe.model.task}
     refs: dict[str, Ref] = {"model": origin, "prepared": "prepare"}

@@ -8,13 +8,21 @@ from typing import Any
 
 from edgeft.artifact import Artifact
 from edgeft.canonical import Facts, canonical_json
-from edgeft.pipeline.answers import logits_of, prepared_of, read_cases, refuse_broken, thin, write_outputs
+from edgeft.pipeline.answers import (
+    answer_in_chunks,
+    logits_of,
+    prepared_of,
+    read_cases,
+    refuse_broken,
+    thin,
+    write_outputs,
+)
 from edgeft.pipeline.candidates import Candidate, device_config, run_host, run_tools
 from edgeft.pipeline.estimates import protocol_time
-from edgeft.pipeline.spec import Spec
-from edgeft.pipeline.trunk import FEED_TOOLS, Ref, split_refs
+from edgeft.pipeline.spec import FEED_TOOLS, Ref, Spec, split_refs
 from edgeft.recipe.schema import Recipe
 from edgeft.stage import Context
+from edgeft.task import declared_inputs
 
 PARITY_CASES = 24
 EMULATED_PARITY_CASES = 8
@@ -37,6 +45,7 @@ def parity_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
             artifact,
             candidate.exporter.signature(artifact),
             ctx.task.feeds(read_cases(ctx, "search", cases), prepared_of(ctx)),
+            declared_inputs(prepared_of(ctx)),
         )
         return _write(out, "parity", {"parity": row.model_dump(mode="json")})
 
@@ -74,18 +83,18 @@ def outputs_spec(candidate: Candidate, recipe: Recipe, split: str, few: int | No
         elif "pace" in inputs:
             rows = thin(rows, int(inputs["pace"].facts["cases"]))
         artifact = inputs["artifact"]
-        outputs = run_outputs(
-            candidate.device,
-            candidate.exporter.runtime,
-            artifact,
-            candidate.exporter.signature(artifact),
-            ctx.task.feeds(rows, prepared_of(ctx)),
-            batch=recipe.serve.batch,
-            on_progress=lambda done, total: ctx.progress(done, total, "case"),
-        )
-        if split == "search":
-            refuse_broken(outputs)
-        return write_outputs(outputs, rows, out, ctx)
+        signature = candidate.exporter.signature(artifact)
+
+        def answer(feeds: Mapping[str, Any], before: int) -> Mapping[str, Any]:
+            outputs = run_outputs(
+                candidate.device, candidate.exporter.runtime, artifact, signature, feeds, batch=recipe.serve.batch,
+                on_progress=lambda done, _: ctx.progress(before + done, rows.num_rows, "case"),
+            )  # fmt: skip
+            if split == "search":
+                refuse_broken(outputs)
+            return outputs
+
+        return write_outputs(answer_in_chunks(answer, rows, ctx), rows, out, ctx)
 
     config = {"cases": most, "device": device_config(candidate), "batch": recipe.serve.batch, "task": recipe.model.task}
     needs = _needs(candidate)

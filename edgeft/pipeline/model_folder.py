@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from edgeft.pipeline.inputs import Inputs
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "preprocess.json")
-HEADS = {"text-classification": "ForSequenceClassification"}
+HEADS = {
+    "text-classification": "ForSequenceClassification",
+    "image-classification": "ForImageClassification",
+    "segmentation": "ForSemanticSegmentation",
+}
 """Task -> how transformers ends the name of an architecture that has a head for it."""
 REGISTRIES = ("auto_mappings.py", "configuration_auto.py")
 
@@ -22,7 +26,8 @@ REGISTRIES = ("auto_mappings.py", "configuration_auto.py")
 def check_folder(loaded: LoadedRecipe, config: Mapping[str, Any], tokenizer: Path) -> None:
     """Raises RecipeError where the model's files say that no step can succeed."""
     _check_architecture(loaded, config)
-    if not any(next(tokenizer.glob(pattern), None) for pattern in TOKENIZERS):
+    text = loaded.recipe.model.task == "text-classification"
+    if text and not any(next(tokenizer.glob(pattern), None) for pattern in TOKENIZERS):
         raise loaded.error(
             ("model", "tokenizer" if loaded.recipe.model.tokenizer else "path"),
             f"{tokenizer} has no tokenizer files",
@@ -53,7 +58,7 @@ def _check_head(loaded: LoadedRecipe, config: Mapping[str, Any]) -> None:
     """With nothing trained, the given model must have the task's head already: a new one would answer at random."""
     model, names = loaded.recipe.model, config.get("architectures")
     head = HEADS.get(model.task)
-    trains = bool(model.adapter) or any("train" in stage.reads for stage in loaded.recipe.steps)
+    trains = bool(model.adapter) or any(stage.trains for stage in loaded.recipe.steps)
     if head and not trains and isinstance(names, list) and names and not str(names[0]).endswith(head):
         raise loaded.error(
             ("model", "path"),
@@ -64,6 +69,8 @@ def _check_head(loaded: LoadedRecipe, config: Mapping[str, Any]) -> None:
 
 def answers_already(inputs: Inputs, task: str) -> bool:
     """True when the given model has been fine-tuned: an adapter, code with weights, a head for the task, or ONNX."""
+    if inputs.model.facts.get("initialise"):
+        return False
     form, head = inputs.about.get("form"), HEADS.get(task, "")
     return inputs.adapter is not None or form != "transformers" or str(inputs.about["architecture"]).endswith(head)
 

@@ -99,7 +99,10 @@ def transformers_artifact(loaded: LoadedRecipe, store: Store, folder: Path, at: 
                 f"{folder} holds its weights as a pickle ({pickles[0]}), which can run code when opened",
                 f"convert it first: edgeft convert {folder / pickles[0]} --output {folder / 'model.safetensors'}",
             )
-        raise loaded.error(at, f"{folder} has no safetensors weights", "the folder needs model.safetensors")
+        hint = "the folder needs model.safetensors"
+        if at[0] == "model":
+            hint += "; to train its architecture from scratch: model: {initialise: true}"
+        raise loaded.error(at, f"{folder} has no safetensors weights", hint)
     return Artifact("torch-model", folder, digest_folder(store, folder, MODEL_FILES), {"form": "transformers"})
 
 

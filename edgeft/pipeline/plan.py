@@ -14,6 +14,7 @@ from edgeft.pipeline.branches import candidate_specs
 from edgeft.pipeline.candidates import Candidate, Reached, plan_candidates
 from edgeft.pipeline.inputs import Inputs
 from edgeft.pipeline.probing import target_probe
+from edgeft.pipeline.serve import settle_serve
 from edgeft.pipeline.spec import Spec, material
 from edgeft.pipeline.trunk import Trunk, plan_trunk, source_spec
 from edgeft.recipe.load import LoadedRecipe
@@ -62,8 +63,9 @@ def make_plan(
 
     reached: what devices other than this machine said of themselves, which enters the keys of what runs there.
     """
-    trunk = plan_trunk(loaded, inputs, store)
+    loaded = settle_serve(loaded, inputs)
     candidates = plan_candidates(loaded, devices, reached)
+    trunk = plan_trunk(loaded, inputs, store, candidates)
     source = source_spec(loaded, trunk, "search", loaded.recipe.measure.search_cases)
     specs = [*trunk.specs, source]
     for candidate in candidates:

@@ -19,7 +19,7 @@ from edgeft.pipeline.host import gpu_names
 from edgeft.pipeline.plan import PlanRow
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.store import Store
-from edgeft.task import Task
+from edgeft.task import Task, has_metric
 
 DISK_RESERVE_MB = 500.0
 MARKER = "record.json"
@@ -49,6 +49,13 @@ def check_recipe(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task
     _check_targets(loaded, devices)
     _check_gates(loaded, devices, task)
     for index, stage in enumerate(loaded.recipe.steps):
+        for module, extra in getattr(stage, "packages", {}).items():
+            if find_spec(module) is None:
+                raise loaded.error(
+                    ("steps", index),
+                    f"{stage.name} needs {module}, which is not installed",
+                    f"pip install 'edgeft[{extra}]'",
+                )
         if getattr(stage, "device", None) == "cuda" and not gpu_names():
             raise loaded.error(
                 ("steps", index),
@@ -122,7 +129,7 @@ def _check_gates(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task
                         f"{gate.metric} cannot be measured on {name}, which is emulated",
                         "say `device:` with a real target in this gate",
                     )
-        elif gate.metric in RESOURCE_METRICS or gate.metric in task.metrics:
+        elif gate.metric in RESOURCE_METRICS or has_metric(task, gate.metric):
             continue
         elif ":" in gate.metric:
             from edgeft.tasks.custom_metric import check_metric

@@ -13,6 +13,8 @@ from edgeft.record import (
     ErrorRow,
     MergeRow,
     OpeningRow,
+    PruneRow,
+    RatioSearch,
     RunRecord,
     SplitRow,
     StepRow,
@@ -41,6 +43,7 @@ def make_record(build: Build, started: datetime, seconds: float) -> RunRecord:
         data=_data(build),
         steps=_steps(build),
         training=[TrainingRow.model_validate(facts["training"]) for facts in _facts(build, "training")],
+        pruning=_pruning(build),
         merge=next((MergeRow.model_validate(facts["merge"]) for facts in reversed(_facts(build, "merge"))), None),
         source=dict(build.source.metrics) if build.source else {},
         targets=_targets(build),
@@ -54,6 +57,18 @@ def make_record(build: Build, started: datetime, seconds: float) -> RunRecord:
 
 def _facts(build: Build, part: str) -> list[dict[str, Any]]:
     return [dict(artifact.facts) for artifact in build.executor.done.values() if part in artifact.facts]
+
+
+def _pruning(build: Build) -> list[PruneRow]:
+    """Every pruning step, with the search that found its ratio."""
+    rows = []
+    for facts in _facts(build, "prune"):
+        row = PruneRow.model_validate(facts["prune"])
+        ratio = build.executor.done.get(f"{row.step}/ratio")
+        rows.append(
+            row.model_copy(update={"search": RatioSearch.model_validate(ratio.facts["search"])}) if ratio else row
+        )
+    return rows
 
 
 def _data(build: Build) -> DataRow | None:

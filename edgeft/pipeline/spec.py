@@ -14,6 +14,10 @@ from edgeft.stage import Context
 
 Run = Callable[[Mapping[str, Artifact], Path, Context], Facts]
 Host = Literal["any", "numeric", "measuring"]
+Ref = str | Artifact
+"""An earlier step's id, or an artefact that exists."""
+FEED_TOOLS = ("tokenizers",)
+"""Distributions that turn rows into feeds: another version may make other feeds of the same frozen files."""
 
 
 @dataclass(frozen=True)
@@ -74,3 +78,10 @@ def material(spec: Spec, inputs: Mapping[str, Artifact], dataset: Facts | None) 
     if host:
         content["host"] = host
     return content
+
+
+def split_refs(refs: Mapping[str, Ref]) -> tuple[dict[str, str], dict[str, Artifact]]:
+    """Refs as (needs, given) of a Spec."""
+    needs = {role: ref for role, ref in refs.items() if isinstance(ref, str)}
+    given = {role: ref for role, ref in refs.items() if isinstance(ref, Artifact)}
+    return needs, given

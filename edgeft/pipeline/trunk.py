@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeft import plugins
 from edgeft.artifact import Artifact, Kind
 from edgeft.canonical import Facts
 from edgeft.pipeline.answers import read_cases, source_outputs, write_outputs
+from edgeft.pipeline.candidates import Candidate
 from edgeft.pipeline.inputs import Inputs
 from edgeft.pipeline.model_folder import answers_already
-from edgeft.pipeline.spec import Spec
+from edgeft.pipeline.ratio import pick_candidate, ratio_spec, wants_ratio, with_ratio
+from edgeft.pipeline.spec import FEED_TOOLS, Ref, Spec, split_refs
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.stage import Context, Stage
 from edgeft.store import Store
 
-Ref = str | Artifact
-"""An earlier step's id, or an artefact that exists."""
-
-FEED_TOOLS = ("tokenizers",)
-"""Distributions that turn rows into feeds: another version may make other feeds of the same frozen files."""
 DATA_VERSION = 1
 PREPARE_VERSION = 1
 PREDICT_VERSION = 1
@@ -38,13 +35,16 @@ class Trunk:
     stages: list[tuple[str, Stage]] = field(default_factory=list)
 
 
-def plan_trunk(loaded: LoadedRecipe, inputs: Inputs, store: Store) -> Trunk:
-    """Specs of everything up to the branches. RecipeError where a stage does not fit what comes before it."""
+def plan_trunk(loaded: LoadedRecipe, inputs: Inputs, store: Store, candidates: Sequence[Candidate] = ()) -> Trunk:
+    """Specs of everything up to the branches. RecipeError where a stage does not fit what comes before it.
+
+    candidates: what the branches will try; a pruning step that meets a latency budget times one of them.
+    """
     recipe = loaded.recipe
     trains = any("train" in stage.reads for stage in recipe.steps)
     validates = inputs.adapter is not None or any("validation" in stage.reads for stage in recipe.steps)
     specs = [data_spec(loaded, inputs, store, trains=trains, validates=validates), prepare_spec(loaded, inputs)]
-    walk = _Walk(loaded, inputs)
+    walk = _Walk(loaded, inputs, candidates)
     for index, stage in enumerate(recipe.steps):
         walk.add(stage, ("steps", index))
     walk.finish()
@@ -54,10 +54,14 @@ def plan_trunk(loaded: LoadedRecipe, inputs: Inputs, store: Store) -> Trunk:
 class _Walk:
     """Follows the model through the stages: its kind, the base under an adapter, and the source."""
 
-    def __init__(self, loaded: LoadedRecipe, inputs: Inputs) -> None:
+    def __init__(self, loaded: LoadedRecipe, inputs: Inputs, candidates: Sequence[Candidate]) -> None:
+        self.candidates = candidates
         self.loaded, self.specs, self.stages = loaded, [], []  # type: ignore[var-annotated]
         self.others = inputs.others
         self.answers = answers_already(inputs, loaded.recipe.model.task)
+        # Set by the first step that makes a fine-tuned model smaller: what is trained after it has to stand comparison
+        # with the model before it, else pruning would be compared with itself.
+        self.pinned = False
         self.current: Ref = inputs.adapter or inputs.model
         self.kind: str = self.current.kind
         self.base: Ref = inputs.model
@@ -103,18 +107,21 @@ class _Walk:
         refs |= {role: self.others[index, role] for role in stage.models if (index, role) in self.others}
         if any(split == "train" for split in stage.reads):
             refs["prepared"] = "prepare"
-        self.specs.append(
-            stage_spec(
-                name, stage, {**refs, "prepared": "prepare"}, self.loaded.recipe.seed, self.loaded.recipe.model.task
-            )
-        )
+        recipe = self.loaded.recipe
+        spec = stage_spec(name, stage, {**refs, "prepared": "prepare"}, recipe.seed, recipe.model.task)
+        if wants_ratio(stage):
+            candidate = pick_candidate(stage, self.candidates, self.loaded, where)
+            self.specs.append(ratio_spec(name, stage, spec, candidate, self.loaded))
+            spec = replace(spec, needs={**spec.needs, "ratio": f"{name}/ratio"})
+        self.specs.append(spec)
         self.stages.append((name, stage))
+        self.pinned = self.pinned or (stage.keeps_source and self.answers)
         if stage.makes == "peft-adapter":
             self.base = self.current
-            self.source = {"base": self.current, "adapter": name}
-        elif "train" in stage.reads and stage.name == "finetune" and not (stage.keeps_source and self.answers):
-            self.source = {"model": name}
-        self.answers = self.answers or "train" in stage.reads
+        if not self.pinned and stage.name == "finetune":
+            adapts = stage.makes == "peft-adapter"
+            self.source = {"base": self.current, "adapter": name} if adapts else {"model": name}
+        self.answers = self.answers or stage.trains
         self.current, self.kind = name, stage.makes
         if self.kind != "peft-adapter":
             self.base = name
@@ -136,7 +143,9 @@ def stage_spec(name: str, stage: Stage, refs: Mapping[str, Ref], seed: int, task
     """A trunk stage as a store step; its fields with defaults are the config."""
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
-        return stage.run({role: artifact for role, artifact in inputs.items() if role != "prepared"}, out, ctx)
+        settled = with_ratio(stage, inputs) if "ratio" in inputs else stage
+        own = {role: artifact for role, artifact in inputs.items() if role not in ("prepared", "ratio")}
+        return settled.run(own, out, ctx)
 
     needs, given = split_refs(refs)
     # A further model counts by its content, not by where it lies.
@@ -249,13 +258,6 @@ def source_spec(loaded: LoadedRecipe, trunk: Trunk, split: str, cases: int | Non
         host="numeric",
         seed=loaded.recipe.seed,
     )
-
-
-def split_refs(refs: Mapping[str, Ref]) -> tuple[dict[str, str], dict[str, Artifact]]:
-    """Refs as (needs, given) of a Spec."""
-    needs = {role: ref for role, ref in refs.items() if isinstance(ref, str)}
-    given = {role: ref for role, ref in refs.items() if isinstance(ref, Artifact)}
-    return needs, given
 
 
 def _words(kind: Kind | str) -> str:

@@ -34,13 +34,15 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def stage_classes() -> dict[str, tuple[type[Stage], ...]]:
-    """Step name -> the classes its options may mean: one for each method of `finetune`."""
+    """Step name -> the classes its options may mean: one for each method of `finetune` and `prune`."""
     found: dict[str, tuple[type[Stage], ...]] = {}
     for name in plugins.names("stages"):
         if isinstance(plugins.load("stages", name), type):
             found[name] = (stage_class(name, {}),)
         else:
-            found[name] = tuple(stage_class(name, {"method": method}) for method in plugins.names("methods"))
+            found[name] = tuple(
+                stage_class(name, {"method": method}) for method in plugins.names(plugins.METHODS[name])
+            )
     return found
 
 

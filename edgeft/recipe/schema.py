@@ -29,8 +29,15 @@ class Model(Section):
     adapter: str | None = Field(None, description="Folder of an existing PEFT adapter for `path`.")
     onnx: str | None = Field(None, description="An ONNX file: nothing trains, it is compressed, gated and bundled.")
     code: str | None = Field(None, description="file.py:function that builds a torch module; called with num_labels.")
-    weights: str | None = Field(None, description="safetensors file for `code`.")
-    tokenizer: str | None = Field(None, description="Folder with tokenizer files when the model's own folder has none.")
+    weights: str | None = Field(None, description="safetensors file for `code`; without it, see initialise.")
+    initialise: bool = Field(
+        False,
+        description="Begin from random weights, drawn by the seed: `code` without weights, or a `path` whose folder "
+        "has config.json and no weights. A step must train them.",
+    )
+    tokenizer: str | None = Field(
+        None, description="Folder with tokenizer files (or preprocessor_config.json) when the model's own has none."
+    )
     task: str = Field("text-classification", description="What the model does; decides feeds, metrics and report.")
 
     @model_validator(mode="after")
@@ -38,8 +45,10 @@ class Model(Section):
         forms = [name for name in ("path", "onnx", "code") if getattr(self, name)]
         if len(forms) != 1:
             raise ValueError("give exactly one of path, onnx, code")
-        if self.code and not self.weights:
-            raise ValueError("code needs weights: a safetensors file")
+        if self.code and not self.weights and not self.initialise:
+            raise ValueError("code needs weights: a safetensors file, or initialise: true to train it from scratch")
+        if self.initialise and (self.weights or self.onnx or self.adapter):
+            raise ValueError("initialise goes with code without weights, or with a path without adapter")
         if self.weights and not self.code:
             raise ValueError("weights goes with code")
         if self.adapter and not self.path:
@@ -78,7 +87,8 @@ class Data(Section):
     """Rows and how they are divided five ways: train, validation, calibration, search, gate."""
 
     source: str = Field(
-        description="csv, jsonl, parquet, huggingface, image-folder, python or docstrings.", examples=["csv"]
+        description="csv, jsonl, parquet, huggingface, image-folder, image-masks, python, docstrings or digits.",
+        examples=["csv"],
     )
     path: str | None = Field(None, description="File or folder; a hub id for huggingface; file.py:function for python.")
     paths: SplitPaths | None = Field(None, description="One path per split, instead of `path`.")
@@ -108,7 +118,31 @@ class Serve(Section):
     """The shape of one request on the device. Latency is of that."""
 
     batch: int = Field(1, ge=1, le=1024, description="Cases per call.")
-    length: int = Field(64, ge=1, le=131072, description="Tokens per case: longer ones are cut, shorter ones padded.")
+    length: int = Field(
+        64, ge=1, le=131072, description="Text: tokens per case; longer ones are cut, shorter ones padded."
+    )
+    height: int | None = Field(None, ge=1, le=16384, description="Images: rows; default what the model's folder says.")
+    width: int | None = Field(
+        None, ge=1, le=16384, description="Images: columns; default what the model's folder says."
+    )
+    source: tuple[int, int] | None = Field(
+        None,
+        description="Images: [rows, columns] the device gives; the artefact resizes from them, antialiased bilinear. "
+        "Without it the app resizes, as preprocess.json says.",
+    )
+    embed_preprocessing: Literal["none", "pixels", "bytes", "string"] | None = Field(
+        None,
+        description="What of preprocessing is in the artefact. pixels: uint8 images in, scaled and normalised inside; "
+        "none: ready float values or token ids. Default: pixels for images, none for text.",
+    )
+
+    @model_validator(mode="after")
+    def _whole_size(self) -> Serve:
+        if (self.height is None) != (self.width is None):
+            raise ValueError("height and width go together")
+        if self.source is not None and min(self.source) < 1:
+            raise ValueError("source: [rows, columns], each at least 1")
+        return self
 
 
 class SearchKeys(Section):

@@ -38,7 +38,7 @@ def build_steps(tree: Node, problems: Problems) -> tuple[Stage, ...]:
 
 
 def stage_class(name: str, options: dict[str, Any]) -> type[Stage]:
-    """Class of the stage; `finetune` has one for each method. PluginError where there is none."""
+    """Class of the stage; `finetune` and `prune` have one for each method. PluginError where there is none."""
     found = plugins.load("stages", name)
     kind: type[Stage] = found if isinstance(found, type) else found(options)
     return kind
@@ -61,8 +61,9 @@ def _build(tree: Node, index: int, item: Node, problems: Problems) -> Stage | No
         problems.add(options.key or item.mark, ("steps", index), f"unknown step '{name}'", _step_hint(name))
         return None
     method = options.entries.get("method")
-    if name == "finetune" and method is not None and method.value not in plugins.names("methods"):
-        hint = did_you_mean(str(plain(method)), plugins.names("methods"), "methods")
+    group = plugins.METHODS.get(name)
+    if group and method is not None and method.value not in plugins.names(group):
+        hint = did_you_mean(str(plain(method)), plugins.names(group), "methods")
         problems.add(method.mark, (*path, "method"), f"unknown method '{plain(method)}'", hint)
         return None
     return _validate(tree, path, options, problems)
@@ -93,8 +94,9 @@ def _shape(item: Node) -> tuple[str, str]:
 
 
 def _step_hint(name: str) -> str:
-    if name in plugins.names("methods"):
-        return f"{name} is a method of finetune: `- finetune: {{method: {name}}}`"
+    for step, group in plugins.METHODS.items():
+        if name in plugins.names(group):
+            return f"{name} is a method of {step}: `- {step}: {{method: {name}}}`"
     return did_you_mean(name, plugins.names("stages"), "steps")
 
 

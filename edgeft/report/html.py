@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.record import MergeRow, RunRecord, TargetRow, TrainingRow
 from edgeft.report.figures import chosen_row, metric_of
 from edgeft.report.plots import training_plots
+from edgeft.report.pruning import pruning_blocks
 from edgeft.report.series import series_of
 from edgeft.report.summary import counts_text, reasons
 from edgeft.report.tables import (
@@ -100,6 +101,7 @@ def _page(record: RunRecord) -> dict[str, Any]:
         "overview": overview_table(record.targets) if len(record.targets) > 1 else None,
         "openings": openings_table(record.openings),
         "training": [_training(row) for row in record.training],
+        "pruning": [{"title": f"{row.step}: {row.method}", "blocks": pruning_blocks(row)} for row in record.pruning],
         "merge": _merge(record.merge) if record.merge else None,
         "data": None,
         "steps": steps_table(record.steps) if record.steps else None,
@@ -132,6 +134,7 @@ def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
     sections = [
         ("openings", "Gate set openings", record.openings),
         ("training", "Training", record.training),
+        ("pruning", "Pruning", record.pruning),
         ("merge", "Merge", record.merge),
         ("data", "Data", record.data),
         ("warnings", "Warnings", record.warnings),

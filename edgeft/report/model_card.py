@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeft.record import CandidateRow, RunRecord, TargetRow
 from edgeft.report.figures import chosen_row, metric_of
+from edgeft.report.pruning import pruning_sentence
 from edgeft.report.roofline import distance_text
 from edgeft.report.summary import counts_text, target_sentence
 from edgeft.report.validity import hide_time, timing_faults
@@ -77,6 +78,7 @@ def _model(record: RunRecord, chosen: CandidateRow | None) -> list[str]:
         rows += [["Artefact", f"{chosen.name} for {runtime_name(chosen.runtime)}"], ["SHA-256", chosen.digest or DASH]]
     for run in record.training:
         rows.append(["Fine-tuned", f"{run.method}, {count_text(run.steps, 'step')}, {significant(run.epochs)} epochs"])
+    rows += [["Pruned", pruning_sentence(row)] for row in record.pruning]
     return ["## Model", _table(["", ""], rows)]
 
 

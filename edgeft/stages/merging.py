@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgeft.stage import Context
+    from edgeft.task import Arrays
 
     Logits = NDArray[np.float32]
 
@@ -33,13 +35,16 @@ BATCH = 32
 @dataclass(frozen=True)
 class Reference:
     """The unmerged model on the validation split. exact: its logits on the first EXACT_CASES rows when the 4-bit layers
-    compute in float32; logits: of all rows, computing as in training; feeds and rows: what it was asked."""
+    compute in float32; logits: of all rows, computing as in training; feeds and rows: what it was asked; plain makes
+    of feeds what a module takes, whole brings a module's answers to full size."""
 
     feeds: dict[str, Any]
     rows: Any
     logits: Logits
     exact: Logits
     metrics: dict[str, float]
+    plain: Callable[[Arrays], Arrays]
+    whole: Callable[[torch.nn.Module], torch.nn.Module]
 
     @property
     def n(self) -> int:
@@ -65,8 +70,10 @@ class Scored:
 
 def measure_unmerged(base: Artifact, adapter: Artifact, ctx: Context) -> Reference:
     """Answers of the base with its adapter beside it, as it was trained. Raises StepError without validation rows."""
-    import pyarrow.parquet as pq
     import torch
+
+    from edgeft.data.table import read_split
+    from edgeft.models.served import plain_module
 
     split = ctx.splits.get("validation")
     if split is None or split.n == 0 or ctx.prepared is None:
@@ -75,21 +82,27 @@ def measure_unmerged(base: Artifact, adapter: Artifact, ctx: Context) -> Referen
             where=f"step {ctx.step}",
             hint="raise data.fractions.validation",
         )
-    rows = pq.read_table(split.path)
-    feeds = dict(ctx.task.feeds(rows, ctx.prepared))
+    prepared = ctx.prepared
+    rows = read_split(split.path)
+    feeds = dict(ctx.task.feeds(rows, prepared))
+
+    def plain(part: Arrays) -> Arrays:
+        return ctx.task.plain(part, prepared)
+
     module = load_model(
         base, adapter=adapter, labels=ctx.labels, task=ctx.task.name, compute_dtype="float32", seed=ctx.seed
     )
-    exact = predict_logits(module, first_cases(feeds), batch_size=BATCH)
+    whole = plain_module(module, prepared)
+    exact = predict_logits(whole, first_cases(feeds), batch_size=BATCH, plain=plain)
     about = adapter_about(adapter)
     if about["quantised"] and about["compute_dtype"]:
         from edgeft.models.nf4 import set_compute_dtype
 
         # Down from float32, never up: a layer rounds its bias to the compute dtype for good.
         set_compute_dtype(module, getattr(torch, about["compute_dtype"]))
-    logits = predict_logits(module, feeds, batch_size=BATCH)
+    logits = predict_logits(whole, feeds, batch_size=BATCH, plain=plain)
     metrics = dict(ctx.task.score({"logits": logits}, rows, ctx.labels).metrics)
-    return Reference(feeds, rows, logits, exact, metrics)
+    return Reference(feeds, rows, logits, exact, metrics, plain, lambda merged: plain_module(merged, prepared))
 
 
 def merged_module(base: Artifact, adapter: Artifact, on: Base, ctx: Context) -> torch.nn.Module:
@@ -123,11 +136,12 @@ def score_merged(on: Base, module: torch.nn.Module, dtype: torch.dtype, referenc
     import numpy as np
     import torch
 
-    exact = predict_logits(module, first_cases(reference.feeds), batch_size=BATCH)
+    plain = reference.plain
+    exact = predict_logits(reference.whole(module), first_cases(reference.feeds), batch_size=BATCH, plain=plain)
     scale = max(1.0, float(np.abs(reference.exact).max()))
     if dtype != torch.float32:
         module = module.to(dtype).to(torch.float32)
-    logits = predict_logits(module, reference.feeds, batch_size=BATCH)
+    logits = predict_logits(reference.whole(module), reference.feeds, batch_size=BATCH, plain=plain)
     score = ctx.task.score({"logits": logits}, reference.rows, ctx.labels)
     return Scored(
         base=on,

@@ -30,10 +30,11 @@ class TextClassification:
     name = "text-classification"
     columns: tuple[str, ...] = ("text",)
     metrics: tuple[str, ...] = METRICS
+    families: tuple[str, ...] = ()
     headline = "accuracy"
 
     def prepare(
-        self, model: Path, splits: Mapping[str, Path], labels: Sequence[str], serve: Mapping[str, int], out: Path
+        self, model: Path, splits: Mapping[str, Path], labels: Sequence[str], serve: Mapping[str, Any], out: Path
     ) -> Facts:
         """Write preprocess.json, tokenizer.json and what else of the tokenizer `model` (a folder) has.
 
@@ -83,6 +84,14 @@ class TextClassification:
                     found[name][part] = [read(encoding) for encoding in encodings]
             start += len(texts)
         return found
+
+    def plain(self, feeds: Arrays, prepared: Path) -> Arrays:
+        """The feeds themselves: a torch model takes them as they are."""
+        return feeds
+
+    def keep(self, outputs: Arrays) -> Arrays:
+        """All outputs."""
+        return outputs
 
     def score(self, outputs: Arrays, rows: pa.Table, labels: Sequence[str]) -> Score:
         """Accuracy and macro-F1 of `logits` (n, classes)."""

@@ -14,7 +14,7 @@ pytest.importorskip("coremltools")
 
 from edgeft_exporters.coreml import CoreMLExporter
 
-from edgeft.artifact import Artifact, entry_file
+from edgeft.artifact import Artifact, TensorSpec, entry_file
 from edgeft.device.profile import Device
 from edgeft.exporter import Unsupported, Variant
 from edgeft.runtimes import coreml_model
@@ -154,7 +154,7 @@ def test_an_operator_without_a_translation_is_named(tmp_path: Path) -> None:
             return torch.linalg.eigvals(input_ids.float()[:, :2, None] * torch.ones(2)).real
 
     program = torch.export.export(Odd(), (torch.ones(1, 24, dtype=torch.int64),), strict=False)
-    source = Source(Odd(), ("input_ids",), 1, 24, False)
+    source = Source(Odd(), (TensorSpec("input_ids", "int64", (1, 24)),), False)
     with pytest.raises(Unsupported) as caught:
         convert(program, source, "float32", "float", tmp_path / "model.mlpackage")
     assert "eig" in caught.value.op, (caught.value.op, caught.value.reason)

@@ -209,6 +209,12 @@ def test_convolutions_run_in_eight_bits_with_their_activations(tmp_path: Path) -
     onnxruntime.InferenceSession(str(made.path / "model.onnx"), options, providers=["CPUExecutionProvider"])
     kinds = [node.op_type for node in onnx.load(str(tmp_path / "optimised.onnx")).graph.node]
     assert kinds.count("QLinearConv") == 3 and "Relu" not in kinds and "Conv" not in kinds
+    assert kinds.count("QuantizeLinear") == kinds.count("DequantizeLinear") == 1, "at the image and at the float head"
+    written = onnx.load(str(made.path / "model.onnx")).graph.node
+    makers = {name: node.op_type for node in written for name in node.output}
+    assert {makers[node.input[0]] for node in written if node.op_type == "Relu"} == {"Conv"}, (
+        "no scale of its own between"
+    )
 
 
 @pytest.mark.parametrize(
@@ -229,3 +235,34 @@ def test_what_cannot_be_done_is_refused(
 def test_tensors_of_an_unknown_layer_are_refused(net: tuple[str, Net]) -> None:
     with pytest.raises(Unsupported, match="no layer is called 'nowhere'"):
         next(iter(net[1].exporter.tensors(net[1].float, ("nowhere",), net[1].cases)))
+
+
+def test_operators_without_a_known_shape_are_quantised_too(tmp_path: Path) -> None:
+    """Nothing infers the type of what FastGelu gives; ORT's quantiser would leave the next layer's input in float."""
+    given = outliers.save_mlp(tmp_path / "given", factor=1.0)
+    model = onnx.load(str(given.path / "model.onnx"))
+    for node in model.graph.node:
+        if node.op_type == "Relu":
+            node.op_type, node.domain = "FastGelu", "com.microsoft"
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, given.path / "model.onnx")
+    here = Net(tmp_path, lambda folder: given, outliers.feature_feeds)
+    made = here.compress(MINMAX)
+    graph = onnx.load(str(made.path / "model.onnx")).graph
+    makers = {name: node.op_type for node in graph.node for name in node.output}
+    for node in graph.node:
+        if node.name in ("layer_0", "layer_1"):
+            assert [makers[name] for name in node.input] == ["DequantizeLinear"] * 2
+    assert 0 < here.error(made) < RECOVERED["mlp"]
+
+
+def test_a_quantised_model_is_neither_calibrated_nor_searched(net: tuple[str, Net], tmp_path: Path) -> None:
+    _, here = net
+    made = here.compress(MINMAX)
+    for ask in (
+        lambda: here.exporter.calibrate(made, {}, here.calibration, tmp_path, here.context),
+        lambda: here.exporter.layers(made),
+        lambda: here.exporter.rungs(made, DEVICE),
+    ):
+        with pytest.raises(Unsupported, match="already quantised"):
+            ask()

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.ml
 INT8 = 0.25
 """Mean logit error of an 8-bit tiny BERT with random weights over the standard deviation of its logits: 0.03 to 0.1
 observed; unrelated answers give above 1."""
+INT4 = 0.6
+"""The same with 4-bit weights."""
 
 
 def ladder() -> dict[str, Variant]:
@@ -142,3 +144,35 @@ def test_narrow_weights_use_seven_bits(exported: Artifact, tmp_path: Path) -> No
     weights = {node.input[1] for node in graph.node if node.op_type == "MatMulInteger"}
     arrays = [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name in weights]
     assert arrays and all(int(np.abs(array.astype(np.int16)).max()) <= 64 for array in arrays)
+
+
+@pytest.mark.parametrize(
+    ("options", "bits"),
+    [({"bits": 8}, 8), ({"bits": 4}, 4), ({"bits": 4, "algorithm": "hqq"}, 4)],
+    ids=["int8", "int4", "int4-hqq"],
+)
+def test_weights_alone_answer_nearly_like_float(
+    exported: Artifact, tmp_path: Path, options: dict[str, Any], bits: int
+) -> None:
+    """Every linear layer, the pooler's Gemm too, becomes MatMulNBits that states the level of the 8-bit kernels."""
+    artifact, facts = compress(exported, Variant("w", {"mode": "weights", **options}), tmp_path)
+    nodes = [node for node in onnx.load(str(artifact.path / "model.onnx")).graph.node if node.op_type == "MatMulNBits"]
+    stated = [{item.name: item.i for item in node.attribute} for node in nodes]
+    assert len(nodes) == facts["quantised"] == 13
+    assert {(about["bits"], about["accuracy_level"], about["block_size"]) for about in stated} == {(bits, 4, 32)}
+    feeds = tiny.make_feeds(64, seed=9)
+    ours, theirs = run(tmp_path / "model.onnx", feeds), run(exported.path / "model.onnx", feeds)
+    assert 0 < np.abs(ours - theirs).mean() / theirs.std() < (INT8 if bits == 8 else INT4)
+
+
+def test_gptq_needs_cases(exported: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="needs calibration cases"):
+        compress(exported, Variant("w", {"mode": "weights", "bits": 4, "algorithm": "gptq"}), tmp_path)
+
+
+def test_embedding_tables_can_stay_float(exported: Artifact, tmp_path: Path) -> None:
+    layers = OnnxExporter().layers(exported)
+    (table,) = [layer for layer in layers if layer.op == "Gather"]
+    assert table.weights == tiny.VOCABULARY * 32 and layers[0] == table
+    _, facts = compress(exported, Variant("x", {"mode": "dynamic"}, frozenset({table.name})), tmp_path)
+    assert "embeddings" not in facts and table.name in facts["kept_float"]

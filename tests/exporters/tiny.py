@@ -36,6 +36,28 @@ def save_classifier(folder: Path, seed: int = 0, vocabulary: int = VOCABULARY) -
     return Artifact("torch-model", folder, "0" * 64, {"form": "transformers"})
 
 
+def save_outlier(folder: Path, factor: float = 300.0) -> Artifact:
+    """The same with one channel of the first block's feed-forward layer `factor` times as large as the others.
+
+    The next layer, `OUTLIER_READER`, undoes it; 8-bit ranges that cover it leave few steps to the rest.
+    """
+    import torch
+    from transformers import BertForSequenceClassification
+
+    save_classifier(folder)
+    module = BertForSequenceClassification.from_pretrained(folder)
+    layer = module.bert.encoder.layer[0]
+    with torch.no_grad():
+        layer.intermediate.dense.weight[7] *= factor
+        layer.intermediate.dense.bias[7] *= factor
+        layer.output.dense.weight[:, 7] /= factor
+    module.save_pretrained(folder)
+    return Artifact("torch-model", folder, "0" * 64, {"form": "transformers"})
+
+
+OUTLIER_READER = "bert.encoder.layer.0.output.dense"
+
+
 def context(scratch: Path, labels: tuple[str, ...] = LABELS) -> Context:
     """What the exporter is given."""
     task: Any = SimpleNamespace(name="text-classification")

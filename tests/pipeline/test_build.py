@@ -34,6 +34,9 @@ def test_a_build_ends_in_a_bundle_and_a_report(workbench: Bench) -> None:
     assert record["status"] == "passed"
     assert [verdict["status"] for verdict in record["targets"][0]["verdicts"]] == ["PASS", "PASS"]
     assert record["merge"]["candidates"][0]["taken"]
+    steps = [row["id"] for row in record["steps"]]
+    assert steps.count("local-cpu/onnx/float/calibrate") == 1
+    assert steps.index("local-cpu/onnx/float/calibrate") < steps.index("local-cpu/onnx/int8-static")
     assert "Failed to load" not in run.stderr, "third-party noise belongs to the log file"
 
 

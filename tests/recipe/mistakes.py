@@ -381,7 +381,7 @@ MISTAKES: list[Mistake] = [
         "weights-missing",
         [("path: ./model", "code: 'net.py:build'")],
         "demo.yaml:2:1 model",
-        "code needs weights: a safetensors file",
+        "code needs weights: a safetensors file, or initialise: true to train it from scratch",
         "",
     ),
     (

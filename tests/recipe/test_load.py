@@ -184,8 +184,18 @@ def test_docs_router_tries_every_runtime_and_asks_only_accuracy_of_the_emulated_
     assert (arm.device, arm.optimise) == ("cortex-a76-emulated", "size")
 
 
+def test_the_pruned_recipe_fine_tunes_as_the_quickstart_does_then_prunes_twice() -> None:
+    recipe, quick = load_recipe("edgeft:text/pruned").recipe, load_recipe("edgeft:text/quickstart").recipe
+    assert recipe.steps[:2] == quick.steps
+    assert [(stage.id, stage.method, stage.heal_steps) for stage in recipe.steps[2:]] == [  # type: ignore[attr-defined]
+        ("layers", "depth", 100),
+        ("width", "structured", 100),
+    ]
+    assert recipe.data == quick.data
+
+
 def test_every_shipped_recipe_is_covered_here() -> None:
-    covered = {"text/base", "text/quickstart", "text/docs-router", *TEMPLATES}
+    covered = {"text/base", "text/quickstart", "text/docs-router", "text/pruned", *TEMPLATES}
     assert {name for name in shipped_recipes() if name.startswith("text/")} == covered
 
 

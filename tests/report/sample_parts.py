@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeft.record import CurvePoint, DataRow, MergeCandidate, MergeRow, SplitRow, StepRow, TrainingRow
+from edgeft.record import (
+    CurvePoint,
+    DataRow,
+    MergeCandidate,
+    MergeRow,
+    PruneRow,
+    RatioSearch,
+    RatioTrial,
+    ScoreRow,
+    SplitRow,
+    StepRow,
+    TrainingRow,
+    WidthRow,
+)
 
 LABELS = ["datasets", "huggingface_hub", "numpy", "onnx", "pandas", "scikit-learn", "torch", "transformers"]
 
@@ -67,6 +80,20 @@ def training() -> TrainingRow:
         step="finetune", method="qlora", metric="accuracy", trainable_parameters=1_330_184, total_parameters=22_713_216, steps=420,
         epochs=3.0, best_step=420, best_metric=0.9144, stopped_early=False, resumed=1, seconds=196.4, examples_per_second=68.3,
         peak_memory_mb=2210.0, device="cpu (2 threads)", micro_batch=32, curve=points,
+    )  # fmt: skip
+
+
+def pruning() -> PruneRow:
+    heal = training().model_copy(update={"step": "prune", "method": "full", "resumed": 0})
+    trials = [RatioTrial(ratio=r, p50_ms=p, interval=(p - 0.1, p + 0.1), runs=900, valid=v)
+              for r, p, v in ((0.0, 4.3, True), (0.916, 1.2, True), (0.458, 2.6, False))]  # fmt: skip
+    return PruneRow(
+        step="prune", method="structured", importance="group L2 magnitude (Torch-Pruning), each layer by itself",
+        parameters=(22_713_216, 17_100_000), macs=(680_000_000, 370_000_000), metric="accuracy", n=960,
+        widths=[WidthRow(part=f"bert.encoder.layer.{i}.intermediate.dense", kind="neurons", before=1536, after=832) for i in range(6)],
+        scores=[ScoreRow(at="before", value=0.9156), ScoreRow(at="pruned", value=0.8411), ScoreRow(at="healed", value=0.9102)],
+        heals=[heal], notes=["a note"],
+        search=RatioSearch(device="local-cpu", candidate="onnx/int8-dynamic", budget_ms=2.7, ratio=0.458, trials=trials),
     )  # fmt: skip
 
 

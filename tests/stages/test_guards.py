@@ -50,11 +50,13 @@ def test_a_gradient_that_overflows_is_caught_before_the_weights(world: World) ->
     """A finite loss with an infinite gradient would turn every weight to NaN at this step and show at the next."""
     import torch
 
+    from edgeft.models.load import load_model
     from edgeft.stages.finetune.data import read_examples
     from edgeft.stages.finetune.guards import FiniteGuard
 
     ctx = world.context("gradient")
-    examples = read_examples(ctx, "train", frozenset({"input_ids"}))
+    module = load_model(world.base, labels=ctx.labels, new_head=True)
+    examples = read_examples(ctx, "train", module)
     guard = FiniteGuard(examples, ctx.scratch, ctx.step)
     weight = torch.nn.Parameter(torch.ones(3))
     weight.grad = torch.tensor([0.0, float("inf"), 1.0])

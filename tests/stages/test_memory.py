@@ -45,8 +45,7 @@ class Limited:
         ctx = world.context(name)
         self.module = stage.build(world.base, ctx, "cpu")
         self.failures, self.sizes = 0, []
-        names = frozenset({"input_ids", "attention_mask", "token_type_ids"})
-        self.examples = read_examples(ctx, "train", names)
+        self.examples = read_examples(ctx, "train", self.module)
         root = ctx.scratch / "checkpoints"
         root.mkdir(parents=True)
         self.trainer = build_trainer(self.module, stage, ctx, "cpu", self.examples, run_length(stage, 96), root, {})

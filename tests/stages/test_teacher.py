@@ -134,7 +134,7 @@ class Step:
         ctx = world.context(name)
         self.module = stage.build(world.at("small"), ctx, "cpu")
         self.teacher: Any = stage.load_teacher({"teacher": world.at("teacher")}, ctx, "cpu")
-        self.examples = read_examples(ctx, "train", frozenset({"input_ids", "attention_mask", "token_type_ids"}))
+        self.examples = read_examples(ctx, "train", self.module, self.teacher.module)
         root = ctx.scratch / "checkpoints"
         root.mkdir(parents=True)
         self.trainer = build_trainer(

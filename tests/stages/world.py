@@ -45,6 +45,12 @@ class WordTask:
         mask = np.array([item.attention_mask for item in encoded], dtype=np.int64)
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
 
+    def plain(self, feeds: Any, prepared: Path) -> Any:
+        return feeds
+
+    def keep(self, outputs: Any) -> Any:
+        return outputs
+
     def score(self, outputs: Any, rows: Any, labels: Sequence[str]) -> Score:
         import numpy as np
         from sklearn.metrics import confusion_matrix, f1_score
@@ -76,7 +82,7 @@ class World:
         scratch = self.root / "scratch" / name
         scratch.mkdir(parents=True, exist_ok=True)
         splits = {}
-        for split in ("train", "validation"):
+        for split in ("train", "validation", "calibration"):
             path = self.root / "data" / f"{split}.parquet"
             if path.is_file():
                 import pyarrow.parquet as pq
@@ -114,6 +120,15 @@ class World:
         """The transformers model in root/NAME."""
         return Artifact("torch-model", self.root / name, digest_tree(self.root / name), {"form": "transformers"})
 
+    def prune(self, options: dict[str, Any], base: Artifact | None = None, ctx: Context | None = None) -> Artifact:
+        """Run one pruning stage on the world's base, or on the one given."""
+        from edgeft.stages.prune import stage_for
+
+        stage = stage_for(options)(**options)
+        out = Path(tempfile.mkdtemp(prefix="pruned-", dir=self.root))
+        facts = stage.run({"model": base or self.base}, out, ctx or self.context(out.name))
+        return Artifact(stage.makes, out, digest_tree(out), facts)
+
     def merge(self, adapter: Artifact, given: Artifact | None = None, **options: Any) -> Artifact:
         """Run the merge stage on the world's base, or on the one given."""
         from edgeft.stages.merge import Merge
@@ -137,7 +152,7 @@ def write_data(folder: Path, train: int, validation: int) -> None:
 
     folder.mkdir(parents=True)
     rng = random.Random(3)
-    for split, count in (("train", train), ("validation", validation)):
+    for split, count in (("train", train), ("validation", validation), ("calibration", 16)):
         rows: dict[str, list[Any]] = {"id": [], "text": [], "label": [], "group": [], "unit": []}
         for index in range(count):
             label = rng.randrange(len(LABELS))

@@ -48,7 +48,7 @@ class ImageFolderSource(Source):
         for label, file in _class_files(root, warn):
             meter.add(1)
             name = file.relative_to(root).as_posix()
-            if self._readable(file):
+            if self.readable(file):
                 images.append(name)
                 labels.append(label)
             else:
@@ -60,9 +60,11 @@ class ImageFolderSource(Source):
             raise StepError(
                 "no readable image", where=str(root), hint=f"one folder per class with {sorted(SUFFIXES)} files"
             )
-        return pa.table({"image": pa.array(images, pa.string()), "label": pa.array(labels, pa.string())})
+        files = [str(root / name) for name in images]
+        found = {"image": images, "label": labels, "file": files}
+        return pa.table({name: pa.array(column, pa.string()) for name, column in found.items()})
 
-    def _readable(self, file: Path) -> bool:
+    def readable(self, file: Path) -> bool:
         """Whether Pillow decodes it; StepError for one that is too large to try."""
         from PIL import Image, UnidentifiedImageError
 
@@ -101,16 +103,17 @@ def _class_files(root: Path, warn: Warn) -> Iterator[tuple[str, Path]]:
     if loose:
         warn(f"{len(loose)} images lie beside the class folders and are left out: {', '.join(loose[:5])}")
     for folder in sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-        _confined(folder, inside)
+        confined(folder, inside)
         for place, folders, files in os.walk(folder):
             folders.sort()
             for name in sorted(files):
                 path = Path(place, name)
                 if path.suffix.lower() in SUFFIXES and not name.startswith("."):
-                    _confined(path, inside)
+                    confined(path, inside)
                     yield folder.name, path
 
 
-def _confined(path: Path, inside: Path) -> None:
+def confined(path: Path, inside: Path) -> None:
+    """StepError for a link that leads out of `inside`."""
     if path.is_symlink() and not path.resolve().is_relative_to(inside):
         raise StepError("a link that leads out of the image folder", where=str(path), hint="copy the file instead")

@@ -12,6 +12,7 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import Facts
 from edgeft.errors import StepError
 from edgeft.stage import Context, Stage
+from edgeft.stages.finetune.augment import Augment
 
 if TYPE_CHECKING:
     import torch
@@ -61,11 +62,15 @@ class FineTune(Stage):
         None, ge=1, description="Evaluate every so many steps; default once an epoch, and always at the end."
     )
     patience: int | None = Field(None, ge=1, description="Stop after this many evaluations without a better one.")
-    metric: Literal["accuracy", "macro_f1", "loss"] = Field(
-        "accuracy", description="Validation metric that decides which weights are kept."
+    metric: Literal["accuracy", "macro_f1", "mean_dice", "mean_iou", "pixel_accuracy", "loss"] | None = Field(
+        None, description="Validation metric that decides which weights are kept; default the task's first."
     )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Probability taken from the true label and spread over all."
+    )
+    augment: Augment | None = Field(None, description="Images: flips, shifts and brightness while training.")
+    dice: float = Field(
+        0.0, ge=0, description="Segmentation: weight of the Dice loss (Milletari et al. 2016) beside cross-entropy."
     )
     checkpoint_steps: int | None = Field(
         None, ge=1, description="Checkpoint every so many steps; default ten per run, at least 10 steps apart."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Sampler
 
@@ -14,10 +14,12 @@ POOL = 50
 """Batches sorted together: long enough for batches of one length, short enough that their rows vary between epochs."""
 
 
-def row_lengths(feeds: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-    """(n,) real tokens per row, of the attention mask; None where there is none."""
+def row_lengths(feeds: Mapping[str, Any]) -> torch.Tensor | None:
+    """(n,) real tokens per row, of the attention mask (array or tensor); None where there is none."""
+    import torch
+
     mask = feeds.get("attention_mask")
-    return mask.reshape(len(mask), -1).sum(1) if mask is not None else None
+    return torch.as_tensor(mask).reshape(len(mask), -1).sum(1) if mask is not None else None
 
 
 class LengthOrder(Sampler[int]):  # type: ignore[misc]

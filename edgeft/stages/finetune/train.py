@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import StepError
-from edgeft.models.predict import accepted_feeds, may_trim
+from edgeft.models.predict import may_trim
 from edgeft.record import TrainingRow
 from edgeft.stages.finetune.checkpoint import BEST, PARTIAL, link, newest
-from edgeft.stages.finetune.curve import best_evaluation, curve_points, out_of_patience
+from edgeft.stages.finetune.curve import Metric, best_evaluation, curve_points, out_of_patience
 from edgeft.stages.finetune.data import Examples, collate, read_examples
 from edgeft.stages.finetune.guards import FiniteGuard
 
@@ -63,8 +63,9 @@ def train(
 
     teacher: a frozen model on the same device that it learns from beside its labels; evaluations see the labels only.
     """
-    wanted = accepted_feeds(module) | (accepted_feeds(teacher.module) if teacher else frozenset())
-    examples = read_examples(ctx, "train", wanted)
+    if options.metric is None:
+        options = options.model_copy(update={"metric": ctx.task.headline})
+    examples = read_examples(ctx, "train", module, *([teacher.module] if teacher else []))
     if not len(examples):
         raise StepError("the train split is empty", where=f"step {ctx.step}", hint="raise data.fractions.train")
     length = run_length(options, len(examples))
@@ -97,6 +98,11 @@ def run_length(options: FineTune, rows: int) -> Length:
     return Length(total, per_epoch)
 
 
+def metric_of(options: FineTune) -> Metric:
+    """The metric that decides; set by `train` where the recipe leaves it to the task."""
+    return options.metric or "accuracy"
+
+
 def world_size() -> int:
     """Processes of this run, as torchrun and `accelerate launch` announce them."""
     return int(os.environ.get("WORLD_SIZE", "1"))
@@ -125,15 +131,15 @@ def build_trainer(
     from edgeft.stages.finetune.trainer import EdgeftTrainer, scorer
 
     held = ctx.splits.get("validation")
-    validation = read_examples(ctx, "validation", accepted_feeds(module)) if held is not None and held.n else None
+    validation = read_examples(ctx, "validation", module) if held is not None and held.n else None
     if validation is None:
         ctx.warn("there is no validation split: the last weights are kept, not the best")
     if teacher is not None:
         teacher.meet(module, first_rows(examples, device))
     guard = FiniteGuard(examples, ctx.scratch, ctx.step)
-    keeper = Keeper(root, options.metric, options.patience, sampler, guard, whole=options.makes != "peft-adapter")
+    keeper = Keeper(root, metric_of(options), options.patience, sampler, guard, whole=options.makes != "peft-adapter")
     trainer = EdgeftTrainer(
-        rules=_rules(options, length),
+        rules=_rules(options, length, ctx),
         guard=guard,
         teacher=teacher,
         model=module,
@@ -159,7 +165,7 @@ def first_rows(examples: Examples, device: str) -> dict[str, torch.Tensor]:
     return {name: tensor.to(device) for name, tensor in feeds_of(batch).items()}
 
 
-def _rules(options: FineTune, length: Length) -> Rules:
+def _rules(options: FineTune, length: Length, ctx: Context) -> Rules:
     from edgeft.stages.finetune.trainer import Rules
 
     return Rules(
@@ -170,7 +176,20 @@ def _rules(options: FineTune, length: Length) -> Rules:
         label_smoothing=options.label_smoothing,
         frozen_body=options.makes == "peft-adapter",
         group_by_length=options.group_by_length,
+        augment=options.augment if options.augment is not None and options.augment.active else None,
+        levels=_levels(options, ctx),
+        dice=options.dice,
     )
+
+
+def _levels(options: FineTune, ctx: Context) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and std of an image task's normalisation, where training augments. StepError for a text."""
+    if options.augment is None or not options.augment.active or ctx.prepared is None:
+        return None
+    stated = json.loads((ctx.prepared / "preprocess.json").read_text(encoding="utf-8"))
+    if stated.get("kind") != "image":
+        raise StepError("augment is for images", where=f"step {ctx.step}", hint="leave augment out")
+    return tuple(stated["image"]["mean"]), tuple(stated["image"]["std"])
 
 
 def arguments(options: FineTune, ctx: Context, device: str, length: Length, root: Path, *, evaluate: bool) -> Any:
@@ -235,7 +254,7 @@ def _state(checkpoint: Path) -> Any:
 def _ended(checkpoint: Path, options: FineTune, length: Length) -> bool:
     """True when nothing is left to train: the Trainer, asked to resume there, would take one step too many."""
     state = _state(checkpoint)
-    return state.global_step >= length.total or out_of_patience(state.log_history, options.metric, options.patience)
+    return state.global_step >= length.total or out_of_patience(state.log_history, metric_of(options), options.patience)
 
 
 def _load_checkpoint_weights(trainer: EdgeftTrainer, checkpoint: Path) -> None:
@@ -261,13 +280,13 @@ def _row(
     seconds: float,
 ) -> TrainingRow:
     state, log = trainer.state, trainer.state.log_history
-    best = best_evaluation(log, options.metric)
+    best = best_evaluation(log, metric_of(options))
     losses = [float(entry["loss"]) for entry in log if "loss" in entry]
     trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
     return TrainingRow(
         step=ctx.step,
         method=options.method,
-        metric=options.metric if best else "train_loss",
+        metric=metric_of(options) if best else "train_loss",
         trainable_parameters=trained,
         total_parameters=sum(_elements(parameter) for parameter in module.parameters()),
         steps=state.global_step,
@@ -280,7 +299,7 @@ def _row(
         examples_per_second=trainer.total_seen * trainer.args.world_size / max(seconds, 1e-9),
         peak_memory_mb=trainer.peak_mb or None,
         device=str(trainer.args.device),
-        curve=curve_points(log, options.metric),
+        curve=curve_points(log, metric_of(options)),
         teacher=trainer.teacher.describe() if trainer.teacher else {},
         micro_batch=trainer.micro.limit or options.batch_size,
     )

@@ -13,8 +13,10 @@ import torch
 from transformers import EvalPrediction, Trainer, TrainingArguments
 
 from edgeft.models.predict import forward_logits
+from edgeft.models.served import full_size
 from edgeft.stage import Context
 from edgeft.stages.distilling.teacher import Teacher
+from edgeft.stages.finetune.augment import MASK_FILL, Augment, augment_batch
 from edgeft.stages.finetune.callbacks import load_weights, save_weights
 from edgeft.stages.finetune.checkpoint import PROJECTIONS
 from edgeft.stages.finetune.data import ROW, Examples
@@ -24,6 +26,7 @@ from edgeft.stages.finetune.order import LengthOrder, row_lengths
 from edgeft.stages.finetune.schedule import Schedule, rate_factor
 
 MEGABYTE = 1 << 20
+IGNORED = MASK_FILL
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,9 @@ class Rules:
     label_smoothing: float
     frozen_body: bool
     group_by_length: bool = False
+    augment: Augment | None = None
+    levels: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    dice: float = 0.0
 
 
 class EdgeftTrainer(Trainer):  # type: ignore[misc]
@@ -66,6 +72,9 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
         items = num_items_in_batch if num_items_in_batch is not None else len(batch["labels"])
         self.seen += len(batch["labels"])
         self.total_seen += len(batch["labels"])
+        if self.rules.augment is not None and self.rules.levels is not None:
+            levels = tuple(torch.tensor(level) for level in self.rules.levels)
+            augment_batch(batch, self.rules.augment, levels, batch[ROW], self.args.seed, self.state.global_step)
         return self.micro.run(batch, lambda part: self._forward_backward(model, part, items))
 
     def _forward_backward(self, model: Any, batch: Mapping[str, torch.Tensor], items: Any) -> torch.Tensor:
@@ -84,18 +93,22 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
         """Weighted losses by name, each summed over the labels of the batch: the task's, and the teacher's if any."""
         labels = batch["labels"]
         if self.teacher is None:
-            return {"task": self.task_loss(forward_logits(model, feeds_of(batch)), labels)}
+            return {"task": self.task_loss(answer(model, batch), labels)}
         logits, distances = self.teacher.compare(model, feeds_of(batch))
-        found = {"task": self.teacher.teaching.task_weight * self.task_loss(logits, labels)}
+        found = {"task": self.teacher.teaching.task_weight * self.task_loss(at_label_size(logits, labels), labels)}
         # A distance is per example; the step divides by labels, of which an example may have one per pixel.
         each = labels.numel() // len(labels)
         return found | {name: distance.sum() * each for name, distance in distances.items()}
 
     def task_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Cross entropy summed over the labels."""
-        return torch.nn.functional.cross_entropy(
-            logits.float(), labels, reduction="sum", label_smoothing=self.rules.label_smoothing
+        """Cross entropy summed over the labels; with a class per pixel also Dice, where the recipe weighs it."""
+        loss = torch.nn.functional.cross_entropy(
+            logits, labels, reduction="sum", label_smoothing=self.rules.label_smoothing
         )
+        if self.rules.dice and logits.ndim == 4:
+            # Weighted like the cross entropy: per pixel of the part, so that parts of a batch add up.
+            loss = loss + self.rules.dice * (labels != IGNORED).sum() * dice_loss(logits, labels)
+        return loss
 
     def prediction_step(
         self, model: Any, inputs: Mapping[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
@@ -103,8 +116,10 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
         """(mean loss, logits, labels) of one evaluation batch; the loss without label smoothing."""
         batch = self._prepare_inputs(dict(inputs))
         with torch.no_grad(), self.compute_loss_context_manager():
-            logits = forward_logits(model, feeds_of(batch)).float()
+            logits = answer(model, batch)
             loss = torch.nn.functional.cross_entropy(logits, batch["labels"])
+        if logits.ndim == 4:  # a class per pixel: float logits of a whole split would not fit
+            return loss, logits.argmax(1).to(torch.uint8), batch["labels"].flatten(1)[:, :1]
         return loss, logits, batch["labels"]
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -166,6 +181,26 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
         return float(psutil.Process().memory_info().rss) / MEGABYTE
 
 
+def answer(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """float32 logits; of a class per pixel at the labels' size."""
+    return at_label_size(forward_logits(model, feeds_of(batch)), batch["labels"])
+
+
+def at_label_size(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """float32 logits, those of a class per pixel at the labels' size."""
+    logits = logits.float()
+    return full_size(logits, tuple(labels.shape[-2:])) if logits.ndim == 4 else logits
+
+
+def dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """1 - mean soft Dice over classes, of the pixels that count, all cases together. Milletari et al. 2016 (V-Net)."""
+    counted = (labels != IGNORED)[:, None]
+    shares = torch.softmax(logits, dim=1) * counted
+    truth = torch.nn.functional.one_hot(labels.clamp(min=0), logits.shape[1]).movedim(-1, 1) * counted
+    hits, total = (shares * truth).sum((0, 2, 3)), (shares + truth).sum((0, 2, 3))
+    return 1 - ((2 * hits + 1) / (total + 1)).mean()
+
+
 def feeds_of(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """What the model sees of a batch."""
     return {name: tensor for name, tensor in batch.items() if name not in ("labels", ROW)}
@@ -177,9 +212,10 @@ def scorer(ctx: Context, examples: Examples) -> Any:
     def compute(prediction: EvalPrediction) -> dict[str, float]:
         import numpy as np
 
-        outputs = {"logits": np.asarray(prediction.predictions, dtype=np.float32)}
+        given = np.asarray(prediction.predictions)
+        outputs = {"classes": given} if given.dtype == np.uint8 else {"logits": given.astype(np.float32)}
         metrics = ctx.task.score(outputs, examples.rows, ctx.labels).metrics
-        return {name: float(metrics[name]) for name in ("accuracy", "macro_f1") if name in metrics}
+        return {name: float(metrics[name]) for name in ctx.task.metrics if name in metrics}
 
     return compute
 

@@ -1,0 +1,80 @@
+"""`serve:` once the model is known: image sizes its folder states, and what of preprocessing goes into the artefact."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from edgeft import plugins
+from edgeft.pipeline.inputs import Inputs
+from edgeft.recipe.load import LoadedRecipe
+from edgeft.recipe.schema import Serve
+from edgeft.task import Task
+
+LATER = ("bytes", "string")
+
+
+def is_image_task(name: str) -> bool:
+    """Whether a task's input is an image."""
+    task: type[Task] = plugins.load("tasks", name)
+    return "image" in task.columns
+
+
+def settle_serve(loaded: LoadedRecipe, inputs: Inputs) -> LoadedRecipe:
+    """The recipe with every field of `serve:` that its task uses filled in. RecipeError where they do not fit."""
+    serve, task = loaded.recipe.serve, loaded.recipe.model.task
+    image = is_image_task(task)
+    embed = serve.embed_preprocessing
+    if embed in LATER:
+        raise loaded.error(
+            ("serve", "embed_preprocessing"), f"'{embed}' is not built yet", f"use {'pixels' if image else 'none'}"
+        )
+    if not image:
+        _check_text(loaded, serve)
+        return _with(loaded, embed_preprocessing="none")
+    given = inputs.model.kind == "onnx"
+    if given and (embed == "pixels" or serve.source):
+        raise loaded.error(
+            ("serve", "embed_preprocessing" if embed else "source"),
+            "an ONNX file is taken as it is: nothing is put in front of it",
+            "embed_preprocessing: none, and normalise in the app, or give the model it was exported from",
+        )
+    if serve.source and embed == "none":
+        raise loaded.error(
+            ("serve", "source"), "the artefact resizes from pixels only", "leave embed_preprocessing: pixels"
+        )
+    changes: dict[str, Any] = {"embed_preprocessing": embed or ("none" if given else "pixels")}
+    if serve.height is None:
+        changes |= _own_size(loaded, inputs)
+    return _with(loaded, **changes)
+
+
+def serve_shape(serve: Serve) -> dict[str, int]:
+    """What exporters are told: batch, length, and height and width where there are any."""
+    sizes = {name: getattr(serve, name) for name in ("batch", "length", "height", "width")}
+    return {name: int(size) for name, size in sizes.items() if size is not None}
+
+
+def _check_text(loaded: LoadedRecipe, serve: Serve) -> None:
+    for name in ("height", "source"):
+        if getattr(serve, name) is not None:
+            raise loaded.error(("serve", name), f"{loaded.recipe.model.task} has no image size", "state serve.length")
+    if serve.embed_preprocessing == "pixels":
+        raise loaded.error(("serve", "embed_preprocessing"), "a text has no pixels", "embed_preprocessing: none")
+
+
+def _own_size(loaded: LoadedRecipe, inputs: Inputs) -> dict[str, int]:
+    from edgeft.tasks.image_spec import own_size
+
+    size = own_size(inputs.tokenizer.path)
+    if size is None:
+        raise loaded.error(
+            ("serve",), "the image size is not known: the model's folder states none",
+            "state it: serve: {batch: 1, height: 224, width: 224}",
+        )  # fmt: skip
+    return {"height": size[0], "width": size[1]}
+
+
+def _with(loaded: LoadedRecipe, **changes: Any) -> LoadedRecipe:
+    serve = loaded.recipe.serve.model_copy(update=changes)
+    return replace(loaded, recipe=loaded.recipe.model_copy(update={"serve": serve}))

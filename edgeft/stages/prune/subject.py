@@ -1,0 +1,138 @@
+"""The model under the knife: loaded once, scored on validation, measured, and proven to come back from its file."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeft.artifact import Artifact
+from edgeft.canonical import Facts
+from edgeft.errors import StepError
+from edgeft.models.load import load_model
+from edgeft.models.predict import accepted_feeds, forward_logits, predict_logits
+from edgeft.record import ScoreRow
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgeft.stage import Context
+
+EXAMPLES = 2
+"""Rows that tracing and the reload check use."""
+COMPRESSION = 6
+BATCH = 32
+
+
+@dataclass
+class Subject:
+    """module: float32 on CPU. feeds, rows: of the validation split, else of train; scored: whether its answers mean
+    something (a fresh head answers at random)."""
+
+    module: torch.nn.Module
+    model: Artifact
+    ctx: Context
+    feeds: dict[str, Any]
+    rows: Any
+    scored: bool
+
+    @classmethod
+    def load(cls, model: Artifact, ctx: Context) -> Subject:
+        """The float model; a missing head is made by seed, to be trained by what follows. Raises StepError."""
+        options: dict[str, Any] = {"labels": ctx.labels, "task": ctx.task.name, "quantise": None, "seed": ctx.seed}
+        try:
+            module, headless = load_model(model, **options), False
+        except StepError:
+            module, headless = load_model(model, **options, new_head=True), True
+        name = next((name for name in ("validation", "train", "calibration") if _rows(ctx, name)), None)
+        if name is None or ctx.prepared is None:
+            raise StepError("pruning is measured on the validation split, and there is none", where=f"step {ctx.step}",
+                            hint="raise data.fractions.validation")  # fmt: skip
+        if name != "validation":
+            ctx.warn("there is no validation split: what pruning costs is not measured")
+        feeds, rows = read_feeds(ctx, name, module)
+        return cls(module, model, ctx, feeds, rows, name == "validation" and not headless)
+
+    @property
+    def cases(self) -> int:
+        """Validation rows."""
+        return int(self.rows.num_rows)
+
+    @property
+    def examples(self) -> dict[str, torch.Tensor]:
+        """A few real feeds as tensors."""
+        return tensors(self.feeds, EXAMPLES)
+
+    def score(self, at: str) -> list[ScoreRow]:
+        """The headline metric now, or nothing where there is none to be had; a fresh head counts once trained."""
+        if at.startswith("healed") and _rows(self.ctx, "validation"):
+            self.scored = True
+        if not self.scored:
+            return []
+        logits = predict_logits(self.module, self.feeds, batch_size=BATCH)
+        metrics = self.ctx.task.score({"logits": logits}, self.rows, self.ctx.labels).metrics
+        return [ScoreRow(at=at, value=float(metrics[self.ctx.task.headline]))]
+
+    def size(self, *, squeezed: bool) -> tuple[int, int, int]:
+        """(parameters, multiply-accumulates of one case, bytes of the weights under zlib or 0 where not asked for)."""
+        parameters = sum(parameter.numel() for parameter in self.module.parameters())
+        return parameters, self.macs(), compressed(self.module) if squeezed else 0
+
+    def macs(self) -> int:
+        """Multiply-accumulates of matrix products and convolutions for one case, by torch's own counter (two
+        floating-point operations each). Attention is counted as its matrix products."""
+        import torch
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+        from torch.utils.flop_counter import FlopCounterMode
+
+        counter = FlopCounterMode(display=False)
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            forward_logits(self.module, tensors(self.feeds, 1))
+        return int(counter.get_total_flops()) // 2
+
+
+def tensors(feeds: dict[str, Any], count: int) -> dict[str, torch.Tensor]:
+    """The first rows of canonical feeds as tensors."""
+    import numpy as np
+    import torch
+
+    return {name: torch.from_numpy(np.ascontiguousarray(array[:count])) for name, array in feeds.items()}
+
+
+def read_feeds(ctx: Context, split: str, module: torch.nn.Module) -> tuple[dict[str, Any], Any]:
+    """(feeds the model takes, rows) of a split. Raises StepError without it."""
+    import pyarrow.parquet as pq
+
+    if not _rows(ctx, split) or ctx.prepared is None:
+        raise StepError(f"the {split} split is empty", where=f"step {ctx.step}", hint=f"raise data.fractions.{split}")
+    rows = pq.read_table(ctx.splits[split].path)
+    accepted = accepted_feeds(module)
+    return {name: array for name, array in ctx.task.feeds(rows, ctx.prepared).items() if name in accepted}, rows
+
+
+def compressed(module: torch.nn.Module) -> int:
+    """Bytes of all weights under zlib level 6, one stream in the order of the state dictionary."""
+    squeeze, total = zlib.compressobj(COMPRESSION), 0
+    for tensor in module.state_dict().values():
+        total += len(squeeze.compress(tensor.detach().contiguous().cpu().numpy().tobytes()))
+    return total + len(squeeze.flush())
+
+
+def check_reload(subject: Subject, out: Path, facts: Facts, ctx: Context) -> None:
+    """The written folder must answer bit by bit as the module in memory. Raises StepError."""
+    import numpy as np
+
+    again = load_model(
+        Artifact("torch-model", out, "", facts), labels=ctx.labels, task=ctx.task.name, quantise=None, seed=ctx.seed
+    )
+    feeds = {name: array[:EXAMPLES] for name, array in subject.feeds.items()}
+    ours, theirs = (predict_logits(module, feeds, batch_size=EXAMPLES) for module in (subject.module, again))
+    if not np.array_equal(ours, theirs):
+        raise StepError("the pruned model does not come back equal from its file", where=f"step {ctx.step}",
+                        hint="it keeps state that surgery.json does not describe; please report it")  # fmt: skip
+
+
+def _rows(ctx: Context, split: str) -> int:
+    held = ctx.splits.get(split)
+    return held.n if held is not None else 0

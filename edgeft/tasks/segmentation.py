@@ -1,0 +1,170 @@
+"""Segmentation: an image in, one of the labels per pixel out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeft.canonical import Facts
+from edgeft.data.pack import image_bytes
+from edgeft.errors import StepError
+from edgeft.task import Arrays, Score
+from edgeft.tasks.image_classification import ImageTask
+from edgeft.tasks.image_spec import read_spec
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    Maps = NDArray[np.uint8]
+    Floats = NDArray[np.float64]
+
+RIGHT_IOU = 0.5
+"""A case counts as right from this mean IoU on (the threshold of PASCAL VOC); used for counting flips only."""
+MAX_LABELS = 255
+
+
+class Segmentation(ImageTask):
+    """Dice and IoU per case, over all labels but the first, which is the background.
+
+    A class that neither truth nor answer has scores 1 in that case, one that only one of them has scores 0. Truth is
+    compared at the size the network answers; masks are brought there by nearest neighbour.
+    """
+
+    name = "segmentation"
+    metrics: tuple[str, ...] = ("mean_dice", "mean_iou", "pixel_accuracy")
+    families: tuple[str, ...] = ("dice_",)
+    headline = "mean_dice"
+
+    def prepare(
+        self, model: Path, splits: Mapping[str, Path], labels: Sequence[str], serve: Mapping[str, Any], out: Path
+    ) -> Facts:
+        """As for any image, stretched to the network's size: what is cut off could not be scored."""
+        if len(labels) > MAX_LABELS:
+            raise StepError(f"{len(labels)} labels are more than {MAX_LABELS}", where="data.labels")
+        return super().prepare(model, splits, labels, serve, out)
+
+    def masks(self, rows: pa.Table, prepared: Path) -> NDArray[np.int64]:
+        """int64 (n, height, width) at the network's size."""
+        import numpy as np
+
+        spec = read_spec(prepared)
+        return read_masks(rows, (spec.height, spec.width)).astype(np.int64)
+
+    def keep(self, outputs: Arrays) -> Arrays:
+        """classes, uint8 (n, height, width), and mean_logits, float32 (n, classes): means over the pixels of a case."""
+        logits = checked(outputs)
+        return {"classes": class_maps(outputs), "mean_logits": logits.mean(axis=(2, 3)).astype("float32")}
+
+    def score(self, outputs: Arrays, rows: pa.Table, labels: Sequence[str]) -> Score:
+        """mean_dice, mean_iou, pixel_accuracy, dice_<label>; each the mean over cases of a value per case."""
+        import numpy as np
+
+        answered = class_maps(outputs)
+        if len(answered) != rows.num_rows or not rows.num_rows:
+            raise StepError(f"{len(answered)} outputs for {rows.num_rows} rows")
+        counts = _confusions(answered, rows, len(labels))
+        dice, iou = overlaps(counts)
+        hits = np.einsum("nkk->n", counts)
+        cases: dict[str, Floats] = {
+            "mean_dice": dice.mean(axis=1), "mean_iou": iou.mean(axis=1), "pixel_accuracy": hits / counts.sum((1, 2)),
+            **{f"dice_{label}": dice[:, place] for place, label in enumerate(labels[1:])},
+        }  # fmt: skip
+        foreground = counts.sum(axis=1)[:, 1:]
+        predictions = np.where(foreground.sum(axis=1) > 0, foreground.argmax(axis=1) + 1, 0).astype(np.int64)
+        return Score(
+            metrics={name: float(values.mean()) for name, values in cases.items()},
+            correct=cases["mean_iou"] >= RIGHT_IOU,
+            predictions=predictions,
+            confusion=counts.sum(axis=0),
+            cases=cases,
+        )
+
+    def answer(self, outputs: Arrays, labels: Sequence[str]) -> list[dict[str, Any]]:
+        """Per case: share of the pixels of each label, and `mask`, uint8 (height, width)."""
+        import numpy as np
+
+        found = []
+        for mask in class_maps(outputs):
+            shares = np.bincount(mask.ravel(), minlength=len(labels)) / mask.size
+            found.append({"shares": dict(zip(labels, shares.tolist(), strict=True)), "mask": mask})
+        return found
+
+
+def checked(outputs: Arrays) -> NDArray[np.floating[Any]]:
+    """`logits` (n, classes, height, width); StepError for another shape or a value that is not finite."""
+    import numpy as np
+
+    logits: NDArray[np.floating[Any]] = np.asarray(outputs.get("logits", np.zeros(0)))
+    if logits.ndim != 4:
+        raise StepError(f"logits have shape {tuple(logits.shape)}, (n, classes, height, width) is expected")
+    broken = np.flatnonzero(~np.isfinite(logits).reshape(len(logits), -1).all(axis=1))
+    if len(broken):
+        raise StepError(f"logits of {len(broken)} of {len(logits)} cases are NaN or infinite")
+    return logits
+
+
+def class_maps(outputs: Arrays) -> Maps:
+    """uint8 (n, height, width): as kept, or the highest logit's place."""
+    import numpy as np
+
+    if "classes" in outputs:
+        return np.asarray(outputs["classes"], dtype=np.uint8)
+    return np.asarray(checked(outputs).argmax(axis=1), dtype=np.uint8)
+
+
+def overlaps(counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """(Dice, IoU), each (n, classes - 1), from confusions (n, classes, classes), rows true; background left out."""
+    import numpy as np
+
+    hits = np.einsum("nkk->nk", counts)[:, 1:].astype(np.float64)
+    total = (counts.sum(axis=1) + counts.sum(axis=2))[:, 1:].astype(np.float64)
+    empty = total == 0
+    dice = np.where(empty, 1.0, 2 * hits / np.where(empty, 1, total))
+    iou = np.where(empty, 1.0, hits / np.where(empty, 1, total - hits))
+    return dice, iou
+
+
+def read_masks(rows: pa.Table, size: tuple[int, int]) -> Maps:
+    """uint8 (n, height, width) of the rows' masks, resized by nearest neighbour."""
+    import numpy as np
+
+    found = np.empty((rows.num_rows, *size), np.uint8)
+    for place, (name, raw) in enumerate(image_bytes(rows, "mask_at", "mask_size")):
+        found[place] = _resized(raw, size, name)
+    return found
+
+
+def _resized(raw: bytes, size: tuple[int, int], name: str) -> Any:
+    import numpy as np
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(raw), formats=("PNG",)) as mask:
+            if mask.size != (size[1], size[0]):
+                return np.asarray(mask.resize((size[1], size[0]), Image.Resampling.NEAREST), np.uint8)
+            return np.asarray(mask, np.uint8)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise StepError(f"the mask cannot be decoded: {error}", where=name) from error
+
+
+def _confusions(answered: Maps, rows: pa.Table, classes: int) -> NDArray[np.int64]:
+    """(n, classes, classes) pixel counts, rows true; a few cases' masks in memory at a time."""
+    import numpy as np
+
+    size = (int(answered.shape[1]), int(answered.shape[2]))
+    counts = np.zeros((len(answered), classes, classes), np.int64)
+    for start in range(0, len(answered), CASES):
+        masks = read_masks(rows.slice(start, CASES), size)
+        for place, mask in enumerate(masks, start):
+            if mask.max(initial=0) >= classes or answered[place].max(initial=0) >= classes:
+                raise StepError(f"a mask or an answer names a class above {classes - 1}")
+            pairs = mask.astype(np.int64).ravel() * classes + answered[place].ravel()
+            counts[place] = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    return counts
+
+
+CASES = 64
