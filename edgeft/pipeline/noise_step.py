@@ -28,7 +28,9 @@ def noise_spec(candidate: Candidate, recipe: Recipe, cases: int) -> Spec:
         from edgeft.targets.sensitivity import measure_noise
 
         feeds = ctx.task.feeds(thin(read_cases(ctx, "search", most), cases), prepared_of(ctx))
-        names = tuple(layer.name for layer in exporter.layers(inputs["float"]))  # type: ignore[attr-defined]
+        gone = set(inputs["artifact"].facts.get("rewritten", ()))  # layers that became others have no output to compare
+        layers = exporter.layers(inputs["float"])  # type: ignore[attr-defined]
+        names = tuple(layer.name for layer in layers if layer.name not in gone)
         plain, compressed = (
             exporter.tensors(inputs[role], names, feeds)  # type: ignore[attr-defined]
             for role in ("float", "artifact")

@@ -127,11 +127,8 @@ def _try(plan: Plan, executor: Executor, trial: Trial, timed: bool) -> None:
 
 def make_compressed(plan: Plan, executor: Executor, candidate: Candidate) -> Artifact:
     """A compressed candidate's artefact, the statistics it is made from first."""
-    *statistics, last = making_specs(candidate, plan.trunk, plan.loaded.recipe)
-    for spec in statistics:
-        if spec.id not in executor.done:
-            executor.perform(spec)
-    return executor.perform(last)
+    specs = making_specs(candidate, plan.trunk, plan.loaded.recipe)
+    return [executor.done.get(spec.id) or executor.perform(spec) for spec in specs][-1]
 
 
 def _prove(plan: Plan, executor: Executor, trial: Trial) -> bool:

@@ -142,6 +142,22 @@ def test_a_few_outlier_layers_are_found_in_few_evaluations() -> None:
     assert len(search.evaluations) <= 16, [done.ask.purpose for done in search.evaluations]
 
 
+def test_gain_per_cost_decides_not_gain_alone() -> None:
+    """Two layers each cure the net: the cheap one is kept in float though the dear one takes more of the damage away."""
+    damage = {"layer0": 0.4, "layer1": 0.45, "layer2": 0.05}
+    oracle = Oracle(damage, {"layer0": 0.1, "layer1": 2.0, "layer2": 0.1}, limit=0.55)
+    search = run(oracle)
+    assert search.best is not None and search.best.ask.variant.keep_float == {"layer0"}
+
+
+def test_a_broken_variant_is_dropped_in_the_first_round() -> None:
+    ladder = [Variant(name, {"mode": "static", "form": name, "factor": 9}) for name in ("a", "b", "c", "d")]
+    oracle = Oracle({"layer0": 0.1}, {"layer0": 1.0}, limit=0.5, broken=frozenset({"b", "c", "d"}))
+    search = run(oracle, *ladder)
+    asked = [done.ask.variant.name for done in search.evaluations if done.ask.purpose == "ladder" and done.rank == inf]
+    assert asked == ["b", "c", "d"], "each once: what failed is not asked for again on more cases"
+
+
 def test_nothing_is_mixed_where_a_cheap_variant_passes() -> None:
     oracle = Oracle({"layer0": 0.1}, {"layer0": 1.0}, limit=0.2)
     search = run(oracle)
