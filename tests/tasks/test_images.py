@@ -47,6 +47,7 @@ def encoded(pixels: np.ndarray, **options: Any) -> bytes:
 def test_the_processors_of_transformers_give_the_same_values() -> None:
     """ViT's own image processor (Pillow form) against this path, from one preprocessor_config.json."""
     pytest.importorskip("torch")
+    from transformers import ViTImageProcessorPil
 
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     theirs = ViTImageProcessorPil(size={"height": 32, "width": 32}, image_mean=mean, image_std=std, resample=2)
