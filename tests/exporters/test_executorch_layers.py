@@ -59,7 +59,6 @@ def test_layers_kept_in_float(tmp_path: Path) -> None:
         name: float(np.abs(compress(name, keep) - wanted).mean() / spread)
         for name, keep in (("none", frozenset()), ("pair", frozenset({tiny.OUTLIER_READER, BEFORE})), ("all", names))
     }
-    print(error)
     assert error["none"] > NAIVE and error["pair"] < RECOVERED and error["all"] == 0
     with pytest.raises(Unsupported, match="cannot be asked for the outputs"):
         EXPORTER.tensors(plain, (BEFORE,), {})

@@ -69,7 +69,6 @@ def test_keeping_layers_in_float(plain: Artifact, tmp_path: Path) -> None:
     for name, keep in (("none", frozenset()), ("pair", pair), ("all", names)):
         made = answers(compress(plain, tmp_path / name, frozenset(keep)))
         error[name] = float(np.abs(made - wanted).mean() / wanted.std())
-    print(error)
     assert error["none"] > NAIVE and error["pair"] < RECOVERED and error["all"] == 0
 
 
