@@ -49,8 +49,6 @@ def test_the_processors_of_transformers_give_the_same_values() -> None:
     pytest.importorskip("torch")
     from transformers import ViTImageProcessorPil
 
-    from transformers import ViTImageProcessorPil
-
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     theirs = ViTImageProcessorPil(size={"height": 32, "width": 32}, image_mean=mean, image_std=std, resample=2)
     pixels = photograph(57, 43)
