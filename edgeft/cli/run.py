@@ -17,19 +17,22 @@ if TYPE_CHECKING:
 HELP = "Answer one input with a built bundle, on the real runtime"
 DESCRIPTION = """Run a bundle on this machine with the runtime it was gated on. torch is not needed.
 
-INPUT is a text; `-` reads one text a line from standard input. The bundle's files are checked against its
-manifest first."""
+INPUT is a text, or an image file where the bundle takes images; `-` reads one text (or one file's name) a line from
+standard input. A segmentation writes its mask as a PNG file of class numbers beside the current folder's other files.
+The bundle's files are checked against its manifest first."""
 EPILOG = """examples:
   edgeft run out/quickstart "Returns the eigenvalues of a symmetric matrix."
   edgeft run out/quickstart/targets/local-cpu - --json < texts.txt
+  edgeft run out/digits-mobile digit.png
 """
 MAX_CASES = 10_000
+MAX_IMAGE_BYTES = 256 << 20
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `run`."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="targets/DEVICE of a build, or the build's folder")
-    parser.add_argument("input", metavar="INPUT", help="a text, or - for one text a line on standard input")
+    parser.add_argument("input", metavar="INPUT", help="a text or an image file, or - for one a line on standard input")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
@@ -45,8 +48,13 @@ def run(args: argparse.Namespace) -> int:
     with to_log(Path(os.devnull)):  # some runtimes greet on standard error
         found = answers(bundle, texts)
     for text, answer in zip(texts, found, strict=True):
+        if "mask" in answer:
+            answer = {**answer, "mask": _write_mask(text, answer["mask"])}
         if args.json:
             print(json.dumps({"input": text, **answer}, ensure_ascii=False))
+        elif "shares" in answer:
+            shares = ", ".join(f"{label} {share:.1%}" for label, share in answer["shares"].items())
+            print(f"{answer['mask']}  ({shares})")
         else:
             rest = ", ".join(f"{row['label']} {row['probability']:.1%}" for row in answer["top"][1:])
             print(f"{answer['label']}  {answer['probability']:.1%}  ({rest})")
@@ -61,7 +69,9 @@ def answers(bundle: Bundle, texts: list[str]) -> list[dict[str, Any]]:
 
     manifest = bundle.manifest
     task = plugins.load("tasks", manifest["task"])()
-    feeds = task.feeds(pa.table({"text": texts}), bundle.folder)
+    image = "image" in task.columns
+    rows = pa.table({"image": texts, "bytes": [_image(name) for name in texts]}) if image else pa.table({"text": texts})
+    feeds = task.feeds(rows, bundle.folder)
     session = plugins.load("runtimes", manifest["runtime"]).load(
         str(bundle.folder / manifest["model"]), {"threads": manifest["threads"]}
     )
@@ -75,6 +85,34 @@ def answers(bundle: Bundle, texts: list[str]) -> list[dict[str, Any]]:
     finally:
         session.close()
     return found
+
+
+def _image(name: str) -> bytes:
+    """An image file's bytes; RecipeError where it is none or too large to be one."""
+    from edgeft.errors import RecipeError
+
+    path = Path(name)
+    try:
+        if path.stat().st_size > MAX_IMAGE_BYTES:
+            raise RecipeError(f"larger than {MAX_IMAGE_BYTES >> 20} MB", where=name)
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        what = f"cannot be read as an image file: {getattr(error, 'strerror', None) or error}"
+        raise RecipeError(what, where="INPUT", hint="this bundle takes images: give a file's name") from error
+
+
+def _write_mask(name: str, mask: Any) -> str:
+    """NAME-mask.png in the current folder; its name."""
+    from PIL import Image
+
+    from edgeft.errors import StepError
+
+    path = Path(f"{Path(name).stem}-mask.png")
+    try:
+        Image.fromarray(mask).save(path, format="PNG")
+    except OSError as error:
+        raise StepError(f"cannot be written: {error.strerror}", where=str(path)) from error
+    return str(path)
 
 
 def _case(feed: Any, index: int, spec: Mapping[str, Any]) -> Any:

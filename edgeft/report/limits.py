@@ -36,7 +36,7 @@ def quality_metric(target: TargetRow) -> str | None:
     """What the y axis shows: accuracy, else macro-F1, else the first metric that is not a cost."""
     known = [str(item.get("metric")) for row in target.candidates for item in row.metrics]
     others = [name for name in known if not name.endswith(("_ms", "_mb"))]
-    return next((name for name in ("accuracy", "macro_f1", *others) if name in known), None)
+    return next((name for name in ("accuracy", "mean_dice", "macro_f1", *others) if name in known), None)
 
 
 def unit_of(metric: str) -> str:

@@ -29,7 +29,7 @@ def target_sentence(target: TargetRow) -> str:
     if ratios:
         parts.append(f"{' and '.join(ratios)} than the float export")
     if target.gate_set:
-        for metric in ("accuracy", "macro_f1"):
+        for metric in ("accuracy", "mean_dice", "macro_f1"):
             if metric in target.gate_set.artefact and metric in target.gate_set.source:
                 after, before = target.gate_set.artefact[metric], target.gate_set.source[metric]
                 parts.append(f"{metric_name(metric).lower()} {amount(metric, after)} vs {amount(metric, before)}")

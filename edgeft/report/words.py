@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
-SHARES = frozenset({"accuracy", "macro_f1"})
+SHARES = frozenset({"accuracy", "macro_f1", "pixel_accuracy"})
 RUNTIMES = {
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
@@ -18,6 +18,9 @@ RUNTIMES = {
 METRICS = {
     "accuracy": "Accuracy",
     "macro_f1": "Macro-F1",
+    "mean_dice": "Mean Dice",
+    "mean_iou": "Mean IoU",
+    "pixel_accuracy": "Pixel accuracy",
     "latency_p50_ms": "Latency p50",
     "latency_p90_ms": "Latency p90",
     "latency_p99_ms": "Latency p99",
@@ -41,6 +44,8 @@ DASH = "–"
 
 def metric_name(metric: str) -> str:
     """`Latency p90` for latency_p90_ms; a user's own metric keeps its name."""
+    if metric.startswith("dice_"):
+        return f"Dice, {metric.removeprefix('dice_')}"
     return METRICS.get(metric, metric)
 
 

@@ -93,7 +93,6 @@ def parity(exporter_name: str, kind: str, folder: Path, serve: dict[str, Any] | 
 
 
 FORMATS = ("onnx", "openvino", "litert", "executorch", "ncnn", "ort")
-REFUSED = {("litert", "unet")}
 
 
 @pytest.mark.parametrize("kind", ["conv", "vit", "unet"])
