@@ -157,7 +157,7 @@ class OurSide:
         """Compressed model.xml, made once."""
         if variant.name not in self.made:
             out = self.place / variant.name
-            out.mkdir()
+            out.mkdir(exist_ok=True)
             cases = {"image": self.calibration.images}
             facts = self.exporter.compress(self.plain, variant, cases, out, self.context)
             self.made[variant.name] = out / "model.xml"

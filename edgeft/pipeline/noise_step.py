@@ -10,8 +10,7 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import Facts, canonical_json
 from edgeft.pipeline.answers import prepared_of, read_cases, thin
 from edgeft.pipeline.candidates import Candidate
-from edgeft.pipeline.spec import Spec
-from edgeft.pipeline.trunk import FEED_TOOLS
+from edgeft.pipeline.spec import FEED_TOOLS, Spec
 from edgeft.recipe.schema import Recipe
 from edgeft.stage import Context
 from edgeft.targets.asking import Noise
