@@ -104,6 +104,7 @@ class OurSide:
         facts = self.exporter.export(given, self.exporter.settings(self.device, {"batch": 1}), out, self.context)
         self.plain = Artifact("openvino", out, digest_tree(out), facts)
         self.float_path = out / "model.xml"
+        self.feed = next(iter(self.exporter.signature(self.plain).inputs))
         self.reference = self._run(self.float_path, len(self.validation.truth))
         self.baseline = float(dice(self.reference, self.validation.truth).mean())
         self.float_cost = _clock(self.float_path, self.validation.images)
@@ -158,7 +159,7 @@ class OurSide:
         if variant.name not in self.made:
             out = self.place / variant.name
             out.mkdir(exist_ok=True)
-            cases = {"image": self.calibration.images}
+            cases = {self.feed: self.calibration.images}
             facts = self.exporter.compress(self.plain, variant, cases, out, self.context)
             self.made[variant.name] = out / "model.xml"
             self.rewritten[out / "model.xml"] = frozenset(facts.get("rewritten", ()))
@@ -173,7 +174,7 @@ class OurSide:
         gone = self.rewritten[path]
         names, feeds = (
             tuple(layer.name for layer in layers if layer.name not in gone),
-            {"image": self.validation.images[:cases]},
+            {self.feed: self.validation.images[:cases]},
         )
         small = Artifact("openvino", path.parent, "")
         plain, other = (self.exporter.tensors(item, names, feeds) for item in (self.plain, small))
