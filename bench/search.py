@@ -167,7 +167,7 @@ class OurSide:
 
     def noise(self, path: Path, cases: int) -> dict[str, Noise]:
         """Of each layer's output, with what it costs in float by both profiles."""
-        from edgeft.record import OperatorRow
+        from edgeft.targets.measure import operator_rows
         from edgeft.targets.sensitivity import layer_costs, measure_noise
 
         layers = self.layers()
@@ -184,7 +184,7 @@ class OurSide:
         for item in (self.float_path, path):
             session = _load(item)
             session.run({"image": self.validation.images[:1]})
-            profiles.append([OperatorRow(**{**row, "share": 0.0}) for row in session.operators(RUNS)])
+            profiles.append(operator_rows({"operators": session.operators(RUNS)}))
         extra = self.float_cost - _clock(path, self.validation.images)
         costs = layer_costs(layers, profiles[0], profiles[1], extra)
         return {name: replace(item, cost=costs.get(name, 0.0)) for name, item in found.items()}
