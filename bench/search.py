@@ -104,6 +104,7 @@ class OurSide:
         facts = self.exporter.export(given, self.exporter.settings(self.device, {"batch": 1}), out, self.context)
         self.plain = Artifact("openvino", out, digest_tree(out), facts)
         self.float_path = out / "model.xml"
+        self.feed = next(iter(self.exporter.signature(self.plain).inputs))
         self.reference = self._run(self.float_path, len(self.validation.truth))
         self.baseline = float(dice(self.reference, self.validation.truth).mean())
         self.float_cost = _clock(self.float_path, self.validation.images)
@@ -157,8 +158,8 @@ class OurSide:
         """Compressed model.xml, made once."""
         if variant.name not in self.made:
             out = self.place / variant.name
-            out.mkdir()
-            cases = {"image": self.calibration.images}
+            out.mkdir(exist_ok=True)
+            cases = {self.feed: self.calibration.images}
             facts = self.exporter.compress(self.plain, variant, cases, out, self.context)
             self.made[variant.name] = out / "model.xml"
             self.rewritten[out / "model.xml"] = frozenset(facts.get("rewritten", ()))
@@ -166,14 +167,14 @@ class OurSide:
 
     def noise(self, path: Path, cases: int) -> dict[str, Noise]:
         """Of each layer's output, with what it costs in float by both profiles."""
-        from edgeft.record import OperatorRow
+        from edgeft.targets.measure import operator_rows
         from edgeft.targets.sensitivity import layer_costs, measure_noise
 
         layers = self.layers()
         gone = self.rewritten[path]
         names, feeds = (
             tuple(layer.name for layer in layers if layer.name not in gone),
-            {"image": self.validation.images[:cases]},
+            {self.feed: self.validation.images[:cases]},
         )
         small = Artifact("openvino", path.parent, "")
         plain, other = (self.exporter.tensors(item, names, feeds) for item in (self.plain, small))
@@ -183,7 +184,7 @@ class OurSide:
         for item in (self.float_path, path):
             session = _load(item)
             session.run({"image": self.validation.images[:1]})
-            profiles.append([OperatorRow(**{**row, "share": 0.0}) for row in session.operators(RUNS)])
+            profiles.append(operator_rows({"operators": session.operators(RUNS)}))
         extra = self.float_cost - _clock(path, self.validation.images)
         costs = layer_costs(layers, profiles[0], profiles[1], extra)
         return {name: replace(item, cost=costs.get(name, 0.0)) for name, item in found.items()}
