@@ -88,6 +88,10 @@ class Source(BaseModel):
         """Name, version and options: the part of a fingerprint every source has."""
         return {"source": self.name, "version": self.version, "options": self.model_dump(mode="json")}
 
+    def columns(self, path: Path) -> list[str] | None:
+        """Columns of a file or folder where they can be told without reading the rows; None where they cannot."""
+        return None
+
     def read(self, spec: DataSpec, split: str | None, columns: Sequence[str], warn: Warn) -> pa.Table:
         """The rows of `data.path` (split None) or of one of `data.paths`, with at least `columns`."""
         raise NotImplementedError(type(self).__name__)

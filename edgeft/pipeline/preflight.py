@@ -51,6 +51,7 @@ def check_recipe(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task
     """What recipe and profiles alone can tell. Raises RecipeError at the first thing that cannot work."""
     _check_targets(loaded, devices)
     _check_gates(loaded, devices, task)
+    _check_columns(loaded, task)
     for index, stage in enumerate(loaded.recipe.steps):
         for module, extra in getattr(stage, "packages", {}).items():
             if find_spec(module) is None:
@@ -65,6 +66,27 @@ def check_recipe(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task
                 "device: cuda, but this machine has no NVIDIA GPU that its driver shows",
                 "leave device: auto to train on the CPU, or run `edgeft doctor` to see what was found",
             )
+
+
+def _check_columns(loaded: LoadedRecipe, task: Task) -> None:
+    """A column that is not there, where the source can tell without reading the rows."""
+    from edgeft.data import source as sources
+    from edgeft.data.rows import wanted_columns
+
+    data = loaded.recipe.data
+    source = sources.source_for(data)
+    if not (data.path or data.paths) or type(source).columns is sources.Source.columns:
+        return
+    for _, path in sources.stated_paths(data):
+        present = source.columns(path)
+        if present is None:
+            continue
+        for column in wanted_columns(data, task.columns[0]):
+            if column not in present:
+                keys = ("text", "label", "group", "unit", "split")
+                key = next((name for name in keys if getattr(data, name) == column), "source")
+                hint = f"{sources.did_you_mean(column, present, 'columns')}; name it by data.text, data.label, ..."
+                raise loaded.error(("data", key), f"{path.name} has no column '{column}'", hint)
 
 
 def check_out(folder: Path) -> None:

@@ -57,7 +57,7 @@ def test_steps_take_each_stage_by_name(schema: dict[str, Any]) -> None:
     assert all(form["required"] == list(form["properties"]) and not form["additionalProperties"] for form in forms)
     assert bare["enum"] == list(stage_classes())
     methods = {kind.model_fields["method"].default for kind in stage_classes()["finetune"]}
-    assert methods == {"qlora", "lora", "full"}
+    assert methods == {"qlora", "lora", "full", "qat"}
 
 
 def test_what_a_base_may_bring_is_not_required(schema: dict[str, Any]) -> None:

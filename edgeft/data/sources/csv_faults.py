@@ -13,14 +13,18 @@ HEADER_BYTES = 1 << 20
 MAX_CELL = 16 << 20
 
 
-def read_header(path: Path, delimiter: str, quote: str, encoding: str) -> list[str]:
-    """Column names; StepError for an empty file, an empty or repeated name, NUL bytes and a wrong encoding."""
+def read_header(path: Path, delimiter: str, quote: str, encoding: str, *, scan: bool = True) -> list[str]:
+    """Column names; StepError for an empty file, an empty or repeated name, NUL bytes and a wrong encoding.
+
+    scan: look for NUL bytes in the whole file, which takes as long as reading it; else in the rows' own time.
+    """
     try:
         codecs.lookup(encoding)
     except LookupError as error:
         what = f"no encoding is called '{encoding}'"
         raise RecipeError(what, where="data.options.encoding", hint="utf-8, latin-1, cp1252, utf-16") from error
-    _refuse_nul(path, encoding)
+    if scan:
+        _refuse_nul(path, encoding)
     if not path.stat().st_size:
         raise StepError("the file is empty", where=str(path), hint="the first line names the columns")
     try:

@@ -30,7 +30,7 @@ class TableSource(Source):
 
         path = path_of(spec, split)
         meter = Meter(str(path))
-        files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.suffix in self.suffixes)
+        files = self.files(path)
         if not files:
             raise RecipeError(f"no {' or '.join(self.suffixes)} file in this folder", where=str(path))
         tables = [self.read_file(file, columns, meter) for file in files]
@@ -39,6 +39,10 @@ class TableSource(Source):
         except pa.ArrowInvalid as error:
             hint = "every file needs the same column types"
             raise StepError(f"the files differ: {str(error).splitlines()[0]}", where=str(path), hint=hint) from error
+
+    def files(self, path: Path) -> list[Path]:
+        """The file, or those of the source's kind in a folder."""
+        return [path] if path.is_file() else sorted(file for file in path.iterdir() if file.suffix in self.suffixes)
 
     def read_file(self, path: Path, columns: Sequence[str], meter: Meter) -> pa.Table:
         """One file; StepError with file and line when it is malformed."""
@@ -54,6 +58,15 @@ class CsvSource(TableSource):
     delimiter: str = Field(",", min_length=1, max_length=1, description="One character; a tab for .tsv files.")
     quote: str = Field('"', min_length=1, max_length=1, description="Character around values that hold delimiters.")
     encoding: str = Field("utf-8", description="Encoding of the file, for instance latin-1 or utf-16.")
+
+    def columns(self, path: Path) -> list[str] | None:
+        """The header of the first file."""
+        from edgeft.data.sources import csv_faults
+
+        files = self.files(path)
+        if not files:
+            return None
+        return csv_faults.read_header(files[0], self.delimiter, self.quote, self.encoding, scan=False)
 
     def read_file(self, path: Path, columns: Sequence[str], meter: Meter) -> pa.Table:
         """Streamed through pyarrow; what it refuses is looked at again line by line to name the place."""
@@ -113,6 +126,17 @@ class ParquetSource(TableSource):
 
     name: ClassVar[str] = "parquet"
     suffixes: ClassVar[tuple[str, ...]] = (".parquet",)
+
+    def columns(self, path: Path) -> list[str] | None:
+        """The schema in the first file's footer; a file that cannot be opened is named when its rows are read."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        files = self.files(path)
+        try:
+            return list(parquet.read_schema(files[0]).names) if files else None
+        except (pa.ArrowException, OSError):
+            return None
 
     def read_file(self, path: Path, columns: Sequence[str], meter: Meter) -> pa.Table:
         """Row groups are streamed; the footer's own row count is checked before anything is decoded."""
