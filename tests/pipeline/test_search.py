@@ -94,6 +94,27 @@ def test_a_naive_int8_that_fails_ends_in_a_passing_mix(
     assert [verdict["status"] for verdict in target["verdicts"]] == ["PASS"]
 
 
+def test_the_shipped_recipe_plans_its_search_and_ends_in_a_mix(
+    planted: Path, text_csv: Path, workbench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """edgeft:text/searched, as a user runs it, on the net whose every plain form of 8 bits on activations fails."""
+    bench = workbench(fresh=True)
+    monkeypatch.setenv("MODEL", str(planted))
+    monkeypatch.setenv("DATA", str(text_csv))
+    plan = bench.run("plan", "edgeft:text/searched", "--json")
+    assert plan.returncode == 0, plan.stderr
+    row = next(row for row in json.loads(plan.stdout)["steps"] if row["id"] == "local-cpu/search")
+    assert row["state"] == "waits" and "at most 48 evaluations or 30 minutes" in row["why"]
+    run = bench.run("build", "edgeft:text/searched", timeout=900)
+    assert run.returncode == 0, run.stderr + run.stdout
+    target = bench.record("searched")["targets"][0]
+    search = target["search"]
+    plain = {row["variant"]: row for row in search["evaluations"] if row["purpose"] == "finalist"}
+    assert plain["int8-static"]["passes"] is False
+    assert search["best"] == target["chosen"] and len(search["evaluations"]) <= search["budget"] == 48
+    assert {verdict["status"] for verdict in target["verdicts"]} == {"PASS"}
+
+
 def test_what_no_candidate_can_pass_shows_the_front_and_keeps_float_apart(
     planted: Path, text_csv: Path, workbench: Bench
 ) -> None:
