@@ -66,7 +66,8 @@ def test_a_search_by_latency_tries_both_exporters_and_times_what_it_scores(workb
     timed = {row["name"]: row for row in target["candidates"] if row["latency"]}
     assert {"onnx/float", "openvino/float"} <= set(timed)
     fit = {name: p50(row) for name, row in timed.items() if row["status"] in ("eligible", "chosen")}
-    assert fit[target["chosen"]] == min(fit.values()), fit
+    fastest = min(fit, key=lambda name: fit[name])
+    assert fastest == target["chosen"] or timed[fastest]["why"].startswith("level with"), fit
 
 
 def p50(row: dict[str, Any]) -> float:
