@@ -34,9 +34,10 @@ def search_blocks(target: TargetRow) -> list[Block]:
     front = plot_search(search)
     if front:
         blocks += [*wide(front), Block("keys", keys=KEYS)]
+        estimated = any(row.estimated and row.passes is not None for row in search.evaluations)
         blocks += caption(
-            "Cost against divergence of the outputs from the float artefact's, of every evaluation that was scored. "
-            "Costs of mixes are estimated from both profiles until the search's proposal is timed."
+            "Cost against divergence of the outputs from the float artefact's, of every evaluation that was scored."
+            + (" Costs of mixes are estimated from both profiles until the proposal is timed." if estimated else "")
         )
     blocks += folded(f"All {count_text(len(search.evaluations), 'evaluation')}", grid(evaluations_table(search)))
     for found in search.sensitivity:
@@ -199,9 +200,9 @@ def _sensitivity(found: SensitivityRow, search: SearchRow) -> list[Block]:
         f"{count_text(kept, 'layer')} of {len(found.layers):,} in float."
     )
     if curves := plot_curves(found):
-        said = (
-            "Divergence of the outputs with one layer in float (keep one) and with it alone compressed (quantise one)"
-        )
+        both = any(row.quantise_one is not None for row in found.layers)
+        said = "Divergence of the outputs with one layer in float (keep one)"
+        said += " and with it alone compressed (quantise one)" if both else ""
         blocks += figures([Plot(safe(curves), said)], "bars")
     table = grid(layers_table(found, search.unit))
     return blocks + (table if kept else folded(f"Layers of {found.exporter}/{found.variant}, none in float", table))

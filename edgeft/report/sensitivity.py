@@ -65,6 +65,7 @@ def plot_curves(found: SensitivityRow) -> str:
     for index, row in enumerate(rows):
         parts.append(_pair(scale, row, 20 + ROW * index))
     legend = [(KEPT, "this one in float"), (COMPRESSED, "this one alone compressed")]
+    legend = legend if any(row.quantise_one is not None for row in rows) else legend[:1]
     for index, (series, text) in enumerate(legend):
         x = NAMES + 120.0 * index
         parts.append(element("rect", x=x, y=bottom + 10, width=10, height=8, class_=f"bar {series}"))
