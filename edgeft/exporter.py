@@ -21,7 +21,8 @@ class Variant:
     """A compressed form: its name in reports (`int8-dynamic`), typed options, layers kept in float.
 
     needs_calibration: `compress` is given calibration cases. needs_statistics: instead of them, what the exporter's
-    `calibrate` made of them, once for all such variants.
+    `calibrate` made of them, once for all such variants. for_size: known to be slower than float on the device it is
+    offered for, so a search by time leaves it out.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Variant:
     keep_float: frozenset[str] = frozenset()
     needs_calibration: bool = False
     needs_statistics: bool = False
+    for_size: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """For the cache key and the report."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,11 +83,19 @@ def plan_candidates(loaded: LoadedRecipe, devices: Mapping[str, Device], reached
 
 def searched_ladder(candidate: Candidate, artifact: Artifact) -> tuple[Variant, ...]:
     """The variants a search starts from: the exporter's rungs for this float artefact, or its small ladder where it has
-    none. The recipe's `candidates` narrow them. Raises Unsupported."""
+    none. The recipe's `candidates` narrow them; without these a search by time leaves out what is known to be slower
+    than float. Raises Unsupported."""
     exporter, device, names = candidate.exporter, candidate.device, candidate.target.candidates
     rungs = getattr(exporter, "rungs", None)
     found = tuple(rungs(artifact, device) if rungs is not None else exporter.ladder(device))
-    return found if names is None else tuple(variant for variant in found if variant.name in names)
+    if names is not None:
+        return tuple(variant for variant in found if variant.name in names)
+    return worth_offering(candidate.target, found)
+
+
+def worth_offering(target: Target, variants: Sequence[Variant]) -> tuple[Variant, ...]:
+    """Without those that can only make the artefact smaller, unless that is the aim."""
+    return tuple(variant for variant in variants if target.optimise == "size" or not variant.for_size)
 
 
 def device_config(candidate: Candidate, *, timed: bool = False) -> dict[str, Any]:

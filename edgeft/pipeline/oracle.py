@@ -12,7 +12,7 @@ from edgeft.exporter import Layer, Unsupported, Variant
 from edgeft.gate import RESOURCE_METRICS
 from edgeft.pipeline.answers import thin_index
 from edgeft.pipeline.arrays import load_arrays
-from edgeft.pipeline.candidates import Candidate, searched_ladder
+from edgeft.pipeline.candidates import Candidate, searched_ladder, worth_offering
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.gatekeeping import gates_for
 from edgeft.pipeline.likely import Likely, judge_likely
@@ -91,7 +91,7 @@ class Oracle:
         """The exporter's repairs of a variant on this device; none where it knows of none."""
         candidate = self.floats[exporter].candidate
         listed = getattr(candidate.exporter, "repairs", None)
-        return tuple(listed(variant, candidate.device)) if listed else ()
+        return worth_offering(candidate.target, listed(variant, candidate.device)) if listed else ()
 
     def _answer(self, ask: Ask, candidate: Candidate) -> Answer:
         if ask.purpose == "layers":

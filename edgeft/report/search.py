@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from edgeft.record import EvaluationRow, LayerRow, SearchRow, SensitivityRow, TargetRow
 from edgeft.report.sections import Block, Plot, caption, figures, folded, grid, safe, text, wide
-from edgeft.report.sensitivity import histogram, plot_curves, plot_noise
+from edgeft.report.sensitivity import COMPRESSED, KEPT, histogram, plot_curves, plot_noise
 from edgeft.report.svg import Frame, element, path, picture
 from edgeft.report.tables import Cell, Line, Table
 from edgeft.report.words import DASH, amount, bytes_text, count_text, metric_name, seconds_text, significant
@@ -20,6 +20,7 @@ KEYS = [
     ("block s3", "does not pass"),
     ("dash", "front: nothing else is both cheaper and closer"),
 ]
+LAYER_KEYS = [(f"block {KEPT}", "stays in float"), (f"block {COMPRESSED}", "8 bits")]
 
 
 def search_blocks(target: TargetRow) -> list[Block]:
@@ -33,9 +34,10 @@ def search_blocks(target: TargetRow) -> list[Block]:
     front = plot_search(search)
     if front:
         blocks += [*wide(front), Block("keys", keys=KEYS)]
+        estimated = any(row.estimated and row.passes is not None for row in search.evaluations)
         blocks += caption(
-            "Cost against divergence of the outputs from the float artefact's, of every evaluation that was scored. "
-            "Costs of mixes are estimated from both profiles until the search's proposal is timed."
+            "Cost against divergence of the outputs from the float artefact's, of every evaluation that was scored."
+            + (" Costs of mixes are estimated from both profiles until the proposal is timed." if estimated else "")
         )
     blocks += folded(f"All {count_text(len(search.evaluations), 'evaluation')}", grid(evaluations_table(search)))
     for found in search.sensitivity:
@@ -113,7 +115,7 @@ def evaluations_table(search: SearchRow) -> Table:
     """Every question in order: why it was asked, what it cost, what it gave."""
     rows = []
     for row in search.evaluations:
-        kept = f"{len(row.kept)} in float" if row.kept else ""
+        kept = f"in float: {row.kept[0]}" if len(row.kept) == 1 else f"{len(row.kept)} in float" if row.kept else ""
         cost = cost_text(row.cost, search.unit) if row.cost is not None and row.passes is not None else DASH
         metrics = ", ".join(f"{metric_name(name).lower()} {amount(name, value)}" for name, value in row.metrics.items())
         answer = (
@@ -135,7 +137,7 @@ def evaluations_table(search: SearchRow) -> Table:
                 chosen=search.best == f"{row.exporter}/{row.variant}" and row.passes is not None,
             )
         )
-    heads = ["No.", "Asked for", "Variant", "Cases", "Divergence", "Chance", "Cost", "", "Found"]
+    heads = ["No.", "Asked for", "Variant", "Cases", "Divergence", "Chance", "Cost", "Gates", "Found"]
     return Table(heads, rows, frozenset({0, 3, 4, 5, 6}), stack=True)
 
 
@@ -191,17 +193,19 @@ def _sensitivity(found: SensitivityRow, search: SearchRow) -> list[Block]:
     kept = sum(row.kept for row in found.layers)
     title = f"Layers of {found.exporter}/{found.variant}: signal to quantisation noise, in order of execution"
     plots = [Plot(safe(svg), name) for svg, name in ((plot_noise(found), title),) if svg]
-    blocks = [Block("wide", plots=plots)] if plots else []
+    keys = [Block("keys", keys=LAYER_KEYS)] if kept else []
+    blocks = [Block("wide", plots=plots), *keys] if plots else []
     blocks += caption(
         f"{count_text(found.cases, 'search case')}; an output also carries the noise of earlier layers. "
-        f"{count_text(kept, 'layer')} of {len(found.layers):,} in float, the solid bars."
+        f"{count_text(kept, 'layer')} of {len(found.layers):,} in float."
     )
     if curves := plot_curves(found):
-        said = (
-            "Divergence of the outputs with one layer in float (keep one) and with it alone compressed (quantise one)"
-        )
+        both = any(row.quantise_one is not None for row in found.layers)
+        said = "Divergence of the outputs with one layer in float (keep one)"
+        said += " and with it alone compressed (quantise one)" if both else ""
         blocks += figures([Plot(safe(curves), said)], "bars")
-    return blocks + grid(layers_table(found, search.unit))
+    table = grid(layers_table(found, search.unit))
+    return blocks + (table if kept else folded(f"Layers of {found.exporter}/{found.variant}, none in float", table))
 
 
 def _title(row: EvaluationRow, unit: str) -> str:

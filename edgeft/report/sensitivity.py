@@ -9,6 +9,8 @@ from edgeft.report.words import significant
 WIDTH, HEIGHT = 960.0, 240.0
 CURVES, ROW, NAMES = 480.0, 30.0, 170.0
 LONGEST = 24
+KEPT, COMPRESSED = "s1", "s0"
+"""Series of a layer in float and of one in 8 bits, not those that say whether an evaluation passes."""
 BOX, TALL = 150.0, 30.0
 
 
@@ -32,7 +34,7 @@ def plot_noise(found: SensitivityRow) -> str:
             element(
                 "rect", element("title", text=said), x=frame.x.start + step * index + min(1.0, step / 8), y=top,
                 width=max(0.6, step - min(2.0, step / 4)), height=max(0.8, bottom - top),
-                class_=f"bar {'s3' if row.kept else 's0'}", opacity=None if row.kept else 0.45,
+                class_=f"bar {KEPT if row.kept else COMPRESSED}",
             )
         )  # fmt: skip
     parts.append(line(frame.x.start, frame.y(max(0.0, low)), frame.x.end, frame.y(max(0.0, low)), "axis"))
@@ -62,9 +64,10 @@ def plot_curves(found: SensitivityRow) -> str:
         ]
     for index, row in enumerate(rows):
         parts.append(_pair(scale, row, 20 + ROW * index))
-    legend = [("s3", "this one in float"), ("s0", "this one alone compressed")]
+    legend = [(KEPT, "this one in float"), (COMPRESSED, "this one alone compressed")]
+    legend = legend if any(row.quantise_one is not None for row in rows) else legend[:1]
     for index, (series, text) in enumerate(legend):
-        x = NAMES + 150.0 * index
+        x = NAMES + 120.0 * index
         parts.append(element("rect", x=x, y=bottom + 10, width=10, height=8, class_=f"bar {series}"))
         parts.append(label(x + 15, bottom + 18, text, "tick"))
     return picture(CURVES, bottom + 28, f"One layer at a time under {found.variant}", *parts, class_="plot small")
@@ -96,7 +99,7 @@ def histogram(row: LayerRow) -> str:
 def _pair(scale: Scale, row: LayerRow, y: float) -> str:
     name = row.name if len(row.name) <= LONGEST else f"…{row.name[1 - LONGEST :]}"
     parts = [label(NAMES - 7, y + 15, name, "op-name chosen" if row.kept else "op-name", "end")]
-    for value, series, offset in ((row.keep_one, "s3", 3), (row.quantise_one, "s0", 14)):
+    for value, series, offset in ((row.keep_one, KEPT, 3), (row.quantise_one, COMPRESSED, 14)):
         if value is None:
             continue
         said = element("title", text=f"{row.name}: {significant(value)}")

@@ -15,7 +15,7 @@ Purpose = Literal["ladder", "finalist", "repair", "layers", "keep one", "quantis
 repair, prefix, backward: the task's metrics against the gates. layers: the noise of each layer's output."""
 SCORED = frozenset({"finalist", "repair", "prefix", "backward"})
 MIXED = "-mixed-"
-FORM = ("mode", "bits", "operators", "activation_bits")
+FORM = ("mode", "bits", "algorithm", "operators", "activation_bits")
 """Options that change what is computed and so what it costs; the others only change how well."""
 
 

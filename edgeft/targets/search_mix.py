@@ -7,7 +7,7 @@ from math import ceil, isfinite, log2
 from typing import Protocol
 
 from edgeft.exporter import Variant
-from edgeft.targets.asking import Ask, Branch, Evaluation, Noise, Purpose, Settings, keep
+from edgeft.targets.asking import Ask, Branch, Evaluation, Noise, Purpose, Settings, family, keep
 
 PLAIN = 0.9
 """A layer that alone takes this share of the divergence away needs no comparison with the rest of the shortlist."""
@@ -65,7 +65,8 @@ def _repair(state: State, branch: Branch, failed: Evaluation) -> Generator[Ask, 
     """The variant to mix from: the failed one, or a repair of it with less divergence; None once a repair passes."""
     base = failed
     for variant in branch.repairs(failed.ask.variant):
-        done = yield Ask("repair", branch.exporter, variant, state.settings.cases)
+        other = family(variant) != family(failed.ask.variant)  # what computes otherwise costs otherwise
+        done = yield Ask("repair", branch.exporter, variant, state.settings.cases, timed=other)
         if not state.worth(done):
             continue
         if done.passes:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,6 +98,31 @@ def test_a_naive_int8_that_fails_ends_in_a_passing_mix(
     assert [verdict["status"] for verdict in target["verdicts"]] == ["PASS"]
 
 
+def test_the_shipped_recipe_plans_its_search_and_ends_in_the_smallest_that_passes(
+    planted: Path, text_csv: Path, workbench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """edgeft:text/searched, as a user runs it, on the net whose plain static int8 fails; the margin is wider because
+    534 cases of the gate set cannot show a loss of half a point to be within two."""
+    bench = workbench(fresh=True)
+    monkeypatch.setenv("MODEL", str(planted))
+    monkeypatch.setenv("DATA", str(text_csv))
+    plan = bench.run("plan", "edgeft:text/searched", "--json")
+    assert plan.returncode == 0, plan.stderr
+    row = next(row for row in json.loads(plan.stdout)["steps"] if row["id"] == "local-cpu/search")
+    assert row["state"] == "waits" and "at most 48 evaluations or 30 minutes" in row["why"]
+    run = bench.run("build", "edgeft:text/searched", "--set", "gates.0.margin=0.04", timeout=900)
+    assert run.returncode == 0, run.stderr + run.stdout
+    target = bench.record("searched")["targets"][0]
+    search = target["search"]
+    plain = {row["variant"]: row for row in search["evaluations"] if row["purpose"] == "finalist"}
+    assert plain["int8-static"]["passes"] is False
+    assert search["best"] == target["chosen"] and len(search["evaluations"]) <= search["budget"] == 48
+    passing = [row for row in search["evaluations"] if row["passes"]]
+    best = next(row for row in passing if search["best"] == f"onnx/{row['variant']}")
+    assert best["cost"] == min(row["cost"] for row in passing)
+    assert {verdict["status"] for verdict in target["verdicts"]} == {"PASS"}
+
+
 def test_what_no_candidate_can_pass_shows_the_front_and_keeps_float_apart(
     planted: Path, text_csv: Path, workbench: Bench
 ) -> None:
@@ -133,3 +162,52 @@ def test_a_searched_choice_is_reproduced_from_its_lock(planted: Path, text_csv: 
     lock.write_text(json.dumps(content))
     refused = bench.run("build", "outliers.yaml", "--locked")
     assert refused.returncode == 3 and "no layer is called 'no_such_layer'" in refused.stderr
+
+
+KILLED_AT = 5
+"""The evaluation that is asked for when the kill comes."""
+
+
+def kill_in_the_search(bench: Workbench) -> set[str]:
+    """Start the build and SIGKILL it while it works on evaluation 5; the steps it had finished."""
+    running = bench.start("build", "outliers.yaml")
+    assert running.stderr is not None
+    finished, lines = set(), []
+    for line in running.stderr:
+        lines.append(line)
+        if done := re.match(r"done +(\S+) in ", line):
+            finished.add(done[1])
+        if re.match(rf"note +local-cpu/search: {KILLED_AT}: ", line):
+            os.kill(running.pid, signal.SIGKILL)
+            break
+    running.communicate()
+    assert running.returncode == -signal.SIGKILL, "".join(lines)
+    assert not (bench.folder / "out/outliers/record.json").exists()
+    return finished
+
+
+def asked(target: dict[str, Any]) -> list[dict[str, Any]]:
+    """The evaluations but for the seconds they took."""
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in target["search"]["evaluations"]]
+
+
+def test_a_search_killed_in_the_middle_ends_in_the_same_choice(planted: Path, text_csv: Path, workbench: Bench) -> None:
+    bench = workbench(fresh=True)
+    (bench.folder / "outliers.yaml").write_text(MIXED.format(model=planted, data=text_csv))
+    finished = kill_in_the_search(bench)
+    assert sum(step.startswith("local-cpu/onnx/int8-static-mixed-") for step in finished) >= 2, finished
+    run = bench.run("build", "outliers.yaml")
+    assert run.returncode == 0, run.stderr
+    record = bench.record("outliers")
+    states = {row["id"]: row["state"] for row in record["steps"]}
+    assert {step: states[step] for step in finished} == dict.fromkeys(finished, "cached"), "nothing is made twice"
+    assert "ran" in states.values(), states
+    target = record["targets"][0]
+    bench.store = bench.folder / "undisturbed"
+    undisturbed = bench.run("build", "outliers.yaml")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    other = bench.record("outliers")["targets"][0]
+    assert target["chosen"] == other["chosen"] == other["search"]["best"] and "-mixed-" in target["chosen"]
+    assert asked(target) == asked(other) and len(asked(other)) > KILLED_AT
+    digests = [{row["name"]: row["digest"] for row in found["candidates"]} for found in (target, other)]
+    assert digests[0] == digests[1]

@@ -27,7 +27,7 @@ from tests.recipe.mistakes import GOOD
 
 LOAD_SECONDS = 0.15
 """The budget of one load once modules are imported; it is part of `edgeft plan`'s half second."""
-TEMPLATES = ("text/finetuned", "text/adapter", "text/onnx")
+TEMPLATES = ("text/finetuned", "text/adapter", "text/onnx", "text/searched")
 
 
 class Prune(Stage):

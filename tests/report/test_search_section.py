@@ -43,7 +43,7 @@ def test_the_pictures_are_well_formed_and_show_every_measured_layer() -> None:
     noise = ET.fromstring(plot_noise(found))
     bars = list(noise.iter("{http://www.w3.org/2000/svg}rect"))
     assert len(bars) == len(LAYERS)
-    assert sum("s3" in item.get("class", "") for item in bars) == 2
+    assert sum("s1" in item.get("class", "") for item in bars) == 2
     for svg in (plot_search(search), plot_curves(found), histogram(found.layers[0])):
         ET.fromstring(svg)
     assert "quantise one" in {row.purpose for row in search.evaluations}

@@ -252,3 +252,14 @@ def test_a_mix_is_named_by_what_it_keeps() -> None:
     assert one.name != other.name and one.name.startswith("int8-static-mixed-")
     assert keep(one, frozenset({"b"})) == keep(other, frozenset({"a"}))
     assert keep(one, frozenset({"a"})) == one
+
+
+def test_a_repair_that_computes_otherwise_is_timed_and_left_where_it_is_slower_than_float() -> None:
+    other = Variant("int8-static-bias-corrected", {"mode": "nncf"}, needs_calibration=True)
+    forms = {"static": (1.0, 1.0), "nncf": (0.0, 99.0)}
+    oracle = Oracle({"layer0": 1.0, "layer1": 0.0}, {"layer0": 0.5, "layer1": 0.5}, 0.1, forms)
+    search = run(oracle, repairs=lambda variant: (other,))
+    repair = next(done for done in search.evaluations if done.ask.purpose == "repair")
+    assert repair.passes and not repair.estimated and repair.cost == 99.0
+    assert search.best is not None and search.best.ask.variant.keep_float == {"layer0"}
+    assert search.best.ask.variant.options == STATIC.options
