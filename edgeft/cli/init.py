@@ -10,12 +10,14 @@ from edgeft.errors import RecipeError
 HELP = "Write a commented recipe from your data, model and device"
 DESCRIPTION = """Look at the data, guess which column is what, and write a commented recipe that can be built as it is.
 
-Data: a csv, tsv, jsonl or parquet file, a folder of those, or a folder with one folder of images per class.
+Data: a csv, tsv, jsonl or parquet file, a folder of those, a folder with one folder of images per class, or a folder
+with images/ and masks/.
 Nothing is trained, downloaded or sent. Each guess is said in a comment beside its line."""
 EPILOG = """examples:
   edgeft init --data train.csv --model sentence-transformers/all-MiniLM-L6-v2 --device local-cpu
   edgeft init --data test.jsonl --model ./my-finetuned-model --device local-cpu --output my.yaml
   edgeft init --data test.csv --model model.onnx --device local-cpu --text question --label area
+  edgeft init --data photos/ --model ./my-vit --device local-cpu
 """
 
 

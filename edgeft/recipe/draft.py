@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgeft import plugins
 from edgeft.errors import EdgeftError, RecipeError
+from edgeft.recipe.draft_images import IMAGE_STEPS, IMAGE_TASKS, mask_labels
 from edgeft.recipe.dump import scalar
 from edgeft.recipe.guess import Guess, Guesses, guess_columns
 from edgeft.recipe.look import Look, look_at
@@ -20,6 +21,8 @@ GATE_SHARES = (0.12, 0.2, 0.3)
 TEST_SHARE = 0.5
 """Of the rows, when nothing trains."""
 MARGINS = (0.02, 0.03, 0.05, 0.1)
+HEADS = ("ForSequenceClassification", "ForImageClassification", "ForSemanticSegmentation")
+"""Ends of architectures' names that have been fine-tuned for a task of ours."""
 
 
 @dataclass(frozen=True)
@@ -58,24 +61,25 @@ def draft_recipe(request: Request) -> str:
         texts = [text for text in look.columns[guesses.text.column] if text.strip()]
         length = propose_length(texts or [""], model.tokenizer, model.config)
     trains = model.form == "path" and not model.tuned
-    share, margin, note = _gate_set(look, guesses, trains=trains)
+    metric = "mean_dice" if task == "segmentation" else "accuracy"
+    share, margin, note = _gate_set(look, guesses, metric, trains=trains)
     parts = [
         _head(request, look, guesses),
         _model_lines(model, task),
         _data_lines(request, look, guesses, trains, share),
         _serve_lines(length),
-        _step_lines(model, trains),
+        _step_lines(model, trains, images=look.source in IMAGE_TASKS),
         _target_lines(device),
-        _gate_lines(device, margin, note),
+        _gate_lines(device, metric, margin, note),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _task(look: Look) -> str:
-    task = "image-classification" if look.source == "image-folder" else "text-classification"
+    task = IMAGE_TASKS.get(look.source, "text-classification")
     known = plugins.names("tasks")
     if task not in known:
-        what = f"the data are images in one folder per class, but no task '{task}' is installed"
+        what = f"the data are those of the task '{task}', but no task '{task}' is installed"
         raise RecipeError(what, where="--data", hint=f"tasks: {', '.join(known) or 'none'}")
     return task
 
@@ -92,7 +96,7 @@ def _look_at_model(request: Request) -> ModelLook:
     stated = request.model if request.model.startswith("package:") else relative(path, request.folder)
     folder = path.parent if form == "onnx" else path
     config = read_config(folder)
-    tuned = any("ForSequenceClassification" in str(name) for name in config.get("architectures") or [])
+    tuned = any(str(name).endswith(HEADS) for name in config.get("architectures") or [])
     return ModelLook(form, stated, folder, tuned, config)
 
 
@@ -112,7 +116,7 @@ SURE_PART = 0.85
 """Groups differ in size and stay whole, so a split gets somewhat fewer of them than its share of the rows."""
 
 
-def _gate_set(look: Look, guesses: Guesses, *, trains: bool) -> tuple[float, float, str]:
+def _gate_set(look: Look, guesses: Guesses, metric: str, *, trains: bool) -> tuple[float, float, str]:
     """(share of the rows, margin, a sentence): the tightest margin that the number of cases can show at all."""
     from edgeft.evaluate.gates import needed_at_best
     from edgeft.gate import Gate
@@ -126,7 +130,7 @@ def _gate_set(look: Look, guesses: Guesses, *, trains: bool) -> tuple[float, flo
         shares = (_stated_share(look.columns[guesses.split.column]) or GATE_SHARES[0],)
     for margin, share in [*((MARGINS[0], share) for share in shares), *((margin, shares[-1]) for margin in MARGINS)]:
         cases = int(units * share * sure)
-        if needed_at_best(Gate(metric="accuracy", no_worse_than="source", margin=margin), cases) is None:
+        if needed_at_best(Gate(metric=metric, no_worse_than="source", margin=margin), cases) is None:
             note = f"the gate set has at least about {cases:,} {noun}"
             return share, margin, note if margin == MARGINS[0] else f"{note}: too few to show a smaller margin"
     cases = int(units * shares[-1] * sure)
@@ -171,10 +175,14 @@ def _data_lines(request: Request, look: Look, guesses: Guesses, trains: bool, sh
     if look.options:
         options = ", ".join(f"{key}: {scalar(value)}" for key, value in look.options.items())
         lines.append(f"  options: {{{options}}}   # as the file was found to be")
+    if look.source == "image-masks":
+        lines.append(mask_labels(look))
     roles = [("text", guesses.text), ("label", guesses.label)] if guesses.text else []
     lines += [_role(role, guess) for role, guess in roles if guess]
     if guesses.group:
         lines.append(_role("group", guesses.group) + "; rows of one group never stand in two splits")
+    elif look.source == "image-masks":
+        lines.append("  # group: COLUMN   # of cases.csv beside images/: rows that belong together (one patient)")
     elif guesses.text:
         lines.append(
             "  # group: COLUMN   # rows that belong together (one document, one person) never stand in two splits"
@@ -203,7 +211,9 @@ def _serve_lines(length: Length | None) -> str:
     return f"# Latency is of this shape. {about}.\nserve: {{batch: 1, length: {length.proposed}}}"
 
 
-def _step_lines(model: ModelLook, trains: bool) -> str:
+def _step_lines(model: ModelLook, trains: bool, *, images: bool) -> str:
+    if trains and images:
+        return IMAGE_STEPS
     if trains:
         return (
             "steps:\n"
@@ -219,17 +229,18 @@ def _step_lines(model: ModelLook, trains: bool) -> str:
     if model.form == "onnx":
         return "steps: []   # an ONNX file is compressed, gated and bundled; it cannot be trained"
     why = "the model has a classifier already, so it is compressed, gated and bundled as it is; to train it further:"
-    return f"# {why}\n# steps: [{{finetune: {{method: qlora, epochs: 3}}}}, merge]\nsteps: []"
+    further = "[{finetune: {method: full, epochs: 3}}]" if images else "[{finetune: {method: qlora, epochs: 3}}, merge]"
+    return f"# {why}\n# steps: {further}\nsteps: []"
 
 
 def _target_lines(device: str) -> str:
     return f"targets:\n  - {{device: {scalar(device)}, export: [onnx], optimise: latency}}   # or optimise: size"
 
 
-def _gate_lines(device: str, margin: float, note: str) -> str:
+def _gate_lines(device: str, metric: str, margin: float, note: str) -> str:
     return (
         "gates:   # all must pass, or nothing ships\n"
-        f"  - {{metric: accuracy, no_worse_than: source, margin: {margin}}}   # {note}\n"
+        f"  - {{metric: {metric}, no_worse_than: source, margin: {margin}}}   # {note}\n"
         f"  # - {{metric: latency_p90_ms, at_most: 20, device: {scalar(device)}}}\n"
         "  # - {metric: artifact_mb, at_most: 25}"
     )

@@ -50,6 +50,9 @@ def guess_columns(look: Look, where: str, text: str | None, label: str | None, g
             )
     if look.source == "image-folder":
         return Guesses(None, Guess("label", "the folder an image lies in"), None, None)
+    if look.source == "image-masks":
+        own = _given(group, "--group") or _by_name(look, GROUP_NAMES, (None,), lambda found: _is_group(found, look))
+        return Guesses(None, Guess("value", "the values of the masks"), own, None)
     texts = _given(text, "--text") or _guess_text(look, label)
     if texts is None:
         raise _unsure(look, where, "text")

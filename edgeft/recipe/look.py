@@ -21,6 +21,8 @@ SUFFIXES = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
 }
+MASK_FOLDERS = ("images", "masks")
+LOOKED_AT_MASKS = 200
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
 
@@ -40,7 +42,9 @@ class Look:
 
 
 def look_at(path: Path) -> Look:
-    """Columns and sample of a csv, jsonl or parquet file, a folder of those, or a folder with one folder per class.
+    """Columns and sample of a csv, jsonl or parquet file, a folder of those, or a folder of images.
+
+    Images lie in one folder per class, or in images/ with masks/ beside it.
 
     Raises RecipeError when it is none of these, or cannot be read.
     """
@@ -61,6 +65,8 @@ def look_at(path: Path) -> Look:
 
 
 def _look_at_folder(path: Path) -> Look:
+    if all((path / name).is_dir() for name in MASK_FOLDERS):
+        return _look_at_masks(path)
     files = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
     if files:
         look = look_at(files[0])
@@ -77,9 +83,35 @@ def _look_at_folder(path: Path) -> Look:
         if file.suffix.lower() in IMAGES
     ]
     if not labels:
-        hint = "it needs csv, jsonl or parquet files, or one folder of images per class"
+        hint = "it needs csv, jsonl or parquet files, one folder of images per class, or images/ and masks/"
         raise RecipeError("nothing in this folder looks like data", where=str(path), hint=hint)
     return Look("image-folder", {"label": labels}, len(labels))
+
+
+def _look_at_masks(path: Path) -> Look:
+    """images/ and masks/: `value` holds, of the first masks, one entry for each value that a mask has."""
+    from PIL import Image, UnidentifiedImageError
+
+    files = sorted(file for file in (path / "masks").iterdir() if file.suffix.lower() == ".png")
+    if not files:
+        hint = "8-bit PNG files whose values are class numbers, named as the images are"
+        raise RecipeError("there is no mask", where=str(path / "masks"), hint=hint)
+    values: list[str] = []
+    for file in files[:LOOKED_AT_MASKS]:
+        try:
+            with Image.open(file, formats=("PNG",)) as mask:
+                counts = mask.histogram() if mask.mode in ("L", "P") else []
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise RecipeError("cannot be read as a PNG file", where=str(file)) from error
+        if not counts:
+            raise RecipeError("not an 8-bit grey or palette image", where=str(file), hint="values are class numbers")
+        values += [str(value) for value, count in enumerate(counts) if count]
+    columns = {"value": values}
+    cases = path / "cases.csv"
+    if cases.is_file():
+        columns |= {name: found for name, found in _look_at_csv(cases).columns.items() if name != "image"}
+    notes = (f"The values of {min(len(files), LOOKED_AT_MASKS)} masks were looked at.",)
+    return Look("image-masks", columns, len(files), True, {}, notes)
 
 
 def _look_at_csv(path: Path) -> Look:

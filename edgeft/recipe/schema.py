@@ -87,7 +87,8 @@ class Data(Section):
     """Rows and how they are divided five ways: train, validation, calibration, search, gate."""
 
     source: str = Field(
-        description="csv, jsonl, parquet, huggingface, image-folder, image-masks, python, docstrings or digits.",
+        description="csv, jsonl, parquet, huggingface, image-folder, image-masks, python, docstrings, digits or "
+        "mni-slices.",
         examples=["csv"],
     )
     path: str | None = Field(None, description="File or folder; a hub id for huggingface; file.py:function for python.")

@@ -98,10 +98,12 @@ def gate_blocks(gates: GateSetRow, labels: Sequence[str]) -> list[Block]:
         table(["Metric", "Source", "Artefact"], rows, (1, 2)), table(["Case by case", "Cases", "Share"], flips, (1, 2))
     )
     matrix = shade_matrix(gates.confusion, labels)
+    # Only a task that answers per pixel counts more than one answer for a case.
+    counted = ", in pixels" if sum(map(sum, gates.confusion)) > gates.n else ""
     if matrix:
         return [
             *blocks,
-            *text("Confusion of the artefact; shade is the share of the true class."),
+            *text(f"Confusion of the artefact{counted}; shade is the share of the true class."),
             Block("matrix", matrix=matrix),
         ]
     confusions: Table = top_confusions(gates.confusion, labels)

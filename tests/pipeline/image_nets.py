@@ -54,8 +54,11 @@ def build(num_labels):
 '''
 
 
-def write_digits(root: Path, labels: int = 3, each: int = 110) -> None:
-    """`root/<digit>/NNNN.png`: scikit-learn's digits 0..labels-1, enlarged to 16 x 16, the image-folder layout."""
+def write_digits(root: Path, labels: int = 3, each: int = 110, skip: int = 0) -> None:
+    """`root/<digit>/NNNN.png`: scikit-learn's digits 0..labels-1, enlarged to 16 x 16, the image-folder layout.
+
+    Of each digit the first `skip` are left out, then `each` are taken.
+    """
     import numpy as np
     from PIL import Image
     from sklearn.datasets import load_digits
@@ -63,7 +66,7 @@ def write_digits(root: Path, labels: int = 3, each: int = 110) -> None:
     found = load_digits()
     for label in range(labels):
         (root / str(label)).mkdir(parents=True)
-        for place in np.flatnonzero(found.target == label)[:each]:
+        for place in np.flatnonzero(found.target == label)[skip : skip + each]:
             grey = Image.fromarray((found.images[place] * 15.9).astype(np.uint8))
             grey.resize((16, 16), Image.Resampling.BILINEAR).save(root / str(label) / f"{place:04d}.png")
 

@@ -272,3 +272,59 @@ def test_length_is_counted_by_the_tokenizer_when_there_is_one(project: Path) -> 
     assert propose_length(["a " * 400] * 9, project / "model", {"max_position_embeddings": 128}).proposed == 128
     (project / "model" / "tokenizer.json").write_text("{broken")
     assert propose_length(texts, project / "model", {}).how == "estimated as 1.4 tokens a word"
+
+
+def masks(project: Path, cases: int = 160) -> None:
+    """scans/: grey images with masks of the values 0, 1 and 2, two cases of each patient."""
+    from PIL import Image
+
+    for folder in ("images", "masks"):
+        (project / "scans" / folder).mkdir(parents=True)
+    lines = ["image,patient"]
+    for number in range(cases):
+        Image.new("L", (8, 8)).save(project / "scans" / "images" / f"{number}.png")
+        mask = Image.new("L", (8, 8))
+        mask.putpixel((1, 1), 1 + number % 2)
+        mask.save(project / "scans" / "masks" / f"{number}.png")
+        lines.append(f"{number},p{number // 2}")
+    (project / "scans" / "cases.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_folder_of_images_with_masks(project: Path) -> None:
+    masks(project)
+    recipe = drafted("scans", model="./model").recipe
+    assert (recipe.data.source, recipe.model.task, recipe.data.group) == ("image-masks", "segmentation", "patient")
+    assert recipe.data.labels == ("background", "class1", "class2")
+    assert [getattr(step, "method", "") for step in recipe.steps] == ["full"]
+    assert (recipe.gates[0].metric, recipe.gates[0].margin) == ("mean_dice", 0.1)
+    text = (project / "recipe.yaml").read_text()
+    assert "160 rows" in text and "too few to show" not in text.partition("gates:")[0]
+    assert "# by its name; rows of one group never stand in two splits" in text
+
+
+def test_a_tuned_segmenter_is_compressed_as_it_is(project: Path) -> None:
+    masks(project, 1200)
+    (project / "scans" / "cases.csv").unlink()
+    config = {"architectures": ["SegformerForSemanticSegmentation"]}
+    (project / "model" / "config.json").write_text(json.dumps(config))
+    recipe = drafted("scans", model="./model").recipe
+    assert (recipe.steps, recipe.data.group, recipe.gates[0].margin) == ((), None, 0.02)
+    assert "# group: COLUMN   # of cases.csv" in (project / "recipe.yaml").read_text()
+
+
+@pytest.mark.parametrize("kind", ["none", "text", "colour"])
+def test_masks_that_cannot_be_used(project: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    from PIL import Image
+
+    masks(project, 3)
+    bad = project / "scans" / "masks" / "0.png"
+    if kind == "text":
+        bad.write_text("no image")
+    elif kind == "colour":
+        Image.new("RGB", (8, 8)).save(bad)
+    else:
+        for file in (project / "scans" / "masks").iterdir():
+            file.unlink()
+    assert init("scans", model="./model") == 2
+    said = {"none": "there is no mask", "text": "cannot be read as a PNG", "colour": "not an 8-bit grey or palette"}
+    assert said[kind] in capsys.readouterr().err

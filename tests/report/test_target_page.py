@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgeft.record import CandidateRow, OperatorRow, RunRecord, TargetRow
+from edgeft.record import CandidateRow, GateSetRow, OperatorRow, RunRecord, TargetRow
 from edgeft.report import render_html, render_model_card, summary_lines
 from edgeft.report.candidates import operator_and_reason
 from edgeft.report.conditions import plot_sentinel, shorten
@@ -17,7 +17,7 @@ from edgeft.report.operators import MOST, REST, group_operators
 from edgeft.report.roofline import distance_text
 from edgeft.report.sections import Section
 from edgeft.report.validity import timing_faults
-from edgeft.report.views import view_target
+from edgeft.report.views import gate_blocks, view_target
 from tests.report import sample
 
 SECTIONS = {
@@ -186,3 +186,15 @@ def test_absurd_evidence_is_survived(number: float) -> None:
     page = render_html(RunRecord.model_validate(spoil(raw)))
     for svg in re.findall(r"<svg.*?</svg>", page, re.S):
         assert not re.search(r'(?:x|y|cx|cy|d|x1|x2|y1|y2|width|height)="[^"]*(?:nan|inf)', svg)
+
+
+@pytest.mark.parametrize(("pixels", "words"), [(1, "artefact; shade"), (4096, "artefact, in pixels; shade")])
+def test_the_confusion_says_what_it_counts(pixels: int, words: str) -> None:
+    """Masks are counted per pixel: two cases of 64 x 64 are no 8,192 cases."""
+    counts = [[pixels, 0], [0, pixels]]
+    metrics = {"mean_dice": 0.9, "dice_part": 0.9}
+    gates = GateSetRow(n=2, units=2, source=metrics, artefact=metrics, flips={}, confusion=counts)
+    blocks = gate_blocks(gates, ["rest", "part"])
+    assert any(words in block.text for block in blocks)
+    heads = [cell.text for block in blocks for table in block.tables for line in table.rows for cell in line.cells]
+    assert "Dice, part" in heads

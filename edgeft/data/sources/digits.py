@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from edgeft.data.source import DataSpec, FileDigest, Source, Warn, require_columns
-from edgeft.errors import RecipeError, StepError
+from edgeft.data.sources.written import own_folder, version_of, write_png
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from PIL import Image
 
 COLUMNS = ("image", "label")
 LEVELS = 16
@@ -24,7 +22,7 @@ LEVELS = 16
 class DigitsSource(Source):
     """Columns `image` and `label` (0..9): PNG files of `size` pixels, white on black, enlarged by Pillow's bilinear.
 
-    Written once as `<label>/<number>.png` into `folder`, by default below the temporary folder of the system. The set
+    Written as `<size>/<label>/<number>.png` into `folder`, by default below the temporary folder of the system. The set
     does not say who wrote which digit, so images of one writer may lie on both sides of a split.
     """
 
@@ -35,7 +33,7 @@ class DigitsSource(Source):
 
     def fingerprint(self, spec: DataSpec, file_digest: FileDigest) -> dict[str, Any]:
         """The versions that decide the pixels and the bytes; nothing is read."""
-        versions = {name: _version(name) for name in ("scikit-learn", "pillow")}
+        versions = {name: version_of(name) for name in ("scikit-learn", "pillow")}
         options = {"size": self.size}
         return {"source": self.name, "version": self.version, "options": options, "content": versions}
 
@@ -46,43 +44,22 @@ class DigitsSource(Source):
 
         require_columns(columns, COLUMNS, "source 'digits'")
         found = load_digits()
-        root = Path(self.folder) if self.folder else Path(tempfile.gettempdir()) / f"edgeft-digits-{os.getuid()}"
-        try:
-            names = [
-                self._write(root, place, image, label)
-                for place, (image, label) in enumerate(zip(found.images, found.target.tolist(), strict=True))
-            ]
-        except OSError as error:
-            raise StepError(
-                f"cannot be written: {error.strerror}", where=str(root), hint="data.options.folder"
-            ) from error
+        root = own_folder("digits", self.folder) / str(self.size)
+        targets = found.target.tolist()
+        names = [f"{label}/{place:04d}.png" for place, label in enumerate(targets)]
+        for name, image in zip(names, found.images, strict=True):
+            write_png(self._enlarged(image), root / name)
         rows = {
             "image": names,
-            "label": [str(label) for label in found.target.tolist()],
-            "file": [str(root / str(self.size) / name) for name in names],
+            "label": [str(label) for label in targets],
+            "file": [str(root / name) for name in names],
         }
         return pa.table({name: pa.array(column, pa.string()) for name, column in rows.items()})
 
-    def _write(self, root: Path, place: int, image: Any, label: int) -> str:
-        """Write one PNG where it is not there yet; its name below the size's folder."""
+    def _enlarged(self, image: Any) -> Image.Image:
+        """(8, 8) values 0..16 as an 8-bit picture of `size`."""
         import numpy as np
         from PIL import Image
 
-        name = f"{label}/{place:04d}.png"
-        path = root / str(self.size) / name
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            grey = Image.fromarray(np.round(image * (255 / LEVELS)).astype(np.uint8))
-            draft = path.with_suffix(f".{os.getpid()}.png")
-            grey.resize((self.size, self.size), Image.Resampling.BILINEAR).save(draft, format="PNG")
-            draft.replace(path)
-        return name
-
-
-def _version(distribution: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        raise RecipeError(f"{distribution} is not installed", where="data.source", hint="pip install edgeft") from None
+        grey = Image.fromarray(np.round(image * (255 / LEVELS)).astype(np.uint8))
+        return grey.resize((self.size, self.size), Image.Resampling.BILINEAR)
