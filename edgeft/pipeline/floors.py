@@ -9,9 +9,9 @@ from edgeft.artifact import Artifact, entry_file
 from edgeft.device.profile import Device
 from edgeft.pipeline.candidates import FLOAT
 from edgeft.pipeline.execute import Executor
-from edgeft.pipeline.scoring import split_rows
 from edgeft.pipeline.trial import Trial
 from edgeft.record import ProbeRow, RooflineRow
+from edgeft.task import declared_inputs
 
 EXACT = "float32"
 NARROW = "int8"
@@ -60,8 +60,19 @@ def _onnx_signature(artifact: Artifact) -> Any:
 
 
 def _served_shapes(executor: Executor) -> dict[str, tuple[int, ...]]:
-    """Canonical input -> shape of one served case, without the batch: what the task really feeds, whatever it is."""
+    """Canonical input -> shape of one served case, without the batch, as preprocessing declares it.
+
+    Read, not made from a row: that would load the tokenizer in a rebuild that has nothing else to do.
+    """
+    import json
+
     if executor.prepared is None:
         return {}
-    feeds = executor.task.feeds(split_rows(executor, "search", 1), executor.prepared.path)
-    return {name: tuple(array.shape[1:]) for name, array in feeds.items()}
+    folder = executor.prepared.path
+    about = json.loads((folder / "preprocess.json").read_text(encoding="utf-8"))
+    shapes = {}
+    for spec in declared_inputs(folder):
+        extents = [extent if isinstance(extent, int) else about.get(extent) for extent in spec.shape[1:]]
+        if all(isinstance(extent, int) for extent in extents):
+            shapes[spec.name] = tuple(extents)
+    return shapes

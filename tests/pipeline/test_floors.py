@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from edgeft.artifact import Artifact
@@ -22,11 +21,8 @@ PROBE = ProbeRow(threads=1, gemm={"float32": 100.0}, bandwidth=10.0, how="made u
 SIDE, CHANNELS, FILTERS, KERNEL, BATCH = 24, 3, 5, 3, 2
 
 
-class Pictures:
-    """A task whose cases are pictures and whose preprocessing knows no length."""
-
-    def feeds(self, rows: pa.Table, prepared: Path) -> dict[str, Any]:
-        return {"pixels": np.zeros((rows.num_rows, CHANNELS, SIDE, SIDE), np.float32)}
+PICTURES = {"inputs": [{"name": "pixels", "dtype": "float32", "shape": ["batch", CHANNELS, SIDE, SIDE]}]}
+"""What preprocessing declares of pictures: it knows no length."""
 
 
 def write_convolution(path: Path) -> None:
@@ -46,16 +42,14 @@ def write_convolution(path: Path) -> None:
 
 @pytest.fixture
 def executor(tmp_path: Path) -> Any:
-    """What add_floors asks of an executor: a float export, a dataset of one row, the task."""
+    """What add_floors asks of an executor: a float export and the preprocessing."""
     made = tmp_path / "onnx"
     made.mkdir()
     write_convolution(made / "model.onnx")
-    pq.write_table(pa.table({"label": ["a"]}), tmp_path / "search.parquet")
+    (tmp_path / "preprocess.json").write_text(json.dumps(PICTURES))
     return SimpleNamespace(
         done={"box/onnx/float": Artifact("onnx", made, "0" * 64)},
-        dataset=SimpleNamespace(path=tmp_path),
         prepared=SimpleNamespace(path=tmp_path),
-        task=Pictures(),
     )
 
 
