@@ -11,6 +11,9 @@ PACKAGE = "com.apple.CoreML"
 MODEL, WEIGHTS = f"{PACKAGE}/model.mlmodel", f"{PACKAGE}/weights"
 NAMESPACE = uuid.UUID("6f7a1f4e-6a55-5a0c-9d25-0f6b7c1d9e10")
 """Identifiers in a manifest only have to differ within it; ours are hashes of the item's path in this name space."""
+PREFIXED = "com.github.apple.coremltools.source_dialect"
+"""Left out: protobuf's deterministic order is none between keys of which one begins with the other (`...source`), and
+the dialect is the same for every package made here."""
 DATED = ("com.github.apple.coremltools.conversion_date",)
 
 
@@ -30,7 +33,7 @@ def canonicalise_model(raw: bytes) -> bytes:
     from coremltools.proto import Model_pb2
 
     model = Model_pb2.Model.FromString(raw)
-    for key in DATED:
+    for key in (*DATED, PREFIXED):
         model.description.metadata.userDefined.pop(key, None)
     return bytes(model.SerializeToString(deterministic=True))
 
