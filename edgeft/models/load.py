@@ -103,14 +103,7 @@ def _load_transformers(
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            config = transformers.AutoConfig.from_pretrained(
-                str(model.path),
-                local_files_only=True,
-                trust_remote_code=False,
-                num_labels=len(labels),
-                id2label=names,
-                label2id={label: index for index, label in names.items()},
-            )
+            config = _read_config(model, names)
             module, info = _cut_class(kind, config, surgery).from_pretrained(
                 str(model.path),
                 **safe,
@@ -165,22 +158,28 @@ def _finish_surgery(module: Any, surgery: Surgery) -> None:
         fill_maps(module)
 
 
+def _read_config(model: Artifact, names: Mapping[int, str]) -> Any:
+    """The folder's config for these labels; no code of the folder is run and nothing is fetched."""
+    import transformers
+
+    return transformers.AutoConfig.from_pretrained(
+        str(model.path),
+        local_files_only=True,
+        trust_remote_code=False,
+        num_labels=len(names),
+        id2label=dict(names),
+        label2id={label: index for index, label in names.items()},
+    )
+
+
 def _initialised(kind: Any, model: Artifact, names: Mapping[int, str], dtype: str, seed: int) -> torch.nn.Module:
     """The architecture that config.json states, with weights drawn by the seed."""
     import torch
-    import transformers
 
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            config = transformers.AutoConfig.from_pretrained(
-                str(model.path),
-                local_files_only=True,
-                trust_remote_code=False,
-                num_labels=len(names),
-                id2label=dict(names),
-                label2id={label: index for index, label in names.items()},
-            )
+            config = _read_config(model, names)
             module: torch.nn.Module = kind.from_config(config).to(getattr(torch, dtype))
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
