@@ -42,7 +42,7 @@ class CoreMLExporter:
     """
 
     name: ClassVar[str] = "coreml"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     makes: ClassVar[Kind] = "coreml"
     runtime: ClassVar[str] = "coreml"
     tools: ClassVar[tuple[str, ...]] = ("torch", "transformers", "optimum", "coremltools")

@@ -6,14 +6,12 @@ import json
 import shutil
 import uuid
 from pathlib import Path
+from typing import Any
 
 PACKAGE = "com.apple.CoreML"
 MODEL, WEIGHTS = f"{PACKAGE}/model.mlmodel", f"{PACKAGE}/weights"
 NAMESPACE = uuid.UUID("6f7a1f4e-6a55-5a0c-9d25-0f6b7c1d9e10")
 """Identifiers in a manifest only have to differ within it; ours are hashes of the item's path in this name space."""
-PREFIXED = "com.github.apple.coremltools.source_dialect"
-"""Left out: protobuf's deterministic order is none between keys of which one begins with the other (`...source`), and
-the dialect is the same for every package made here."""
 DATED = ("com.github.apple.coremltools.conversion_date",)
 
 
@@ -29,13 +27,53 @@ def write_package(saved: Path, out: Path) -> None:
 
 
 def canonicalise_model(raw: bytes) -> bytes:
-    """The same model without its date, maps in sorted order."""
+    """The same model without its date, every map in the order of its keys."""
     from coremltools.proto import Model_pb2
 
     model = Model_pb2.Model.FromString(raw)
-    for key in (*DATED, PREFIXED):
+    for key in DATED:
         model.description.metadata.userDefined.pop(key, None)
-    return bytes(model.SerializeToString(deterministic=True))
+    return encode(model)
+
+
+def encode(message: Any) -> bytes:
+    """A protobuf message on the wire: fields by number, map entries sorted by key.
+
+    Written by hand because protobuf's own deterministic mode fixes no order between keys of which one begins with the
+    other (seen with protobuf 7.36: `begin` and `begin_mask` of a slice changed places between two processes).
+    """
+    from google.protobuf.message_factory import GetMessageClass
+
+    parts: list[bytes] = []
+    for field, value in sorted(message.ListFields(), key=lambda pair: pair[0].number):
+        kind = field.message_type
+        if kind is None:
+            alone = type(message)()
+            if field.is_repeated:
+                getattr(alone, field.name).extend(value)
+            else:
+                setattr(alone, field.name, value)
+            parts.append(alone.SerializeToString())
+        elif kind.GetOptions().map_entry:
+            entry = GetMessageClass(kind)
+            parts += [_nest(field.number, encode(entry(key=key, value=value[key]))) for key in sorted(value)]
+        else:
+            items = value if field.is_repeated else [value]
+            parts += [_nest(field.number, encode(item)) for item in items]
+    return b"".join(parts)
+
+
+def _nest(number: int, body: bytes) -> bytes:
+    """A message as field `number` of another: its tag (wire type 2), its length, its bytes."""
+    return _varint(number << 3 | 2) + _varint(len(body)) + body
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
 
 
 def manifest(weights: bool) -> dict[str, object]:

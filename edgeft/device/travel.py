@@ -63,7 +63,7 @@ def _external(entry: Path) -> set[str]:
         return set()
     try:
         import onnx
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+        from google.protobuf.message import DecodeError
     except ImportError:
         return set()
     try:

@@ -203,3 +203,32 @@ def test_a_real_model_converts_and_computes_the_same(text_csv: Path, tmp_path: P
         small = compress(model, name, out, settings)
         assert (compute(small, feeds).argmax(1) == theirs.argmax(1)).mean() >= SAME_ANSWERS
         assert small.facts["bytes"] < most
+
+
+def test_map_entries_are_in_the_order_of_their_keys_however_they_were_put() -> None:
+    from coremltools.proto import MIL_pb2
+    from edgeft_exporters.coreml_package import encode
+
+    keys = ["end", "begin_mask", "x", "begin", "end_mask", ""]
+    written = set()
+    for order in (keys, keys[::-1], sorted(keys)):
+        operation = MIL_pb2.Operation(type="slice_by_index")
+        for key in order:
+            operation.inputs[key].arguments.add().name = f"value of {key}"
+        operation.attributes["axis"].immediateValue.tensor.ints.values.extend([0, 300, -1])
+        raw = encode(operation)
+        assert MIL_pb2.Operation.FromString(raw) == operation
+        written.add(raw)
+    assert len(written) == 1
+    raw = written.pop()
+    assert raw.index(b"begin\x12") < raw.index(b"begin_mask\x12") < raw.index(b"end\x12") < raw.index(b"end_mask\x12")
+
+
+def test_canonical_bytes_are_the_model_itself(made: Artifact) -> None:
+    from coremltools.proto import Model_pb2
+    from edgeft_exporters.coreml_package import canonicalise_model
+
+    raw = next(made.path.rglob("model.mlmodel")).read_bytes()
+    model = Model_pb2.Model.FromString(raw)
+    assert Model_pb2.Model.FromString(canonicalise_model(model.SerializeToString())) == model
+    assert canonicalise_model(raw) == raw
