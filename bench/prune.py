@@ -64,7 +64,7 @@ def build(folder: Path) -> dict[str, Any]:
 def prepare(record: dict[str, Any], step: str, folder: Path) -> tuple[Any, Any, float]:
     """(a run on the longest search case, which search cases it gets right, megabytes) of a step's int8-dynamic."""
     import numpy as np
-    from edgeft_exporters.onnx import OnnxExporter
+    from edgeft_exporters.onnx.exporter import OnnxExporter
 
     from edgeft.artifact import Artifact
     from edgeft.data.table import read_split

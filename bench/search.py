@@ -93,7 +93,7 @@ class OurSide:
     rewritten: dict[Path, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        from edgeft_exporters.openvino import OpenVinoExporter
+        from edgeft_exporters.openvino.exporter import OpenVinoExporter
 
         from edgeft.device.profile import load_device
 
@@ -202,8 +202,8 @@ class OurSide:
 def accuracy_control(place: Path, ours: OurSide, limit: float) -> tuple[Path, int, int]:
     """(NNCF's model, slices it was run on, calls of the validation function), with its defaults."""
     import numpy as np
-    from edgeft_exporters.openvino_graph import save
-    from edgeft_exporters.openvino_quantize import import_nncf, silent
+    from edgeft_exporters.openvino.graph import save
+    from edgeft_exporters.openvino.quantise import import_nncf, silent
 
     from edgeft.runtimes.ov import import_openvino
 

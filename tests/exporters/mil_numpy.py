@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edgeft_exporters.coreml_convert import quiet_coreml
+from edgeft_exporters.coreml.convert import quiet_coreml
 
 TYPES = {"fp32": np.float32, "fp16": np.float32, "int32": np.int32}
 _erf = np.vectorize(math.erf, otypes=[np.float32])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 pytest.importorskip("coremltools")
 
-from edgeft_exporters.coreml import CoreMLExporter
+from edgeft_exporters.coreml.exporter import CoreMLExporter
 
 from edgeft.artifact import Artifact, TensorSpec, entry_file
 from edgeft.device.profile import Device
@@ -89,14 +91,15 @@ def test_two_processes_write_the_same_bytes(classifier: Artifact, made: Artifact
         "import sys, warnings; warnings.simplefilter('ignore')\n"
         "from pathlib import Path\n"
         "from edgeft.artifact import Artifact\n"
-        "from edgeft_exporters.coreml import CoreMLExporter\n"
+        "from edgeft_exporters.coreml.exporter import CoreMLExporter\n"
         "from tests.exporters import tiny\n"
         "model, out = Path(sys.argv[1]), Path(sys.argv[2])\n"
         "source = Artifact('torch-model', model, '0' * 64, {'form': 'transformers'})\n"
         "CoreMLExporter().export(source, {'batch': 1, 'length': 24}, out, tiny.context(out))\n"
     )
     command = [sys.executable, "-c", code, str(classifier.path), str(tmp_path)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    environment = {**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     assert done.stdout == "" and "coremltools" not in done.stderr and "it/s" not in done.stderr.replace("weights", "")
     files = sorted(path.relative_to(made.path) for path in made.path.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
@@ -146,7 +149,7 @@ def test_what_cannot_be_made_is_said(classifier: Artifact, exported: Artifact, t
 
 def test_an_operator_without_a_translation_is_named(tmp_path: Path) -> None:
     import torch
-    from edgeft_exporters.coreml_convert import convert
+    from edgeft_exporters.coreml.convert import convert
     from edgeft_exporters.torch_capture import Source
 
     class Odd(torch.nn.Module):
@@ -205,28 +208,34 @@ def test_a_real_model_converts_and_computes_the_same(text_csv: Path, tmp_path: P
         assert small.facts["bytes"] < most
 
 
-def test_map_entries_are_in_the_order_of_their_keys_however_they_were_put() -> None:
-    from coremltools.proto import MIL_pb2
-    from edgeft_exporters.coreml_package import encode
-
-    keys = ["end", "begin_mask", "x", "begin", "end_mask", ""]
-    written = set()
-    for order in (keys, keys[::-1], sorted(keys)):
-        operation = MIL_pb2.Operation(type="slice_by_index")
-        for key in order:
-            operation.inputs[key].arguments.add().name = f"value of {key}"
-        operation.attributes["axis"].immediateValue.tensor.ints.values.extend([0, 300, -1])
-        raw = encode(operation)
-        assert MIL_pb2.Operation.FromString(raw) == operation
-        written.add(raw)
-    assert len(written) == 1
-    raw = written.pop()
+@pytest.mark.parametrize("implementation", ["upb", "python"])
+def test_map_entries_are_in_the_order_of_their_keys(implementation: str) -> None:
+    code = (
+        "from coremltools.proto import MIL_pb2\n"
+        "from google.protobuf.internal import api_implementation\n"
+        "from edgeft_exporters.coreml.package import encode\n"
+        f"assert api_implementation.Type() == {implementation!r}\n"
+        "keys = ['end', 'begin_mask', 'x', 'begin', 'end_mask', '']\n"
+        "for order in (keys, keys[::-1], sorted(keys)):\n"
+        "    operation = MIL_pb2.Operation(type='slice_by_index')\n"
+        "    for key in order:\n"
+        "        operation.inputs[key].arguments.add().name = f'value of {key}'\n"
+        "    operation.attributes['axis'].immediateValue.tensor.ints.values.extend([0, 300, -1])\n"
+        "    raw = encode(operation)\n"
+        "    assert MIL_pb2.Operation.FromString(raw) == operation\n"
+        "    print(raw.hex())\n"
+    )
+    environment = {**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": implementation}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+    (one,) = set(done.stdout.split())
+    raw = bytes.fromhex(one)
     assert raw.index(b"begin\x12") < raw.index(b"begin_mask\x12") < raw.index(b"end\x12") < raw.index(b"end_mask\x12")
+    assert hashlib.sha256(raw).hexdigest()[:12] == "4590aa51883c", "the same bytes from both implementations"
 
 
 def test_canonical_bytes_are_the_model_itself(made: Artifact) -> None:
     from coremltools.proto import Model_pb2
-    from edgeft_exporters.coreml_package import canonicalise_model
+    from edgeft_exporters.coreml.package import canonicalise_model
 
     raw = next(made.path.rglob("model.mlmodel")).read_bytes()
     model = Model_pb2.Model.FromString(raw)

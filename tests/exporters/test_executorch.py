@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("executorch")
 
-from edgeft_exporters.executorch import ExecuTorchExporter
+from edgeft_exporters.executorch.exporter import ExecuTorchExporter
 
 from edgeft.artifact import Artifact, entry_file
 from edgeft.device.profile import Device
@@ -103,7 +103,7 @@ def test_two_processes_write_the_same_bytes(classifier: Artifact, made: Artifact
         "import sys, warnings; warnings.simplefilter('ignore')\n"
         "from pathlib import Path\n"
         "from edgeft.artifact import Artifact\n"
-        "from edgeft_exporters.executorch import ExecuTorchExporter\n"
+        "from edgeft_exporters.executorch.exporter import ExecuTorchExporter\n"
         "from tests.exporters import tiny\n"
         "model, out = Path(sys.argv[1]), Path(sys.argv[2])\n"
         "source = Artifact('torch-model', model, '0' * 64, {'form': 'transformers'})\n"
@@ -145,7 +145,7 @@ def test_eight_bits_give_the_same_bytes_twice(classifier: Artifact, tmp_path: Pa
 
 
 def test_layers_stay_float_by_name(classifier: Artifact, tmp_path: Path) -> None:
-    from edgeft_exporters.executorch_quantize import choose_layers
+    from edgeft_exporters.executorch.quantise import choose_layers
     from edgeft_exporters.torch_capture import capture, load_source
 
     program = capture(load_source(classifier, SETTINGS, tiny.context(tmp_path), "a program"))
@@ -180,7 +180,7 @@ def test_a_length_beyond_the_positions_is_unsupported(classifier: Artifact, tmp_
 
 def test_an_operator_without_a_kernel_is_named() -> None:
     import torch
-    from edgeft_exporters.executorch_lower import lower
+    from edgeft_exporters.executorch.lower import lower
 
     class Odd(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

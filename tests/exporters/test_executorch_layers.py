@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgeft_exporters.executorch import ExecuTorchExporter
+from edgeft_exporters.executorch.exporter import ExecuTorchExporter
 
 from edgeft.artifact import Artifact, entry_file
 from edgeft.device.profile import Device

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgeft_exporters import litert_file as files
-from edgeft_exporters.litert import LiteRTExporter
-from edgeft_exporters.litert_quantize import spread_cases
+from edgeft_exporters.litert import file as files
+from edgeft_exporters.litert.exporter import LiteRTExporter
+from edgeft_exporters.litert.quantise import spread_cases
 
 from edgeft.artifact import Artifact
 from edgeft.device.profile import Device

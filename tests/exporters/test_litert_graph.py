@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edgeft_exporters.litert_legal import crop_transposed_convolutions
-from edgeft_exporters.litert_process import died, explain
-from edgeft_exporters.litert_quantize import spread_cases
-from edgeft_exporters.litert_rows import skip_unread_rows
+from edgeft_exporters.litert.legal import crop_transposed_convolutions
+from edgeft_exporters.litert.process import died, explain
+from edgeft_exporters.litert.quantise import spread_cases
+from edgeft_exporters.litert.rows import skip_unread_rows
 
 from edgeft.errors import StepError
 

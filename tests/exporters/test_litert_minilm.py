@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgeft_exporters.litert import LiteRTExporter
+from edgeft_exporters.litert.exporter import LiteRTExporter
 
 from edgeft.artifact import Artifact
 from edgeft.device.profile import Device

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edgeft_exporters import ncnn_pnnx
-from edgeft_exporters.ncnn import NcnnExporter
+from edgeft_exporters.ncnn import pnnx as ncnn_pnnx
+from edgeft_exporters.ncnn.exporter import NcnnExporter
 from safetensors.torch import save_file
 
 from edgeft.artifact import Artifact
@@ -112,7 +112,7 @@ def test_a_segmenter_with_transposed_convolutions(tmp_path: Path, kind: str) -> 
 
 
 def as_onnx(model: Artifact, image: Any, path: Path) -> Artifact:
-    from edgeft_exporters.onnx_torch import quiet_export
+    from edgeft_exporters.onnx.torch_export import quiet_export
 
     net = load_model(model, labels=["a", "b"])
     with quiet_export(), torch.no_grad():

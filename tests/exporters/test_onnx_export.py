@@ -11,8 +11,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from edgeft_exporters import onnx_graph as graphs
-from edgeft_exporters.onnx import OnnxExporter
+from edgeft_exporters.onnx import graph as graphs
+from edgeft_exporters.onnx.exporter import OnnxExporter
 
 from edgeft.artifact import Artifact
 from edgeft.exporter import Unsupported
@@ -55,7 +55,7 @@ def test_two_processes_write_the_same_bytes(classifier: Artifact, exported: Arti
         "import sys, warnings; warnings.simplefilter('ignore')\n"
         "from pathlib import Path\n"
         "from edgeft.artifact import Artifact\n"
-        "from edgeft_exporters.onnx import OnnxExporter\n"
+        "from edgeft_exporters.onnx.exporter import OnnxExporter\n"
         "from tests.exporters import tiny\n"
         "model, out = Path(sys.argv[1]), Path(sys.argv[2])\n"
         "OnnxExporter().export(Artifact('torch-model', model, '0' * 64), tiny.SETTINGS, out, tiny.context(out))\n"
@@ -155,7 +155,7 @@ def test_a_custom_operator_is_unsupported_by_name(tmp_path: Path) -> None:
 
 
 def test_a_torch_operator_without_translation_is_unsupported_by_name(tmp_path: Path) -> None:
-    from edgeft_exporters.onnx_torch import trace
+    from edgeft_exporters.onnx.torch_export import trace
 
     class Odd(torch.nn.Module):
         def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
@@ -167,7 +167,7 @@ def test_a_torch_operator_without_translation_is_unsupported_by_name(tmp_path: P
 
 
 def test_a_code_model_without_masks_exports(tmp_path: Path) -> None:
-    from edgeft_exporters.onnx_torch import feed_names, trace
+    from edgeft_exporters.onnx.torch_export import feed_names, trace
 
     class Bag(torch.nn.Module):
         def __init__(self) -> None:

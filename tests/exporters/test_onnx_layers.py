@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from edgeft_exporters.onnx import OnnxExporter
+from edgeft_exporters.onnx.exporter import OnnxExporter
 
 from edgeft.artifact import Artifact
 from edgeft.device.profile import Device

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from edgeft_exporters.onnx import OnnxExporter, saturates
-from edgeft_exporters.onnx_embedding import quantise_rows
-from edgeft_exporters.onnx_layers import linear_nodes
+from edgeft_exporters.onnx.embedding import quantise_rows
+from edgeft_exporters.onnx.exporter import OnnxExporter, saturates
+from edgeft_exporters.onnx.layers import linear_nodes
 
 from edgeft.artifact import Artifact
 from edgeft.device.profile import Device

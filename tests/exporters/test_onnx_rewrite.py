@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from edgeft_exporters.onnx_rewrite import remove_softmax_nan_guards
+from edgeft_exporters.onnx.rewrite import remove_softmax_nan_guards
 from onnx import TensorProto, helper, numpy_helper
 
 pytestmark = pytest.mark.ml
@@ -69,8 +69,8 @@ def test_a_guard_that_may_matter_stays_with_its_reason(model: onnx.ModelProto, r
 def test_torchs_own_attention_is_recognised() -> None:
     """The pattern as torch 2.13 writes it for scaled_dot_product_attention with a boolean mask."""
     import torch
-    from edgeft_exporters.onnx import clean
-    from edgeft_exporters.onnx_torch import quiet_export
+    from edgeft_exporters.onnx.exporter import clean
+    from edgeft_exporters.onnx.torch_export import quiet_export
 
     class Attention(torch.nn.Module):
         def forward(self, q: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:

@@ -12,9 +12,9 @@ import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from edgeft_exporters.onnx import OnnxExporter
-from edgeft_exporters.onnx_tokenizer import attach, detach, other_tokens, put_back
-from edgeft_exporters.onnx_tokenizer_spec import WordPiece, read_wordpiece
+from edgeft_exporters.onnx.exporter import OnnxExporter
+from edgeft_exporters.onnx.tokenizer import attach, detach, other_tokens, put_back
+from edgeft_exporters.onnx.tokenizer_spec import WordPiece, read_wordpiece
 
 from edgeft.artifact import Artifact
 from edgeft.device.profile import Device

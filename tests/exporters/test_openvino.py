@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from edgeft_exporters.openvino import OpenVinoExporter, half_precisions
+from edgeft_exporters.openvino.exporter import OpenVinoExporter, half_precisions
 
 from edgeft.artifact import Artifact
 from edgeft.device.profile import Device
@@ -206,7 +206,7 @@ import sys, warnings
 from pathlib import Path
 warnings.simplefilter("ignore")
 from edgeft.artifact import Artifact
-from edgeft_exporters.openvino import OpenVinoExporter
+from edgeft_exporters.openvino.exporter import OpenVinoExporter
 from tests.exporters import tiny
 from edgeft.exporter import Variant
 source, out = Path(sys.argv[1]), Path(sys.argv[2])

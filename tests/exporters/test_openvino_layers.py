@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgeft_exporters.openvino import OpenVinoExporter
+from edgeft_exporters.openvino.exporter import OpenVinoExporter
 
 from edgeft.artifact import Artifact
 from edgeft.device.profile import Device

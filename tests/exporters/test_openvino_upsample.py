@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgeft_exporters.openvino_upsample import rewrite_transposed
+from edgeft_exporters.openvino.upsample import rewrite_transposed
 
 from edgeft.runtimes.ov import import_openvino
 

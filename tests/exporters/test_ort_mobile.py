@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgeft_exporters.ort_mobile import OrtMobileExporter, operator_names
-from edgeft_exporters.ort_mobile_bytes import canonicalise_ort, read_resolver
+from edgeft_exporters.ort_mobile.canonical import canonicalise_ort, read_resolver
+from edgeft_exporters.ort_mobile.exporter import OrtMobileExporter, operator_names
 
 from edgeft.artifact import Artifact, entry_file
 from edgeft.device.profile import Device

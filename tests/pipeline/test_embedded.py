@@ -58,7 +58,7 @@ def test_the_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_only_onnx_holds_a_tokenizer() -> None:
-    from edgeft_exporters.onnx import OnnxExporter
+    from edgeft_exporters.onnx.exporter import OnnxExporter
 
     serve = Serve(embed_preprocessing="string")
     other: Any = SimpleNamespace(name="litert")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
-from edgeft_exporters.onnx_ladder import all_rungs, repairs_of
+from edgeft_exporters.onnx.quantise.ladder import all_rungs, repairs_of
 
 from edgeft.device.profile import Device, load_device
 from edgeft.pipeline.candidates import worth_offering

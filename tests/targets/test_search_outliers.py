@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from edgeft_exporters.onnx import OnnxExporter
+from edgeft_exporters.onnx.exporter import OnnxExporter
 
 from edgeft.artifact import Artifact
 from edgeft.canonical import digest_tree

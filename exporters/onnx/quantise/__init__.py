@@ -1,0 +1,1 @@
+"""Quantising an ONNX graph: variants, statistics, ranges, writers."""
