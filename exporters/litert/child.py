@@ -37,6 +37,7 @@ def convert(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     artifact = Artifact(given["kind"], Path(given["path"]), given["digest"], given["facts"])
     module = load_model(artifact, labels=request["labels"], task=request["task"], seed=request["seed"])
     prepared = Path(request["prepared"]) if request["prepared"] else None
+    weights = weight_names(module)  # before a front is put around it: layers keep the names of the user's own model
     module = served(module, prepared)
     specs = fixed_specs(feed_specs(module, prepared), request)
     names = tuple(spec.name for spec in specs)
@@ -47,7 +48,7 @@ def convert(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     target = folder / files.TFLITE
     _to_tflite(graph, tuple(feeds.values()), target)
     model = files.read_tflite(target)
-    files.name_tensors(model, names, ("logits",), weight_names(module))
+    files.name_tensors(model, names, ("logits",), weights)
     files.write_tflite(model, target)
     return {
         "additive_mask": additive,
@@ -95,15 +96,24 @@ def trace_graph(served: torch.nn.Module, feeds: Any) -> tuple[torch.nn.Module, i
     return graph, skipped
 
 
+LAYOUTS = {2: ((0, 1),), 4: ((0, 2, 3, 1), (1, 2, 3, 0))}
+"""Axes of a torch weight as the file has them: a matrix; a convolution; a depthwise or transposed one."""
+
+
 def weight_names(module: torch.nn.Module) -> dict[str, list[str]]:
-    """Digest of a matrix -> names of the linear and embedding modules that have it, in module order."""
+    """Digest of a weight as the file has it -> names of the modules that have it, in module order.
+
+    A convolution whose normalisation the converter folded into it is found by none of them.
+    """
     from .file import digest_weight
 
     found: dict[str, list[str]] = {}
     for name, child in module.named_modules():
         weight = getattr(child, "weight", None)
-        if weight is not None and getattr(weight, "ndim", 0) == 2 and str(weight.dtype) == "torch.float32":
-            found.setdefault(digest_weight(weight.detach().numpy()), []).append(name)
+        if weight is not None and str(getattr(weight, "dtype", "")) == "torch.float32":
+            array = weight.detach().numpy()
+            for digest in {digest_weight(array.transpose(axes).copy()) for axes in LAYOUTS.get(array.ndim, ())}:
+                found.setdefault(digest, []).append(name)
     return found
 
 

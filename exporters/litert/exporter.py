@@ -28,7 +28,7 @@ class LiteRTExporter:
     """torch model to model.tflite and signature.json. Inputs are int32, as litert-torch makes them of int64."""
 
     name: ClassVar[str] = "litert"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     makes: ClassVar[Kind] = "litert"
     runtime: ClassVar[str] = "litert"
     tools: ClassVar[tuple[str, ...]] = (
@@ -59,12 +59,12 @@ class LiteRTExporter:
         )
 
     def layers(self, model: Artifact) -> tuple[Layer, ...]:
-        """Linear layers with constant weights, in order of execution, under torch's names.
+        """Linear layers and convolutions with constant weights, in order of execution, under torch's names.
 
         In static forms a layer's output is in 8 bits too: an outlier in it asks for both of its ends in float.
         """
         found = files.list_layers(files.read_tflite(entry_file(model.path)))
-        return tuple(Layer(layer.name, files.LINEAR, layer.elements, layer.scope) for layer in found)
+        return tuple(Layer(layer.name, layer.op, layer.elements, layer.scope) for layer in found)
 
     def tensors(self, model: Artifact, layers: tuple[str, ...], feeds: Arrays) -> Iterator[Mapping[str, Any]]:
         """Outputs of layers as float32, in batches of the file's own size."""

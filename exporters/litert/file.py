@@ -1,4 +1,4 @@
-"""The .tflite flatbuffer as an object: canonical tensor names, its linear layers, its signature."""
+"""The .tflite flatbuffer as an object: canonical tensor names, its layers, its signature."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ TFLITE = "model.tflite"
 LARGEST = (1 << 31) - 1
 """Offsets in a flatbuffer are signed 32-bit; what lies beyond (external weights) is not rewritten here."""
 LINEAR, EMBEDDING = "FULLY_CONNECTED", "EMBEDDING_LOOKUP"
+CONVOLUTION, DEPTHWISE, TRANSPOSED = "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"
+LAYERS = (LINEAR, CONVOLUTION, DEPTHWISE, TRANSPOSED)
+"""Operators whose second input is a weight that can be in 8 bits."""
 
 
 def read_tflite(path: Path) -> Any:
@@ -58,7 +61,7 @@ def name_tensors(model: Any, inputs: Sequence[str], outputs: Sequence[str], weig
     for index, operator in enumerate(graph.operators):
         kind = operator_kind(model, operator)
         name = f"{kind.lower()}_{index}"
-        if kind in (LINEAR, EMBEDDING):
+        if kind in (*LAYERS, EMBEDDING):
             table = graph.tensors[operator.inputs[1]]
             data = model.buffers[table.buffer].data
             if data is not None and len(data):
@@ -115,21 +118,23 @@ class Layer:
     """A layer with a constant weight. scope: name of its output, by which ai-edge-quantizer knows it."""
 
     name: str
+    op: str
     scope: str
     elements: int
     dtype: str
 
 
-def list_layers(model: Any, kind: str = LINEAR) -> list[Layer]:
-    """Every layer of that kind with constant weights, in graph order, under torch's names after `name_tensors`."""
+def list_layers(model: Any, kinds: Sequence[str] = LAYERS) -> list[Layer]:
+    """Every layer of these kinds with constant weights, in graph order, under torch's names after `name_tensors`."""
     graph, found = model.subgraphs[0], []
     for operator in graph.operators:
-        if operator_kind(model, operator) == kind:
+        kind = operator_kind(model, operator)
+        if kind in kinds:
             table, scope = graph.tensors[operator.inputs[1]], graph.tensors[operator.outputs[0]].name.decode()
             if _is_constant(model, table):
                 weight = table.name.decode()
                 name = weight.removesuffix(".weight") if weight.endswith(".weight") else scope
-                found.append(Layer(name, scope, prod(int(size) for size in table.shape), _dtype(table)))
+                found.append(Layer(name, kind, scope, prod(int(size) for size in table.shape), _dtype(table)))
     return found
 
 

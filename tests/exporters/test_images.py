@@ -24,8 +24,8 @@ SIZE = 16
 SERVE = {"batch": 1, "length": 64, "height": SIZE, "width": SIZE}
 
 
-def make(folder: Path, kind: str, serve: dict[str, Any]) -> tuple[Artifact, Context]:
-    """(model with decided answers, context with preprocessing) of a code net or a tiny ViT."""
+def make(folder: Path, kind: str, serve: dict[str, Any], net: str = "") -> tuple[Artifact, Context]:
+    """(model with decided answers, context with preprocessing) of a code net (`net`, or the kind's own) or a tiny ViT."""
     import torch
 
     name = "segmentation" if kind == "unet" else "image-classification"
@@ -49,7 +49,7 @@ def make(folder: Path, kind: str, serve: dict[str, Any]) -> tuple[Artifact, Cont
 
         from safetensors.torch import save_file
 
-        (model / "net.py").write_text(UNET if kind == "unet" else CONV)
+        (model / "net.py").write_text(net or (UNET if kind == "unet" else CONV))
         module = runpy.run_path(str(model / "net.py"))["build"](3)
         for parameter in module.parameters():
             torch.nn.init.normal_(parameter, 0, 0.3)

@@ -65,7 +65,7 @@ REDUCED: dict[str, list[str]] = {
         "gates=[{metric: artifact_mb, at_most: 1}]",
     ],
     "tissue": [
-        "data.options.scanners=[plain]", "finetune.epochs=2", "targets.0.export=[onnx]",
+        "data.options.scanners=[plain]", "finetune.epochs=2", "targets.0.export=[onnx,litert]",
         "gates=[{metric: artifact_mb, at_most: 0.2}]",
     ],
 }  # fmt: skip
