@@ -181,6 +181,7 @@ def _probe(build: Build) -> None:
 
 def _choose(build: Build) -> None:
     from edgeft.pipeline.gatekeeping import gates_for
+    from edgeft.pipeline.rungs import next_rung
     from edgeft.targets.choose import choose
 
     recipe = build.plan.loaded.recipe
@@ -194,7 +195,7 @@ def _choose(build: Build) -> None:
         )
         for trial, row in zip(trials, choice.rows, strict=True):
             trial.row = row
-        build.reasons[device] = choice.why
+        build.reasons[device] = "; ".join(filter(None, [choice.why, next_rung(recipe, target, choice.missed)]))
         if choice.chosen is not None:
             build.chosen[device] = next(trial for trial in trials if trial.row.name == choice.chosen)
 

@@ -18,7 +18,8 @@ SECONDS = 3600
 def fetch_wheels(folder: Path, say: Callable[[str], None]) -> None:
     """`folder`/wheels and `folder`/requirements.txt: edgeft and all it needs of what is installed, versions pinned.
 
-    StepError, with pip's own words, when one of them cannot be had as a wheel.
+    What its index has as sources only is built here, as it was when it was installed. StepError, with pip's own words,
+    when one of them cannot be had.
     """
     found = installed_closure("edgeft")
     own = found.pop("edgeft")
@@ -26,7 +27,7 @@ def fetch_wheels(folder: Path, say: Callable[[str], None]) -> None:
     wheels.mkdir()
     # `==2.13.0` also takes a 2.13.0+cpu wheel where the configured index has one, and prefers it.
     pins = sorted(f"{name}=={item.version.partition('+')[0]}" for name, item in found.items())
-    _pip("download", "--no-deps", "--only-binary", ":all:", "--dest", str(wheels), *pins)
+    _pip("wheel", "--no-deps", "--wheel-dir", str(wheels), *pins)
     source = _source_folder(own)
     if source is None:
         _pip("download", "--no-deps", "--dest", str(wheels), f"edgeft=={own.version}")

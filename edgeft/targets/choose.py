@@ -19,12 +19,25 @@ FLOAT = "float"
 
 
 @dataclass(frozen=True)
+class Miss:
+    """Why a candidate may not be chosen. distance: how far it is off relative to what is asked."""
+
+    metric: str
+    reason: str
+    distance: float
+
+
+@dataclass(frozen=True)
 class Choice:
-    """rows: as given, in order, with status and why settled. chosen: a row's name, None when none is eligible."""
+    """rows: as given, in order, with status and why settled. chosen: a row's name, None when none is eligible.
+
+    missed: metric of the gate that the nearest refused candidate misses; empty where one is chosen or none could run.
+    """
 
     rows: list[CandidateRow]
     chosen: str | None
     why: str
+    missed: str = ""
 
 
 def choose(
@@ -40,37 +53,38 @@ def choose(
     one where that is eligible. Latencies whose intervals overlap the best one's are ties: they break by size, then by
     name.
     """
-    settled, misses = [], {}
+    settled: list[CandidateRow] = []
+    misses: dict[str, Miss] = {}
     for row in rows:
         if row.status != "eligible":
             settled.append(row)
             continue
-        reason, distance = _refusal(row, optimise, gates, sources.get(row.name, {}))
-        if reason:
-            misses[row.name] = (distance, reason)
-            row = row.model_copy(update={"status": "rejected", "why": reason})
+        miss = _refusal(row, optimise, gates, sources.get(row.name, {}))
+        if miss is not None:
+            misses[row.name] = miss
+            row = row.model_copy(update={"status": "rejected", "why": miss.reason})
         settled.append(row)
     settled = [_against_float(row, settled, optimise) for row in settled]
     eligible = [row for row in settled if row.status == "eligible"]
     if not eligible:
-        return Choice(settled, None, _none(settled, misses))
+        why, missed = _none(settled, misses)
+        return Choice(settled, None, why, missed)
     best, why = _best(eligible, optimise)
     final = [_settle(row, best, optimise) for row in settled]
     return Choice(final, best.name, why)
 
 
-def _refusal(
-    row: CandidateRow, optimise: Optimise, gates: Sequence[Gate], source: Mapping[str, float]
-) -> tuple[str, float]:
-    """(why this candidate may not be chosen or empty, how far it is off relative to what is asked)."""
+def _refusal(row: CandidateRow, optimise: Optimise, gates: Sequence[Gate], source: Mapping[str, float]) -> Miss | None:
+    """Why this candidate may not be chosen, None if it may."""
     if optimise != "size" and _spent(row, optimise) is None:
-        return f"its {'latency' if optimise == 'latency' else COSTS[optimise][1]} was not measured", float("inf")
+        metric, name = COSTS[optimise]
+        return Miss(metric, f"its {'latency' if optimise == 'latency' else name} was not measured", float("inf"))
     for gate in gates:
         if gate.severity == "block":
             reason, distance = _miss(row, gate, source)
             if reason:
-                return reason, distance
-    return "", 0.0
+                return Miss(gate.metric, reason, distance)
+    return None
 
 
 def _miss(row: CandidateRow, gate: Gate, source: Mapping[str, float]) -> tuple[str, float]:
@@ -145,13 +159,16 @@ def _settle(row: CandidateRow, best: CandidateRow, optimise: Optimise) -> Candid
     return row.model_copy(update={"why": f"level with {best.name}" if level else f"{more} than {best.name}"})
 
 
-def _none(rows: Sequence[CandidateRow], misses: Mapping[str, tuple[float, str]]) -> str:
+def _none(rows: Sequence[CandidateRow], misses: Mapping[str, Miss]) -> tuple[str, str]:
+    """(why no candidate is chosen, metric the nearest one misses)."""
     if not rows:
-        return "there was no candidate"
+        return "there was no candidate", ""
     if not misses:
-        return "no candidate could run: " + "; ".join(f"{row.name}: {row.why or row.status}" for row in rows)
-    nearest = min(misses, key=lambda name: (misses[name][0], name))
-    return f"no candidate is eligible; nearest: {nearest}: {misses[nearest][1]}"
+        return "no candidate could run: " + "; ".join(f"{row.name}: {row.why or row.status}" for row in rows), ""
+    nearest = min(misses, key=lambda name: (misses[name].distance, name))
+    miss = misses[nearest]
+    missed = miss.metric if miss.distance < float("inf") else ""  # what was not measured is not missed by so much
+    return f"no candidate is eligible; nearest: {nearest}: {miss.reason}", missed
 
 
 def measurement(row: CandidateRow, metric: str) -> Measurement | None:

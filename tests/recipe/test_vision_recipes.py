@@ -17,11 +17,11 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_vision_recipe_is_covered_here() -> None:
     assert {name for name in shipped_recipes() if name.startswith("vision/")} == {
-        "vision/base", "vision/digits-mobile", "vision/tissue",
+        "vision/base", "vision/digits-mobile", "vision/tissue", "vision/tissue-pruned",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["digits-mobile", "tissue"])
+@pytest.mark.parametrize("name", ["digits-mobile", "tissue", "tissue-pruned"])
 def test_a_copy_is_the_same_recipe(project: Path, name: str) -> None:
     """What lies beside a shipped recipe is named by its package, so the copy finds it too."""
     assert main(["recipes", "copy", f"vision/{name}"]) == 0
@@ -68,6 +68,10 @@ REDUCED: dict[str, list[str]] = {
         "data.options.scanners=[plain]", "finetune.epochs=2", "targets.0.export=[onnx,litert]",
         "gates=[{metric: artifact_mb, at_most: 0.2}]",
     ],
+    "tissue-pruned": [
+        "data.options.scanners=[plain]", "finetune.epochs=2", "prune.heal_epochs=1", "targets.0.export=[onnx]",
+        "gates=[{metric: artifact_mb, at_most: 0.1}]",
+    ],
 }  # fmt: skip
 
 
@@ -76,7 +80,7 @@ REDUCED: dict[str, list[str]] = {
 @pytest.mark.parametrize("name", sorted(REDUCED))
 def test_the_shipped_recipe_builds_reduced(tmp_path: Path, name: str) -> None:
     """A few real images and steps: every part of the recipe runs, up to the bundle."""
-    if name == "tissue":
+    if name.startswith("tissue"):
         pytest.importorskip("nilearn")
     bench = Workbench(tmp_path, tmp_path / "store")
     sets = [word for text in REDUCED[name] for word in ("--set", text)]
@@ -84,6 +88,12 @@ def test_the_shipped_recipe_builds_reduced(tmp_path: Path, name: str) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     target = bench.record(name)["targets"][0]
     rows: dict[str, Any] = {row["name"]: row for row in target["candidates"]}
-    assert set(rows) == {"onnx/float", "onnx/int8-static"}
+    formats = ["onnx", "litert"] if name == "tissue" else ["onnx"]
+    assert set(rows) == {f"{made}/{form}" for made in formats for form in ("float", "int8-static")}
     assert rows["onnx/float"]["parity"]["passed"]
     assert rows["onnx/int8-static"]["bytes"] < 0.6 * rows["onnx/float"]["bytes"]
+    if name == "tissue":
+        assert rows["litert/int8-static"]["status"] in ("eligible", "chosen")
+    if name == "tissue-pruned":
+        pruned = bench.record(name)["pruning"][0]
+        assert pruned["parameters"][1] < 0.75 * pruned["parameters"][0], pruned
