@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,13 +43,25 @@ class Layer:
     """A layer that compression may touch, in order of execution: what sensitivity ranks and `keep_float` names.
 
     name: stable in this exporter's float artefact. op: the format's operator type. weights: elements of its constant
-    operands. output: the float artefact's tensor that `tensors` reads for it.
+    operands. output: the float artefact's tensor that `tensors` reads for it. label: what its weights are called in the
+    model, for people to read; empty where they have no name.
     """
 
     name: str
     op: str
     weights: int
     output: str
+    label: str = ""
+
+
+def label_weights(name: str) -> str:
+    """`encoder.layer.3.attention.query` of a weight's full name; empty where that is no path of modules.
+
+    The wrappers that a model is exported in (`model.`) and the parameter's own name (`.weight`) say nothing.
+    """
+    path = re.sub(r"^(model\.)+", "", name.strip())
+    path = re.sub(r"\.weight(_transposed)?_*$", "", path)
+    return path if "." in name and re.fullmatch(r"[\w.-]+", path) else ""
 
 
 class Unsupported(Exception):

@@ -302,7 +302,8 @@ class EvaluationRow(Row):
 class LayerRow(Row):
     """What compression does to one layer. sqnr_db: signal to quantisation noise of its output, earlier layers' noise
     included; weights_db, activations_db: by 8-bit weights or activations alone. keep_one, quantise_one: divergence of
-    the outputs with only this layer in float, and with only this one compressed. cost: of keeping it in float.
+    the outputs with only this layer in float, and with only this one compressed. cost: of keeping it in float. name: in
+    the graph, the key; label: what the layer's weights are called in the model, where they have a name.
     """
 
     name: str
@@ -318,6 +319,12 @@ class LayerRow(Row):
     low: float | None = None
     high: float | None = None
     counts: list[int] = Field(default_factory=list)
+    label: str = ""
+
+    @property
+    def shown(self) -> str:
+        """What people read: the label, else the name."""
+        return self.label or self.name
 
 
 class SensitivityRow(Row):

@@ -80,7 +80,8 @@ class Stage(BaseModel):
     makes: the kind it writes. reads: splits it may see, whose digests enter its key. tools: distributions
     whose versions enter its key. numeric: the host's instruction set and threads enter its key.
     together: all processes of a multi-GPU launch run it at once. keeps_source: what it makes stands for the
-    fine-tuned model before it, so gates go on comparing with that one, whatever is trained later.
+    fine-tuned model before it, so gates go on comparing with that one, whatever is trained later. zeroes: it sets
+    weights to zero, which training after it should leave alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
@@ -99,11 +100,17 @@ class Stage(BaseModel):
     numeric: ClassVar[bool] = True
     together: ClassVar[bool] = False
     keeps_source: ClassVar[bool] = False
+    zeroes: ClassVar[bool] = False
 
     @property
     def trains(self) -> bool:
         """Whether it trains the model's head, so that a fresh one is no random one after it."""
         return "train" in self.reads
+
+    @property
+    def fills_zeros(self) -> bool:
+        """Whether it cannot help but change weights that an earlier step set to zero."""
+        return False
 
     def run(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         """Write the result into `out` (an empty folder; canonical bytes only) and return its facts (JSON)."""

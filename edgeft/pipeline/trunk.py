@@ -15,6 +15,7 @@ from edgeft.pipeline.inputs import Inputs
 from edgeft.pipeline.model_folder import answers_already
 from edgeft.pipeline.ratio import pick_candidate, ratio_spec, wants_ratio, with_ratio
 from edgeft.pipeline.spec import FEED_TOOLS, Ref, Spec, split_refs
+from edgeft.pipeline.zeroed import settle_zeros
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.stage import Context, Stage
 from edgeft.store import Store
@@ -62,6 +63,7 @@ class _Walk:
         # Set by the first step that makes a fine-tuned model smaller: what is trained after it has to stand comparison
         # with the model before it, else pruning would be compared with itself.
         self.pinned = False
+        self.zeros = False
         self.current: Ref = inputs.adapter or inputs.model
         self.kind: str = self.current.kind
         self.base: Ref = inputs.model
@@ -93,6 +95,7 @@ class _Walk:
         self._append(merge(), ("steps",))
 
     def _append(self, stage: Stage, where: tuple[str | int, ...]) -> None:
+        stage, self.zeros = settle_zeros(stage, self.zeros, self.loaded, where)
         name = stage.id or stage.name
         if any(name == other for other, _ in self.stages):
             raise self.loaded.error(

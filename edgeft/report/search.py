@@ -71,7 +71,7 @@ def search_lines(target: TargetRow) -> Iterator[str]:
             yield f"search: {found.suggestion}"
             for layer in kept[:8]:
                 cost = f", {cost_text(layer.cost, search.unit)} estimated" if layer.cost is not None else ""
-                yield f"in float: {layer.name} ({layer.op}, {layer.weights:,} weights{cost})"
+                yield f"in float: {layer.shown} ({layer.op}, {layer.weights:,} weights{cost})"
             if len(kept) > 8:
                 yield f"in float: and {len(kept) - 8} more, in the report"
     refused = best_refused(search)
@@ -113,9 +113,12 @@ def plot_search(search: SearchRow) -> str:
 
 def evaluations_table(search: SearchRow) -> Table:
     """Every question in order: why it was asked, what it cost, what it gave."""
+    shown = {(found.exporter, row.name): row.shown for found in search.sensitivity for row in found.layers}
     rows = []
     for row in search.evaluations:
-        kept = f"in float: {row.kept[0]}" if len(row.kept) == 1 else f"{len(row.kept)} in float" if row.kept else ""
+        kept = f"{len(row.kept)} in float" if row.kept else ""
+        if len(row.kept) == 1:
+            kept = f"in float: {shown.get((row.exporter, row.kept[0]), row.kept[0])}"
         cost = cost_text(row.cost, search.unit) if row.cost is not None and row.passes is not None else DASH
         metrics = ", ".join(f"{metric_name(name).lower()} {amount(name, value)}" for name, value in row.metrics.items())
         answer = (
@@ -155,7 +158,7 @@ def layers_table(found: SensitivityRow, unit: str) -> Table:
         rows.append(
             Line(
                 [
-                    Cell(row.name, small=f"{row.op}, {row.weights:,} weights", kind="name"),
+                    Cell(row.shown, small=_about(row), kind="name"),
                     Cell("in float", tone="pass") if row.kept else Cell("8 bits"),
                     *map(Cell, noise),
                     *map(Cell, curves),
@@ -206,6 +209,12 @@ def _sensitivity(found: SensitivityRow, search: SearchRow) -> list[Block]:
         blocks += figures([Plot(safe(curves), said)], "bars")
     table = grid(layers_table(found, search.unit))
     return blocks + (table if kept else folded(f"Layers of {found.exporter}/{found.variant}, none in float", table))
+
+
+def _about(row: LayerRow) -> str:
+    """`node_MatMul_46, MatMul, 147,456 weights`: the graph's name where another is shown."""
+    name = [row.name] if row.shown != row.name else []
+    return ", ".join([*name, row.op, f"{row.weights:,} weights"])
 
 
 def _title(row: EvaluationRow, unit: str) -> str:

@@ -29,7 +29,7 @@ def plot_noise(found: SensitivityRow) -> str:
     step = (frame.x.end - frame.x.start) / len(rows)
     for index, row in enumerate(rows):
         top, bottom = sorted((frame.y(row.sqnr_db or 0.0), frame.y(max(0.0, low))))
-        said = f"{index + 1}. {row.name} ({row.op}): {row.sqnr_db:.1f} dB{', stays in float' if row.kept else ''}"
+        said = f"{index + 1}. {row.shown} ({row.op}): {row.sqnr_db:.1f} dB{', stays in float' if row.kept else ''}"
         parts.append(
             element(
                 "rect", element("title", text=said), x=frame.x.start + step * index + min(1.0, step / 8), y=top,
@@ -41,7 +41,7 @@ def plot_noise(found: SensitivityRow) -> str:
     parts.append(label((frame.x.start + frame.x.end) / 2, HEIGHT - 14, f"{len(rows)} layers", "name", "middle"))
     parts.append(label(4, 11, "SQNR (dB), more is better", "name"))
     worst = sorted(rows, key=lambda row: row.sqnr_db or 0.0)[:3]
-    said = ", ".join(f"{row.name} {row.sqnr_db:.1f} dB" for row in worst)
+    said = ", ".join(f"{row.shown} {row.sqnr_db:.1f} dB" for row in worst)
     return picture(WIDTH, HEIGHT, f"Noise of each layer under {found.variant}", *parts, said=f"Worst: {said}.")
 
 
@@ -92,17 +92,17 @@ def histogram(row: LayerRow) -> str:
         if count
     ]
     floor = line(0, TALL, BOX, TALL, "axis")
-    title = f"Values of {row.name}, sampled"
+    title = f"Values of {row.shown}, sampled"
     return picture(BOX, TALL + 1, title, *bars, floor, class_="strip")
 
 
 def _pair(scale: Scale, row: LayerRow, y: float) -> str:
-    name = row.name if len(row.name) <= LONGEST else f"…{row.name[1 - LONGEST :]}"
+    name = row.shown if len(row.shown) <= LONGEST else f"…{row.shown[1 - LONGEST :]}"
     parts = [label(NAMES - 7, y + 15, name, "op-name chosen" if row.kept else "op-name", "end")]
     for value, series, offset in ((row.keep_one, KEPT, 3), (row.quantise_one, COMPRESSED, 14)):
         if value is None:
             continue
-        said = element("title", text=f"{row.name}: {significant(value)}")
+        said = element("title", text=f"{row.shown}: {significant(value)}")
         width = max(0.8, scale(value) - scale.start)
         parts.append(element("rect", said, x=scale.start, y=y + offset, width=width, height=9, class_=f"bar {series}"))
         parts.append(label(scale.start + width + 5, y + offset + 8, significant(value), "tick"))

@@ -14,7 +14,7 @@ from edgeft.canonical import digest_tree
 from edgeft.device.profile import Device
 from edgeft.errors import RecipeError
 from edgeft.exporter import Layer, Unsupported, Variant
-from edgeft.record import LayerRow, SensitivityRow
+from edgeft.record import SensitivityRow
 from edgeft.stage import Context
 from edgeft.targets.asking import Noise, keep
 from edgeft.targets.divergence import divergence
@@ -85,7 +85,7 @@ def describe(subject: Subject) -> InspectRecord:
         operators=dict(sorted(counts.items())),
         quantised={name: counts[name] for name in QUANTISED if name in counts},
         inputs={name: [spec.dtype, *map(str, spec.shape)] for name, spec in subject.signature.inputs.items()},
-        layers=[LayerRow(name=layer.name, op=layer.op, weights=layer.weights) for layer in subject.layers],
+        layers=[layer_row(layer, None, {}, {}) for layer in subject.layers],
     )
 
 
@@ -107,16 +107,16 @@ def measure(subject: Subject, feeds: Arrays, device: Device, folder: Path, most:
         noise = with_parts(noise, part, run.part(names, base, part))
     short = shortlisted(subject.layers, noise, most)
     everything = divergence(plain, run.answers(whole))
-    alone, only = {}, {}
+    alone, only, shown = {}, {}, {layer.name: layer.label or layer.name for layer in subject.layers}
     for number, name in enumerate(short):
-        say(f"layer {number + 1} of {len(short)}: {name}")
+        say(f"layer {number + 1} of {len(short)}: {shown[name]}")
         alone[name] = run.distance(plain, keep(base, frozenset({name})))
         only[name] = run.distance(plain, keep(base, frozenset(names) - {name}))
     rows = [layer_row(layer, noise.get(layer.name), alone, only) for layer in subject.layers]
     cases = len(next(iter(feeds.values())))
     return SensitivityRow(
         exporter=EXPORTER, variant=base.name, cases=cases, layers=rows, whole=_finite(everything),
-        suggestion=_suggest(everything, alone, len(names)),
+        suggestion=_suggest(everything, alone, shown),
     )  # fmt: skip
 
 
@@ -211,8 +211,11 @@ def check_feeds(subject: Subject, feeds: Arrays) -> None:
             raise RecipeError(f"the cases of input '{name}' hold NaN or infinity", where="--data")
 
 
-def _suggest(whole: float, alone: Mapping[str, float], layers: int) -> str:
-    """The layer whose float form takes most of the divergence away, if any takes a tenth."""
+def _suggest(whole: float, alone: Mapping[str, float], shown: Mapping[str, str]) -> str:
+    """The layer whose float form takes most of the divergence away, if any takes a tenth.
+
+    shown: every layer's name -> what to call it.
+    """
     useful = {name: whole - value for name, value in alone.items() if isfinite(value)}
     if not useful or not whole > 0:
         return "The outputs do not change: no layer needs to stay in float."
@@ -221,7 +224,7 @@ def _suggest(whole: float, alone: Mapping[str, float], layers: int) -> str:
     if share < 0.1:
         best = f"the best of {len(alone)} tried takes {max(share, 0):.0%} of the divergence away"
         return f"No single layer stands out: {best}."
-    return f"Keeping 1 of {layers} layers in float ({name}) takes {share:.0%} of the output divergence away."
+    return f"Keeping 1 of {len(shown)} layers in float ({shown[name]}) takes {share:.0%} of the output divergence away."
 
 
 def _finite(value: float) -> float | None:

@@ -25,7 +25,7 @@ def inspect_lines(record: InspectRecord) -> list[str]:
     inputs = ", ".join(f"{name} {spec[0]} {'x'.join(spec[1:])}" for name, spec in record.inputs.items())
     lines.append(f"  inputs: {inputs}")
     if record.sensitivity is None:
-        rows = [f"  {_short(layer.name)}  {layer.op:<14} {layer.weights:>12,}" for layer in record.layers]
+        rows = [f"  {_short(layer.shown)}  {layer.op:<14} {layer.weights:>12,}" for layer in record.layers]
         return [*lines, "", f"  {'layer':<{WIDTH}}  {'operator':<14} {'weights':>12}", *_cut(rows)]
     return [*lines, f"  measured on {record.data}", "", *sensitivity_lines(record.sensitivity)]
 
@@ -52,7 +52,7 @@ def _line(row: LayerRow) -> str:
     spread = f"{row.low:.3g} to {row.high:.3g}" if row.low is not None and row.high is not None else ""
     dbs = " ".join(f"{_number(value, '.1f'):>8}" for value in (row.sqnr_db, row.weights_db, row.activations_db))
     curves = " ".join(f"{_number(value, '.3g'):>9}" for value in (row.keep_one, row.quantise_one))
-    return f"  {_short(row.name)} {dbs} {curves}  {spread}".rstrip()
+    return f"  {_short(row.shown)} {dbs} {curves}  {spread}".rstrip()
 
 
 def _number(value: float | None, form: str) -> str:

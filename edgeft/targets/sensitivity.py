@@ -130,7 +130,7 @@ def layer_row(
 ) -> LayerRow:
     """A layer as the report shows it. alone: divergence with it alone in float; only: with it alone compressed."""
     row = LayerRow(
-        name=layer.name, op=layer.op, weights=layer.weights, kept=kept,
+        name=layer.name, label=layer.label, op=layer.op, weights=layer.weights, kept=kept,
         keep_one=_finite(alone.get(layer.name)), quantise_one=_finite(only.get(layer.name)),
     )  # fmt: skip
     if noise is None:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from edgeft.exporter import Layer
+from edgeft.exporter import Layer, label_weights
 
 from .rewrite import Uses, remove_dead_nodes
 
@@ -28,7 +28,8 @@ def large_tables(graph: onnx.GraphProto) -> list[Layer]:
             continue
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
         if axis == 0 and all(reader.op_type == "Gather" for reader in uses.readers[node.input[0]]):
-            found.append(Layer(node.name, node.op_type, prod(table.dims), node.output[0]))
+            label = label_weights(node.input[0])
+            found.append(Layer(node.name, node.op_type, prod(table.dims), node.output[0], label))
     return found
 
 

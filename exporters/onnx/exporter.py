@@ -29,7 +29,7 @@ class OnnxExporter:
     """torch model or ONNX file to model.onnx (and model.onnx.data above 1.9 GB), float32 and int8."""
 
     name: ClassVar[str] = "onnx"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     makes: ClassVar[Kind] = "onnx"
     runtime: ClassVar[str] = "onnxruntime"
     tools: ClassVar[tuple[str, ...]] = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime")
@@ -173,9 +173,10 @@ class OnnxExporter:
 
 def clean(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """Canonical form, weights as initializers, no IsNaN guards of masks; facts say what was left and why."""
-    from .fold import fold_transposed_weights, lift_constants
+    from .fold import fold_transposed_weights, lift_constants, name_folded_weights
     from .rewrite import remove_dead_nodes, remove_softmax_nan_guards
 
+    name_folded_weights(model.graph)
     graphs.canonicalise(model)
     lift_constants(model.graph)
     fold_transposed_weights(model.graph)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from edgeft.exporter import Layer, Unsupported
+from edgeft.exporter import Layer, Unsupported, label_weights
 
 from .graph import every_node
 from .quantise.options import Compression
@@ -65,7 +65,13 @@ def list_layers(graph: onnx.GraphProto) -> tuple[Layer, ...]:
     """A layer's name and output are its node's; a ReLU after it is not part of it."""
     uses = Uses(graph)
     return tuple(
-        Layer(node.name, node.op_type, sum(_elements(uses, name) for name in node.input[1:]), node.output[0])
+        Layer(
+            node.name,
+            node.op_type,
+            sum(_elements(uses, name) for name in node.input[1:]),
+            node.output[0],
+            label_weights(node.input[1]),
+        )
         for node in layer_nodes(graph)
     )
 

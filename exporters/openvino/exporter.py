@@ -56,7 +56,7 @@ class OpenVinoExporter:
     """torch model or ONNX file to model.xml with static shapes, float32, half precision and int8."""
 
     name: ClassVar[str] = "openvino"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     makes: ClassVar[Kind] = "openvino"
     runtime: ClassVar[str] = "openvino"
     tools: ClassVar[tuple[str, ...]] = (*OnnxExporter.tools, "openvino", "nncf")

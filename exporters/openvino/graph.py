@@ -87,14 +87,14 @@ def has_weights(node: Any) -> bool:
     """True for a linear layer or a convolution of which one side is constant."""
     if node.get_type_name() not in LINEAR:
         return False
-    return any(_constant(value.get_source_output().get_node()) for value in node.inputs())
+    return any(behind(value.get_node()).get_type_name() == "Constant" for value in node.input_values())
 
 
-def _constant(node: Any) -> bool:
-    """A constant, or one behind conversions and reshapes of weights."""
+def behind(node: Any) -> Any:
+    """The node itself, or what is behind conversions and reshapes, as weights are."""
     while node.get_type_name() in ("Convert", "Reshape", "Transpose", "FakeQuantize") and node.get_input_size():
         node = node.input_value(0).get_node()
-    return bool(node.get_type_name() == "Constant")
+    return node
 
 
 def port_spec(name: str, port: Any) -> TensorSpec:

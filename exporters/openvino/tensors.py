@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from edgeft.exporter import Layer, Unsupported
+from edgeft.exporter import Layer, Unsupported, label_weights
 from edgeft.runtimes.ov import import_openvino, port_name, short, stated_precision
 
-from .graph import has_weights, quiet
+from .graph import behind, has_weights, quiet
 
 
 def list_layers(model: Any) -> tuple[Layer, ...]:
@@ -17,24 +17,20 @@ def list_layers(model: Any) -> tuple[Layer, ...]:
     for node in model.get_ordered_ops():
         if has_weights(node):
             name = node.get_friendly_name()
-            found.append(Layer(name, node.get_type_name(), _weights(node), name))
+            count, weights = _weights(node)
+            found.append(Layer(name, node.get_type_name(), count, name, label_weights(weights)))
     return tuple(found)
 
 
-def _weights(node: Any) -> int:
+def _weights(node: Any) -> tuple[int, str]:
+    """(elements, name) of a layer's constant side."""
     from math import prod
 
-    constant = next(
-        (value for value in node.input_values() if value.get_partial_shape().is_static and _is_constant(value)), None
-    )
-    return 0 if constant is None else prod(int(size) for size in constant.get_shape())
-
-
-def _is_constant(value: Any) -> bool:
-    node = value.get_node()
-    while node.get_type_name() in ("Convert", "Reshape", "Transpose", "FakeQuantize") and node.get_input_size():
-        node = node.input_value(0).get_node()
-    return bool(node.get_type_name() == "Constant")
+    for value in node.input_values():
+        constant = behind(value.get_node())
+        if constant.get_type_name() == "Constant" and value.get_partial_shape().is_static:
+            return prod(int(size) for size in value.get_shape()), constant.get_friendly_name()
+    return 0, ""
 
 
 def read_tensors(

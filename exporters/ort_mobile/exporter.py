@@ -40,7 +40,7 @@ class OrtMobileExporter:
     """
 
     name: ClassVar[str] = "ort"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     makes: ClassVar[Kind] = "ort"
     runtime: ClassVar[str] = "onnxruntime"
     tools: ClassVar[tuple[str, ...]] = OnnxExporter.tools

@@ -117,6 +117,24 @@ def test_mistakes_are_refused_before_anything_runs(
     assert what in said.what and hint in said.hint and "recipe.yaml:" in said.where
 
 
+QAT = TRAIN + "  - finetune: {id: rounded, method: qat, max_steps: 4}\n"
+
+
+@pytest.mark.parametrize(
+    ("replace", "module", "extra"),
+    [(with_prune("method: structured, ratio: 0.2"), "torch_pruning", "prune"), ([(TRAIN, QAT)], "torchao", "qat")],
+)
+def test_a_package_that_a_step_needs_is_missed_before_anything_runs(
+    workbench: Bench, replace: list[tuple[str, str]], module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeft.pipeline import preflight
+
+    found = preflight.find_spec
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None if name == module else found(name))
+    said = refusal(workbench(replace=replace), monkeypatch)
+    assert f"needs {module}, which is not installed" in said.what and f"edgeft[{extra}]" in said.hint
+
+
 def test_an_onnx_file_cannot_be_pruned(workbench: Bench, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = workbench(replace=[(TRAIN, "steps:\n  - prune: {method: structured, ratio: 0.2}\n")])
     (bench.folder / "net.onnx").write_bytes(b"")

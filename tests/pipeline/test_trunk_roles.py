@@ -67,3 +67,24 @@ def test_a_whole_fine_tuned_model_teaches_itself(tmp_path: Path, tiny_bert: Path
 def test_rounding_comes_after_fine_tuning(tmp_path: Path, tiny_bert: Path, text_csv: Path) -> None:
     with pytest.raises(RecipeError, match="finetune needs a fine-tuned teacher, and nothing is fine-tuned"):
         trunk(tmp_path, tiny_bert, text_csv, "  - finetune: {method: qat, max_steps: 4}\n")
+
+
+SPARSE = "  - finetune: {method: full, max_steps: 4}\n  - prune: {method: magnitude, ratio: 0.5}\n"
+
+
+@pytest.mark.parametrize("step", ["method: full", "method: qat"])
+def test_zeros_are_kept_by_what_trains_later(tmp_path: Path, tiny_bert: Path, text_csv: Path, step: str) -> None:
+    planned = trunk(tmp_path, tiny_bert, text_csv, SPARSE + f"  - finetune: {{id: later, {step}, max_steps: 4}}\n")
+    told = {spec.id: spec.config.get("keep_zeros") for spec in planned.specs}
+    assert told["later"] is True and told["finetune"] is False and told["prune"] is False
+
+
+def test_adapters_over_zeros_are_refused_unless_allowed(tmp_path: Path, tiny_bert: Path, text_csv: Path) -> None:
+    lora = "  - finetune: {id: later, method: lora, max_steps: 4%s}\n"
+    with pytest.raises(RecipeError, match="would fill the zeros") as caught:
+        trunk(tmp_path, tiny_bert, text_csv, SPARSE + lora % "")
+    assert "method: full" in caught.value.hint and "recipe.yaml:" in caught.value.where
+    last = "  - finetune: {id: last, method: full, max_steps: 4}\n"
+    planned = trunk(tmp_path, tiny_bert, text_csv, SPARSE + lora % ", keep_zeros: false" + last)
+    told = {spec.id: spec.config.get("keep_zeros") for spec in planned.specs}
+    assert told["later"] is False and told["last"] is False, "there are none left to keep"

@@ -56,6 +56,30 @@ def test_the_kept_layers_lead_the_table() -> None:
     assert [row.chosen for row in table.rows][:3] == [True, True, False]
 
 
+def test_layers_go_by_the_names_of_their_weights_and_the_graphs_names_stay_the_keys() -> None:
+    record = searched()
+    search = record.targets[0].search
+    kept = LAYERS[9].name
+    found = search.sensitivity[0]
+    layers = [
+        row.model_copy(update={"label": f"bert.{row.name}", "name": f"node_{index}"})
+        for index, row in enumerate(found.layers)
+    ]
+    key = layers[9].name
+    rows = [row.model_copy(update={"kept": [key]}) if row.kept == [kept] else row for row in search.evaluations]
+    found = found.model_copy(update={"layers": layers})
+    search = search.model_copy(update={"sensitivity": [found], "evaluations": rows})
+    target = record.targets[0].model_copy(update={"search": search})
+    lines = "\n".join(summary_lines(record.model_copy(update={"targets": [target]})))
+    assert f"in float: bert.{kept} (" in lines and f"in float: {key}" not in lines
+    cells = [line.cells[0] for line in layers_table(found, "ms").rows]
+    assert cells[0].text == f"bert.{kept}" and cells[0].small.startswith(f"{key}, MatMul, ")
+    asked = [line.cells[2].small for line in evaluations_table(search).rows]
+    assert f"in float: bert.{kept}" in asked
+    for svg in (plot_noise(found), plot_curves(found)):
+        assert f"bert.{kept}" in svg and key not in svg
+
+
 def test_where_nothing_passes_the_nearest_refused_is_named() -> None:
     record = searched(most=9)
     assert record.targets[0].search.best is None

@@ -78,6 +78,9 @@ class FineTune(Stage):
     gradient_checkpointing: bool | Literal["auto"] = Field(
         "auto", description="Recompute activations to save memory; auto: only when they would not fit."
     )
+    keep_zeros: bool | None = Field(
+        None, description="Leave weights at zero that an earlier step zeroed; default: where there is such a step."
+    )
     compile: bool = Field(False, description="torch.compile the model; pays after some hundred steps on a GPU.")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where to train; auto takes a CUDA GPU when there is one."
@@ -89,6 +92,12 @@ class FineTune(Stage):
             raise ValueError("milestones must rise, each between 0 and 1")
         return self
 
+    @model_validator(mode="after")
+    def _adapters_fill(self) -> FineTune:
+        if self.keep_zeros and self.fills_zeros:
+            raise ValueError("keep_zeros: low-rank updates change every weight; use method: full")
+        return self
+
     def run(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         """Train and write the adapter or model; facts carry the TrainingRow under `training`.
 
@@ -97,13 +106,17 @@ class FineTune(Stage):
         import torch
 
         from edgeft.stages.finetune.train import is_main_process, train
+        from edgeft.stages.zeros import check_zeros, find_zeros, held_zeros
 
         device = self.choose_device()
         torch.set_num_threads(max(1, ctx.threads))
         torch.manual_seed(ctx.seed)
         module = self.build(inputs["model"], ctx, device)
         self.save_memory(module, ctx, device)
-        row = train(module, self, ctx, device, self.load_teacher(inputs, ctx, device))
+        masks = find_zeros(module) if self.keep_zeros else {}
+        with held_zeros(module, masks):
+            row = train(module, self, ctx, device, self.load_teacher(inputs, ctx, device))
+        check_zeros(module, masks, ctx.step)
         facts = self.save(module, inputs["model"], out, ctx, device) if is_main_process() else {}
         return {**facts, "training": row.model_dump(mode="json")}
 

@@ -35,6 +35,11 @@ class Lora(FineTune):
         "default", description="Start of the adapters; each starts as a zero update."
     )
 
+    @property
+    def fills_zeros(self) -> bool:
+        """The update is merged into every weight."""
+        return True
+
     def build(self, model: Artifact, ctx: Context, device: str) -> torch.nn.Module:
         """The base with fresh adapters and a trainable head."""
         from edgeft.stages.finetune.adapters import add_adapters

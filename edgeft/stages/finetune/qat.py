@@ -40,6 +40,7 @@ class Qat(FineTune):
     takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"model": ("torch-model",), "teacher": ("torch-model",)}
     makes: ClassVar[Kind] = "torch-model"
     tools: ClassVar[tuple[str, ...]] = (*FineTune.tools, "torchao")
+    packages: ClassVar[Mapping[str, str]] = {"torchao": "qat"}
     keeps_source: ClassVar[bool] = True
 
     method: Literal["qat"] = Field("qat", description="Trains under simulated rounding.")
@@ -70,6 +71,11 @@ class Qat(FineTune):
         if "alpha" in self.model_fields_set and self.rank is None:
             raise ValueError("alpha goes with rank")
         return self
+
+    @property
+    def fills_zeros(self) -> bool:
+        """Low-rank updates are added to every weight."""
+        return self.rank is not None
 
     def rounding(self) -> Rounding:
         """What of the recipe the layers need."""

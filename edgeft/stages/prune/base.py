@@ -65,6 +65,9 @@ class Prune(Stage):
         False, description="While healing, learn from the unpruned model's classes as much as from the labels."
     )
     heal_batch_size: int = Field(32, ge=1, le=65536, description="Examples per optimiser step of healing.")
+    keep_zeros: bool | None = Field(
+        None, description="Healing leaves zeroed weights of an earlier step at zero; default: where there is one."
+    )
     device: str = Field("auto", description="Where to heal: auto, cpu or cuda.", pattern="^(auto|cpu|cuda)$")
 
     @model_validator(mode="after")
@@ -73,6 +76,8 @@ class Prune(Stage):
             raise ValueError("give heal_epochs or heal_steps, not both")
         if not self.shrinks and self.heals and self.heal_method == "lora":
             raise ValueError("heal_method: lora would fill the zeros when it is merged; use full")
+        if self.keep_zeros and self.fills_zeros:
+            raise ValueError("keep_zeros: adapters change every weight when they are merged; use heal_method: full")
         if self.heal_distil and not self.heals:
             raise ValueError("heal_distil goes with heal_epochs or heal_steps")
         return self
@@ -99,6 +104,11 @@ class Prune(Stage):
         return self.heals
 
     @property
+    def fills_zeros(self) -> bool:
+        """Adapters of healing are added to every weight."""
+        return self.heals and self.heal_method == "lora"
+
+    @property
     def rounds(self) -> int:
         """How often it cuts and heals."""
         return 1
@@ -115,6 +125,7 @@ class Prune(Stage):
         from edgeft.stages.finetune.train import is_main_process
         from edgeft.stages.prune.heal import heal
         from edgeft.stages.prune.subject import Subject, check_reload
+        from edgeft.stages.zeros import find_zeros
 
         torch.set_num_threads(max(1, ctx.threads))
         torch.manual_seed(ctx.seed)
@@ -127,7 +138,8 @@ class Prune(Stage):
             mark = f" {number + 1}" if self.rounds > 1 else ""
             scores += subject.score(f"pruned{mark}")
             if self.heals:
-                heals.append(heal(subject, self, ctx, number, cuts[-1].masks))
+                earlier = find_zeros(subject.module) if self.keep_zeros else {}
+                heals.append(heal(subject, self, ctx, number, {**cuts[-1].masks, **earlier}))
                 scores += subject.score(f"healed{mark}")
         facts: dict[str, Any] = {}
         if is_main_process():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.models.layers import unwrap
 from edgeft.record import TrainingRow
 from edgeft.stages.prune.base import Prune, refuse
+from edgeft.stages.zeros import check_zeros, held_zeros
 
 if TYPE_CHECKING:
     import torch
@@ -42,15 +43,13 @@ def heal(subject: Subject, options: Prune, ctx: Context, number: int, masks: Map
 
         module = add_adapters(module, fine, ctx.step)  # type: ignore[arg-type]
     fine.save_memory(module, ctx, device)
-    held_still = keep_zeros(module, masks)
-    row = train(module, fine, replace(ctx, scratch=scratch), device, unpruned(subject, options, ctx, device))
-    for handle in held_still:
-        handle.remove()
+    with held_zeros(module, masks):
+        row = train(module, fine, replace(ctx, scratch=scratch), device, unpruned(subject, options, ctx, device))
     if options.heal_method == "lora":
         module = unwrap(module.merge_and_unload(safe_merge=True))
     module.__dict__.pop("forward", None)  # accelerate's autocast wrapper on a GPU
     subject.module = module.to("cpu").eval().requires_grad_(True)  # the next round traces by gradients
-    check_zeros(subject.module, masks, ctx)
+    check_zeros(subject.module, masks, ctx.step)
     return row
 
 
@@ -81,21 +80,3 @@ def fine_tune(options: Prune) -> FineTune:
     if options.heal_method == "lora":
         return Lora(rank=options.heal_rank, alpha=2 * options.heal_rank, dropout=0.0, **common)
     return Full(**common)
-
-
-def keep_zeros(module: torch.nn.Module, masks: Mapping[str, torch.Tensor]) -> list[Any]:
-    """Hooks that zero the gradients of masked places. With AdamW a weight at zero whose gradient is always zero stays
-    exactly zero: its moments are zero and decoupled decay multiplies."""
-    handles = []
-    for name, mask in masks.items():
-        weight = module.get_parameter(name)
-        kept = mask.to(weight.device)
-        handles.append(weight.register_hook(lambda gradient, kept=kept: gradient * kept))
-    return handles
-
-
-def check_zeros(module: torch.nn.Module, masks: Mapping[str, torch.Tensor], ctx: Context) -> None:
-    """Every masked place is still zero. Raises StepError."""
-    for name, mask in masks.items():
-        if bool((module.get_parameter(name).detach()[~mask] != 0).any()):
-            raise refuse(f"healing moved pruned weights of {name} away from zero", ctx, "please report it")

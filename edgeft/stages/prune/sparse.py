@@ -26,6 +26,7 @@ class Sparse(Prune):
     """What methods that zero weights share. The network keeps its shape."""
 
     shrinks: ClassVar[bool] = False
+    zeroes: ClassVar[bool] = True
 
     pattern: Literal["unstructured", "2:4"] = Field(
         "unstructured",
