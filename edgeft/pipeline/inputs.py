@@ -11,6 +11,7 @@ from typing import Any
 from edgeft.artifact import Artifact
 from edgeft.canonical import digest_json
 from edgeft.errors import RecipeError
+from edgeft.pipeline.adapted_layers import check_target_modules
 from edgeft.pipeline.find_folder import TOKENIZER_FILES, find_folder
 from edgeft.pipeline.model_folder import check_folder
 from edgeft.pipeline.other_models import digest_folder, other_models, transformers_artifact
@@ -60,6 +61,7 @@ def _own_inputs(loaded: LoadedRecipe, store: Store, *, offline: bool, download: 
     config = _json(folder / "config.json")
     tokenizer = Path(model.tokenizer) if model.tokenizer else folder
     check_folder(loaded, config, tokenizer)
+    check_target_modules(loaded, folder, config)
     labels = _own_labels(config)
     adapter = None
     if model.adapter:
@@ -154,6 +156,8 @@ def _code_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
     except RecipeError as error:
         raise loaded.error(("model", "code"), error.what, error.hint) from error
     weights = Path(model.weights) if model.weights else None
+    if weights is not None:
+        check_target_modules(loaded, weights, None)
     parts = [code_digest(model.code or "", store.file_digest, "model.code")]
     if weights is not None:
         edits = weights.with_name("surgery.json")  # of a pruned network: the code builds it whole, these cut it
