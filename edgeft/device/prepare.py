@@ -98,7 +98,10 @@ def prepare(device: Device, *, force: bool = False, on_progress: Say = say_nothi
     folder = _place(device)
     if device.unit is not None and device.unit.folder is not None and device.transport == "emulated":
         raise DeviceError(f"{folder} was made elsewhere: it is used as it is, not prepared", where=str(folder))
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DeviceError(f"cannot be made: {error.strerror}", where=str(folder.parent)) from error
     with FileLock(f"{folder}.lock"):
         if not force and (found := prepared(device)) is not None:
             on_progress(f"already there: {found}")

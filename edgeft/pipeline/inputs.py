@@ -13,7 +13,7 @@ from edgeft.canonical import digest_json
 from edgeft.errors import RecipeError
 from edgeft.pipeline.adapted_layers import check_target_modules
 from edgeft.pipeline.find_folder import TOKENIZER_FILES, find_folder
-from edgeft.pipeline.model_folder import check_folder
+from edgeft.pipeline.model_folder import check_folder, read_config
 from edgeft.pipeline.other_models import digest_folder, other_models, transformers_artifact
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.store import Store
@@ -58,7 +58,7 @@ def _own_inputs(loaded: LoadedRecipe, store: Store, *, offline: bool, download: 
         return _code_inputs(loaded, store)
     folder, about = find_folder(loaded, offline=offline, download=download)
     artifact = transformers_artifact(loaded, store, folder, ("model", "path"))
-    config = _json(folder / "config.json")
+    config = read_config(loaded, folder / "config.json")
     tokenizer = Path(model.tokenizer) if model.tokenizer else folder
     check_folder(loaded, config, tokenizer)
     check_target_modules(loaded, folder, config)
@@ -186,16 +186,18 @@ def _bytes(folder: Path) -> int:
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
 def _own_labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Labels a fine-tuned config names; the LABEL_0 placeholders and bare encoders have none."""
-    names = config.get("id2label")
-    architecture = (config.get("architectures") or [""])[0]
+    names, architectures = config.get("id2label"), config.get("architectures")
+    architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
     if not isinstance(names, dict) or not any(end in architecture for end in ("Classification", "Segmentation")):
         return None
+    if not all(str(key).isdecimal() for key in names):
+        return None  # of a file beside an ONNX model or weights; a model folder's config was checked
     ordered = tuple(str(names[key]) for key in sorted(names, key=lambda text: int(text)))
     return None if all(name.startswith("LABEL_") for name in ordered) else ordered

@@ -84,3 +84,29 @@ def test_mistyped_folder_is_not_taken_for_a_hub_id(tmp_path: Path) -> None:
     assert "no 'encodr' in it" in error.what
     assert error.hint.startswith("did you mean")
     assert "models/encoder" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "cannot be read: Expecting value"),
+        ("[" * 100_000, "cannot be read: nested too deeply"),
+        ("[]", "is no JSON object"),
+        ('{"model_type": "bert", "hidden_size": "x"}', "hidden_size: x, which is no size"),
+        ('{"model_type": "bert", "num_attention_heads": -1}', "num_attention_heads: -1, which is no size"),
+        ('{"model_type": "bert", "num_hidden_layers": 100000000}', "num_hidden_layers: 100000000, which is no size"),
+        ('{"model_type": "bert", "vocab_size": 1.5}', "vocab_size: 1.5, which is no size"),
+        ('{"model_type": "bert", "id2label": {"a": "b"}}', "id2label that does not map numbers"),
+        ('{"model_type": "bert", "id2label": ["a"]}', "id2label that does not map numbers"),
+        ('{"model_type": "bert", "architectures": "BertModel"}', "architectures that are no list"),
+        ('{"model_type": "bert", "architectures": [3]}', "architectures that are no list"),
+    ],
+)
+def test_a_damaged_config(tmp_path: Path, text: str, said: str) -> None:
+    (folder(tmp_path, BERT) / "config.json").write_text(text)
+    assert said in refusal(tmp_path, "models/encoder").what
+
+
+def test_sizes_of_stages_are_lists(tmp_path: Path) -> None:
+    folder(tmp_path, {**BERT, "hidden_size": [32, 64], "num_attention_heads": [1, 2], "id2label": {"0": "a"}})
+    resolve(tmp_path, "models/encoder")
