@@ -235,9 +235,10 @@ def test_a_read_only_place(project: Path, capsys: pytest.CaptureFixture[str], mo
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
+    write_csv(project / "rows.csv", rows(300))
     monkeypatch.setattr(Path, "write_text", refuse)
     monkeypatch.setattr(Path, "unlink", refuse)
-    assert init("train.csv") == 2
+    assert init("rows.csv") == 2
     assert capsys.readouterr().err == "error: recipe.yaml: cannot be written: Read-only file system\n"
 
 
