@@ -9,6 +9,10 @@ from typing import Any
 
 HEADER_LIMIT = 32 << 20
 """Bytes of one header; a model of 70 billion parameters in one file has under 100 KB."""
+LARGEST_HEADER = 100_000_000
+"""What the format allows."""
+POINTER = b"version "
+"""How the small text begins that stands for a file in a clone without Git LFS."""
 INDEX_LIMIT = 32 << 20
 SHARD_LIMIT = 1000
 INDEX = "model.safetensors.index.json"
@@ -32,6 +36,33 @@ def weight_shapes(place: Path) -> Shapes | None:
             return None
         shapes |= part
     return shapes or None
+
+
+def damage(file: Path) -> str:
+    """What shows, without reading the tensors, that a safetensors file is not whole; empty where nothing does.
+
+    The format ends with its last tensor, so a file is exactly as long as its header says.
+    """
+    with file.open("rb") as stream:
+        first = stream.read(8)
+        if first == POINTER:
+            return "it is a Git LFS pointer; `git lfs pull` fetches the weights"
+        length = int.from_bytes(first, "little")
+        if length > HEADER_LIMIT:
+            return "" if length <= LARGEST_HEADER else "it does not begin with a safetensors header"
+        content = _object(stream.read(length))
+    if content is None:
+        return "its header is cut short or no JSON"
+    end = 0
+    for name, about in content.items():
+        place = about.get("data_offsets") if isinstance(about, dict) else None
+        if name == "__metadata__":
+            continue
+        if not isinstance(place, list) or len(place) != 2 or type(place[1]) is not int:
+            return "its header does not say where its tensors lie"
+        end = max(end, place[1])
+    wanted, size = 8 + length + end, file.stat().st_size
+    return "" if wanted == size else f"it has {size:,} bytes, its header speaks of {wanted:,}"
 
 
 def _files(place: Path) -> list[Path]:

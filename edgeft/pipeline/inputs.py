@@ -13,7 +13,7 @@ from edgeft.canonical import digest_json
 from edgeft.errors import RecipeError
 from edgeft.pipeline.adapted_layers import check_target_modules
 from edgeft.pipeline.find_folder import TOKENIZER_FILES, find_folder
-from edgeft.pipeline.model_folder import check_folder, read_config
+from edgeft.pipeline.model_folder import check_folder, check_weights, read_config
 from edgeft.pipeline.other_models import digest_folder, other_models, transformers_artifact
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.store import Store
@@ -61,6 +61,8 @@ def _own_inputs(loaded: LoadedRecipe, store: Store, *, offline: bool, download: 
     config = read_config(loaded, folder / "config.json")
     tokenizer = Path(model.tokenizer) if model.tokenizer else folder
     check_folder(loaded, config, tokenizer)
+    if not model.initialise:
+        check_weights(loaded, sorted(folder.glob("*.safetensors")), ("model", "path"))
     check_target_modules(loaded, folder, config)
     labels = _own_labels(config)
     adapter = None
@@ -102,6 +104,7 @@ def _adapter_artifact(loaded: LoadedRecipe, store: Store, base: Artifact) -> Art
             f"{folder} has no adapter_model.safetensors",
             f"if it has adapter_model.bin: edgeft convert {folder / 'adapter_model.bin'}",
         )
+    check_weights(loaded, [folder / "adapter_model.safetensors"], ("model", "adapter"))
     own = folder / "edgeft.json"
     stated = _json(own) if own.is_file() else {}
     facts = {
@@ -157,6 +160,7 @@ def _code_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
         raise loaded.error(("model", "code"), error.what, error.hint) from error
     weights = Path(model.weights) if model.weights else None
     if weights is not None:
+        check_weights(loaded, [weights], ("model", "weights"))
         check_target_modules(loaded, weights, None)
     parts = [code_digest(model.code or "", store.file_digest, "model.code")]
     if weights is not None:
@@ -180,7 +184,7 @@ def _tokenizer_artifact(store: Store, folder: Path) -> Artifact:
 
 
 def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.is_file())
 
 
 def _json(path: Path) -> dict[str, Any]:

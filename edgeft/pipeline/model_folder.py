@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeft.models.header import damage
 from edgeft.recipe.load import LoadedRecipe
+from edgeft.recipe.tree import RecipePath
 
 if TYPE_CHECKING:
     from edgeft.pipeline.inputs import Inputs
@@ -52,6 +54,13 @@ def read_config(loaded: LoadedRecipe, path: Path) -> dict[str, Any]:
     ):
         raise loaded.error(at, "its config.json has architectures that are no list of names", again)
     return config
+
+
+def check_weights(loaded: LoadedRecipe, files: Iterable[Path], at: RecipePath) -> None:
+    """RecipeError at `at` for a safetensors file that was not copied whole: no step could load it."""
+    for file in files:
+        if file.is_file() and (what := damage(file)):
+            raise loaded.error(at, f"{file.name} is damaged: {what}", "copy or download it again, whole")
 
 
 def check_folder(loaded: LoadedRecipe, config: Mapping[str, Any], tokenizer: Path) -> None:

@@ -98,7 +98,7 @@ def test_an_answer_that_is_no_number_puts_its_candidate_out(value: float) -> Non
 def test_a_module_beside_the_users_code_is_part_of_the_model(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("from blocks import make\ndef build(num_labels): return make(num_labels)\n")
     (tmp_path / "blocks.py").write_text("def make(n): return n\n")
-    (tmp_path / "net.safetensors").write_bytes(b"weights")
+    (tmp_path / "net.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     (tmp_path / "rows.csv").write_text("text,label\n")
     (tmp_path / "words").mkdir()
     (tmp_path / "words" / "tokenizer.json").write_text("{}")
