@@ -8,6 +8,24 @@ from typing import Any, Literal
 How = Literal["measured", "emulated", "estimated"]
 
 
+NUMBERS = ("value", "n", "limit", "needed_n", "confidence")
+
+
+def check_numbers(row: dict[str, Any]) -> dict[str, Any]:
+    """The row of a measurement or verdict as it is. ValueError where what must be a number is none: records can be
+    edited by hand, and NaN and infinity are written as words."""
+    interval = row.get("interval")
+    if interval is not None and (not isinstance(interval, list | tuple) or len(interval) != 2):
+        raise ValueError("interval must be two numbers")
+    stated = {name: row[name] for name in NUMBERS if row.get(name) is not None}
+    for name, value in [*stated.items(), *(("interval", end) for end in interval or ())]:
+        if not isinstance(value, int | float) and value not in ("NaN", "Infinity", "-Infinity"):
+            raise ValueError(f"{name} must be a number")
+    if broken := [name for name in ("n", "needed_n") if not isinstance(stated.get(name, 0), int)]:
+        raise ValueError(f"{broken[0]} must be a whole number")
+    return row
+
+
 @dataclass(frozen=True)
 class Measurement:
     """metric in `unit` over n samples; interval is (low, high) at `confidence`, None where none applies.

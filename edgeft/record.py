@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from edgeft.measurement import check_numbers
 
 SCHEMA_VERSION = 1
 
+Numbers = Annotated[dict[str, Any], AfterValidator(check_numbers)]
+"""The row of a measurement or verdict."""
 State = Literal["cached", "ran", "failed", "skipped", "waiting"]
 
 
@@ -265,7 +269,7 @@ class CandidateRow(Row):
     digest: str = ""
     bytes: int = 0
     parity: ParityRow | None = None
-    metrics: list[dict[str, Any]] = Field(default_factory=list)
+    metrics: list[Numbers] = Field(default_factory=list)
     flips: dict[str, int] = Field(default_factory=dict)
     latency: LatencyRow | None = None
     placement: dict[str, int] = Field(default_factory=dict)
@@ -380,7 +384,7 @@ class TargetRow(Row):
     chosen: str | None = None
     why: str = ""
     gate_set: GateSetRow | None = None
-    verdicts: list[dict[str, Any]] = Field(default_factory=list)
+    verdicts: list[Numbers] = Field(default_factory=list)
     folder: str | None = None
     conditions: dict[str, str] = Field(default_factory=dict)
     probe: ProbeRow | None = None

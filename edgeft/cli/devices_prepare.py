@@ -17,6 +17,8 @@ def prepare_or_cost(args: argparse.Namespace) -> int:
 def _prepare(name: str, *, force: bool) -> int:
     from edgeft.device.pick import resolve_device
     from edgeft.device.prepare import needs_folder, prepare
+    from edgeft.device.profile import load_device
+    from edgeft.device.relations import folder_mates, made_folder, stand_ins, takes_folder
 
     device = resolve_device(name)
     if device.transport in ("local", "carried"):
@@ -25,7 +27,14 @@ def _prepare(name: str, *, force: bool) -> int:
         print(f"{device.name} needs no folder: it runs this machine's own Python and runtimes under qemu")
         return 0
     folder = prepare(device, force=force, on_progress=lambda text: print(f"  {text}", file=sys.stderr))
-    print(f"{device.name} is ready: {folder}")
+    ready = "is ready" if device.transport == "emulated" else "has its runtime folder, sent there on first use"
+    print(f"{device.name} {ready}: {folder}")
+    if mates := folder_mates(device):
+        print(f"the same folder serves {', '.join(mates)}")
+    for name in stand_ins(device):
+        other = load_device(name)
+        if name not in mates and takes_folder(other) and made_folder(other) is None:
+            print(f"{name}, with the same core, runs in a folder of its own: edgeft devices prepare {name}")
     return 0
 
 

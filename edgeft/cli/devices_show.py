@@ -28,9 +28,13 @@ def list_devices(args: argparse.Namespace) -> int:
         print(json.dumps({"types": rows, "units": [_unit_row(unit) for unit in units]}, indent=1))
         return 0
     _print_table(
-        [("TYPE", "FIGURES", "REACHED BY", "RUNTIMES")]
-        + [(device.name, device.how, device.transport, ", ".join(device.runtimes)) for device in devices]
+        [("TYPE", "FIGURES", "REACHED BY", "PREPARED", "RUNTIMES")]
+        + [
+            (device.name, device.how, device.transport, _prepared(device), ", ".join(device.runtimes))
+            for device in devices
+        ]
     )
+    print("  prepared: `edgeft devices prepare TYPE` assembled its runtime folder; `show TYPE` says who shares it")
     print(f"\nyour units ({units_path()}):")
     if not units:
         print("  none; add one: edgeft devices add NAME --type raspberry-pi-5 --host pi@kitchen.local")
@@ -42,6 +46,7 @@ def list_devices(args: argparse.Namespace) -> int:
 def show_device(args: argparse.Namespace) -> int:
     """Every field of a profile, and beneath it where it comes from; for a unit also where it is."""
     from edgeft.device.pick import resolve_device
+    from edgeft.device.relations import folder_lines
 
     device = resolve_device(args.name)
     if args.json:
@@ -55,6 +60,8 @@ def show_device(args: argparse.Namespace) -> int:
         print_wrapped(f"  {key:<16} ", said)
         if key in device.sources:
             print_wrapped(f"  {'':<16}   from: ", device.sources[key])
+    for line in folder_lines(device):
+        print_wrapped("  ", line)
     if not device.times_count:
         print("  latency here says nothing about the device, and is refused")
     return 0
@@ -85,6 +92,13 @@ def _unit_row(unit: Unit) -> dict[str, Any]:
     holder = read_holder(unit)
     used = asdict(holder) if holder is not None and holder.lives() else None
     return {**unit.model_dump(mode="json", exclude_none=True), "used_by": used}
+
+
+def _prepared(device: Device) -> str:
+    """Whether its runtime folder is there; `-` where it has none."""
+    from edgeft.device.relations import made_folder, takes_folder
+
+    return ("yes" if made_folder(device) else "no") if takes_folder(device) else "-"
 
 
 def _where(unit: Unit) -> str:

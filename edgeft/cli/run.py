@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,19 +74,36 @@ def answers(bundle: Bundle, texts: list[str]) -> list[dict[str, Any]]:
     image = "image" in task.columns
     rows = pa.table({"image": texts, "bytes": [_image(name) for name in texts]}) if image else pa.table({"text": texts})
     feeds = task.feeds(rows, bundle.folder)
-    session = plugins.load("runtimes", manifest["runtime"]).load(
-        str(bundle.folder / manifest["model"]), {"threads": manifest["threads"]}
-    )
-    found = []
+    runtime, found = plugins.load("runtimes", manifest["runtime"]), []
+    with _as_bundle_errors(bundle):
+        session = runtime.load(str(bundle.folder / manifest["model"]), {"threads": manifest["threads"]})
     try:
         for index in range(len(texts)):
-            named = {spec["name"]: _case(feeds[name], index, spec) for name, spec in manifest["inputs"].items()}
-            outputs = session.run(named)
-            canonical = {name: outputs[spec["name"]][:1] for name, spec in manifest["outputs"].items()}
+            with _as_bundle_errors(bundle):
+                named = {spec["name"]: _case(feeds[name], index, spec) for name, spec in manifest["inputs"].items()}
+                outputs = session.run(named)
+                canonical = {name: outputs[spec["name"]][:1] for name, spec in manifest["outputs"].items()}
             found += task.answer(canonical, manifest["labels"])
     finally:
         session.close()
     return found
+
+
+@contextmanager
+def _as_bundle_errors(bundle: Bundle) -> Iterator[None]:
+    """What a runtime says of a model or feeds that it does not take: the manifest is not the one that was written."""
+    from edgeft.ship.bundle import BundleError
+
+    runtime = bundle.manifest["runtime"]
+    try:
+        yield
+    except ImportError as error:
+        what = f"{runtime}, which this bundle needs, is not installed: {error}"
+        raise BundleError(what, where=str(bundle.folder), hint="`edgeft doctor` says how to install it") from error
+    except (ValueError, TypeError, KeyError) as error:
+        said = f"no tensor {error}" if isinstance(error, KeyError) else str(error)
+        what = f"{runtime} cannot run it as its manifest says: {said[:300]}"
+        raise BundleError(what, where=str(bundle.folder), hint="build the bundle anew") from error
 
 
 def _image(name: str) -> bytes:

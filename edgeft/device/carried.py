@@ -14,7 +14,9 @@ import re
 import secrets
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +33,7 @@ from edgeft.device.jobs import (
 )
 from edgeft.device.protocol import Job, OnProgress, Result
 from edgeft.device.travel import pack_model
-from edgeft.errors import DeviceError
+from edgeft.errors import DeviceError, RecipeError
 
 if TYPE_CHECKING:
     from edgeft.device.profile import Device
@@ -41,6 +43,8 @@ PLAN, BACK = "carried.json", "carried-result.json"
 LONGEST_PLAN = 1 << 24
 LIMITS = {RESULT: LONGEST_RESULT, OUTPUTS: LARGEST_OUTPUTS, STDERR: 1 << 20}
 TIMED_OUT = 124
+ROW: dict[str, Any] = {"name": str, "kind": str, "timeout": int | float, "needs": list}
+"""What a plan says of each job."""
 README = """edgeft job, to be run on another machine
 =========================================
 
@@ -116,12 +120,14 @@ def pack(jobs: Mapping[str, Job], target: Path, about: Mapping[str, str]) -> str
         except OSError as error:
             raise DeviceError(f"cannot be written: {error.strerror}", where=str(target)) from error
         finally:
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):  # a read-only place refuses this too
+                draft.unlink()
     return str(plan["id"])
 
 
 def collect(job_zip: Path, result_zip: Path) -> CarriedResults:
-    """What came back. DeviceError for a result of another job, a damaged one, or one that unpacks to too much."""
+    """What came back. DeviceError for a result of another job, a damaged one, or one that unpacks to too much;
+    RecipeError where a file is not there."""
     plan_bytes = _member(job_zip, PLAN, LONGEST_PLAN, "a job that `--pack` wrote")
     plan = _parse(plan_bytes, job_zip, ("format", "id", "jobs", "about"))
     back = _parse(
@@ -191,7 +197,11 @@ def _member(archive: Path, name: str, limit: int, what: str) -> bytes:
                 if content.tell() > limit:
                     raise _BadArchive(f"{name} unpacks to more than {limit >> 20} MiB", where=str(archive))
             return content.getvalue()
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except FileNotFoundError:
+        raise RecipeError(
+            "there is no such file", where=str(archive), hint="--pack names the packed job, --collect what came back"
+        ) from None
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise _BadArchive(f"is not {what}: {error}", where=str(archive)) from error
 
 
@@ -202,6 +212,9 @@ def _parse(content: bytes, path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
             raise TypeError("keys are missing")
         if any(not isinstance(data.get(key, {}), dict) for key in ("jobs", "files", "codes", "about")):
             raise TypeError("not the form it should have")
+        for row in data.get("jobs", {}).values():
+            if not isinstance(row, dict) or any(not isinstance(row.get(key), kind) for key, kind in ROW.items()):
+                raise TypeError("a job's row is not one that was packed")
     except (ValueError, TypeError, RecursionError) as error:
         raise DeviceError(f"cannot be read: {error}", where=str(path)) from error
     if not re.fullmatch(r"[0-9a-f]{32}", str(data["id"])):

@@ -81,7 +81,7 @@ def prepared(device: Device) -> Path | None:
 
     A ready-made folder named as the unit's is taken as it is. DeviceError when files are damaged or missing.
     """
-    folder = _place(device)
+    folder = folder_place(device)
     if not (folder / MANIFEST).is_file():
         return None
     check_folder(folder, hint=f"assemble it anew: edgeft devices prepare {device.name} --force")
@@ -95,10 +95,13 @@ def prepare(device: Device, *, force: bool = False, on_progress: Say = say_nothi
     """
     from filelock import FileLock
 
-    folder = _place(device)
+    folder = folder_place(device)
     if device.unit is not None and device.unit.folder is not None and device.transport == "emulated":
         raise DeviceError(f"{folder} was made elsewhere: it is used as it is, not prepared", where=str(folder))
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DeviceError(f"cannot be made: {error.strerror}", where=str(folder.parent)) from error
     with FileLock(f"{folder}.lock"):
         if not force and (found := prepared(device)) is not None:
             on_progress(f"already there: {found}")
@@ -172,7 +175,8 @@ def _assemble(plan: Mapping[str, Any], folder: Path, say: Say) -> None:
     say(f"{folder}: {len(files)} files, {size / 1e6:.0f} MB, {time.monotonic() - start:.0f} s")
 
 
-def _place(device: Device) -> Path:
+def folder_place(device: Device) -> Path:
+    """Where the device's folder is or would be."""
     if device.unit is not None and device.unit.folder is not None and device.transport == "emulated":
         return Path(device.unit.folder).expanduser().absolute()
     plan = wanted(device)

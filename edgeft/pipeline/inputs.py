@@ -11,8 +11,9 @@ from typing import Any
 from edgeft.artifact import Artifact
 from edgeft.canonical import digest_json
 from edgeft.errors import RecipeError
+from edgeft.pipeline.adapted_layers import check_target_modules
 from edgeft.pipeline.find_folder import TOKENIZER_FILES, find_folder
-from edgeft.pipeline.model_folder import check_folder
+from edgeft.pipeline.model_folder import check_folder, check_weights, read_config
 from edgeft.pipeline.other_models import digest_folder, other_models, transformers_artifact
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.store import Store
@@ -57,9 +58,12 @@ def _own_inputs(loaded: LoadedRecipe, store: Store, *, offline: bool, download: 
         return _code_inputs(loaded, store)
     folder, about = find_folder(loaded, offline=offline, download=download)
     artifact = transformers_artifact(loaded, store, folder, ("model", "path"))
-    config = _json(folder / "config.json")
+    config = read_config(loaded, folder / "config.json")
     tokenizer = Path(model.tokenizer) if model.tokenizer else folder
     check_folder(loaded, config, tokenizer)
+    if not model.initialise:
+        check_weights(loaded, sorted(folder.glob("*.safetensors")), ("model", "path"))
+    check_target_modules(loaded, folder, config)
     labels = _own_labels(config)
     adapter = None
     if model.adapter:
@@ -100,6 +104,7 @@ def _adapter_artifact(loaded: LoadedRecipe, store: Store, base: Artifact) -> Art
             f"{folder} has no adapter_model.safetensors",
             f"if it has adapter_model.bin: edgeft convert {folder / 'adapter_model.bin'}",
         )
+    check_weights(loaded, [folder / "adapter_model.safetensors"], ("model", "adapter"))
     own = folder / "edgeft.json"
     stated = _json(own) if own.is_file() else {}
     facts = {
@@ -154,6 +159,9 @@ def _code_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
     except RecipeError as error:
         raise loaded.error(("model", "code"), error.what, error.hint) from error
     weights = Path(model.weights) if model.weights else None
+    if weights is not None:
+        check_weights(loaded, [weights], ("model", "weights"))
+        check_target_modules(loaded, weights, None)
     parts = [code_digest(model.code or "", store.file_digest, "model.code")]
     if weights is not None:
         edits = weights.with_name("surgery.json")  # of a pruned network: the code builds it whole, these cut it
@@ -176,22 +184,24 @@ def _tokenizer_artifact(store: Store, folder: Path) -> Artifact:
 
 
 def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.is_file())
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
 def _own_labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Labels a fine-tuned config names; the LABEL_0 placeholders and bare encoders have none."""
-    names = config.get("id2label")
-    architecture = (config.get("architectures") or [""])[0]
+    names, architectures = config.get("id2label"), config.get("architectures")
+    architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
     if not isinstance(names, dict) or not any(end in architecture for end in ("Classification", "Segmentation")):
         return None
+    if not all(str(key).isdecimal() for key in names):
+        return None  # of a file beside an ONNX model or weights; a model folder's config was checked
     ordered = tuple(str(names[key]) for key in sorted(names, key=lambda text: int(text)))
     return None if all(name.startswith("LABEL_") for name in ordered) else ordered

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeft.models.header import damage
 from edgeft.recipe.load import LoadedRecipe
+from edgeft.recipe.tree import RecipePath
 
 if TYPE_CHECKING:
     from edgeft.pipeline.inputs import Inputs
@@ -21,6 +24,43 @@ HEADS = {
 }
 """Task -> how transformers ends the name of an architecture that has a head for it."""
 REGISTRIES = ("auto_mappings.py", "configuration_auto.py")
+
+
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+MOST = {"num_hidden_layers": 10_000}
+
+
+def read_config(loaded: LoadedRecipe, path: Path) -> dict[str, Any]:
+    """config.json of a model folder. RecipeError where it is not JSON, or states what no model can be built from."""
+    at, again = ("model", "path"), "copy the folder again, whole, or restore the file"
+    try:
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise loaded.error(at, f"its config.json cannot be read: {what}", again) from error
+    if not isinstance(config, dict):
+        raise loaded.error(at, "its config.json is no JSON object", again)
+    for key in SIZES:
+        value = config.get(key)
+        small = isinstance(value, int) and 0 < value <= MOST.get(key, value)
+        if isinstance(value, str | float | bool | dict) or (isinstance(value, int) and not small):
+            raise loaded.error(at, f"its config.json says {key}: {str(value)[:40]}, which is no size", again)
+    names = config.get("id2label")
+    if names is not None and not (isinstance(names, dict) and all(key.isdecimal() for key in names)):
+        raise loaded.error(at, "its config.json has an id2label that does not map numbers to labels", again)
+    architectures = config.get("architectures")
+    if architectures is not None and not (
+        isinstance(architectures, list) and all(isinstance(name, str) for name in architectures)
+    ):
+        raise loaded.error(at, "its config.json has architectures that are no list of names", again)
+    return config
+
+
+def check_weights(loaded: LoadedRecipe, files: Iterable[Path], at: RecipePath) -> None:
+    """RecipeError at `at` for a safetensors file that was not copied whole: no step could load it."""
+    for file in files:
+        if file.is_file() and (what := damage(file)):
+            raise loaded.error(at, f"{file.name} is damaged: {what}", "copy or download it again, whole")
 
 
 def check_folder(loaded: LoadedRecipe, config: Mapping[str, Any], tokenizer: Path) -> None:

@@ -91,7 +91,7 @@ def transformers_artifact(loaded: LoadedRecipe, store: Store, folder: Path, at: 
     """The folder as an artefact, where it lies. RecipeError at `at` where it is no model in safetensors."""
     if not (folder / "config.json").is_file():
         raise loaded.error(at, f"{folder} has no config.json", "give the folder that save_pretrained wrote")
-    given = any(folder.glob("*.safetensors"))
+    given = any(path.is_file() for path in folder.glob("*.safetensors"))  # a dangling link is none
     if loaded.recipe.model.initialise and at == ("model", "path"):
         if given:
             raise loaded.error(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from edgeft.record import RunRecord, TargetRow
 MANIFEST = "manifest.json"
 FORMAT = 1
 MAX_MANIFEST_BYTES = 4 << 20
+MOST_THREADS = 1024
+LARGEST_SIZE = 1 << 16
+"""Largest fixed dimension of an input or output."""
 NOT_SHIPPED = "NOT-FOR-SHIPPING.txt"
 
 
@@ -102,6 +106,7 @@ def open_bundle(folder: Path) -> Bundle:
             raise KeyError(missing[0])
         if manifest["model"] not in files:
             raise ValueError("the model is none of the files whose hashes are stated")
+        _check_types(manifest)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(
             "this is not a bundle's manifest", where=str(path), hint="give a folder that `edgeft build` wrote"
@@ -124,6 +129,32 @@ def open_bundle(folder: Path) -> Bundle:
             hint="remove it, or copy the bundle again",
         )
     return Bundle(folder, manifest)
+
+
+def _check_types(manifest: Mapping[str, Any]) -> None:
+    """ValueError where a value is not of the kind that `write_bundle` wrote: a bundle can come from anywhere."""
+    sound = {
+        "task": isinstance(manifest["task"], str),
+        "runtime": isinstance(manifest["runtime"], str),
+        "threads": type(manifest["threads"]) is int and 1 <= manifest["threads"] <= MOST_THREADS,
+        "labels": isinstance(manifest["labels"], list) and all(isinstance(name, str) for name in manifest["labels"]),
+        "inputs": _are_tensors(manifest["inputs"]),
+        "outputs": _are_tensors(manifest["outputs"]),
+    }
+    if wrong := [name for name, fits in sound.items() if not fits]:
+        raise ValueError(f"{wrong[0]} is not what it should be")
+
+
+def _are_tensors(rows: Any) -> bool:
+    """Canonical name -> {name, dtype, shape of numbers and names}."""
+    return isinstance(rows, dict) and all(
+        isinstance(row, dict)
+        and isinstance(row.get("name"), str)
+        and isinstance(row.get("dtype"), str)
+        and isinstance(row.get("shape"), list)
+        and all(isinstance(size, str) or (type(size) is int and 0 < size <= LARGEST_SIZE) for size in row["shape"])
+        for row in rows.values()
+    )
 
 
 def _find(folder: Path) -> Path:

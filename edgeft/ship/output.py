@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -49,9 +50,11 @@ def write_outcome(
             shutil.copy2(folder / lock.FILE, fresh / lock.FILE)
         _swap(fresh, folder)
     except OSError as error:
+        # A full disk is told with the file that was being copied, which is not the one that lacks room.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
         raise StoreError(
             f"the outcome cannot be written: {error.strerror}",
-            where=str(error.filename or folder),
+            where=str(folder if full else error.filename or folder),
             hint="check the disk and --out",
         ) from error
     finally:

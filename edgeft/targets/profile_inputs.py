@@ -59,14 +59,23 @@ def make_feeds(signature: Signature, shapes: Mapping[str, tuple[int, ...]], batc
     full, guessed = bind_shapes(signature, shapes, batch)
     size = next(iter(full.values()))[0]
     per_batch = sum(prod(shape) * 8 for shape in full.values())
+    if per_batch > MOST_NPZ:
+        raise RecipeError(
+            f"one run's inputs would take {per_batch / 1e9:,.1f} GB ({_dims(full)})", where="--batch, --shape",
+            hint=f"at most {MOST_NPZ >> 30} GiB are made up",
+        )  # fmt: skip
     n = size * max(1, min(BATCHES, MOST_BYTES // max(1, per_batch)))
     random = np.random.default_rng(SEED)
     arrays = {name: _synthetic(name, spec, (n, *full[name][1:]), random) for name, spec in signature.inputs.items()}
-    ran = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in full.items())
-    said = f"synthetic, {n // size} seeded batches ({ran}): normal floats, integers below {LARGEST_ID}, prefix masks"
+    said = f"synthetic, {n // size} seeded batches ({_dims(full)}): "
+    said += f"normal floats, integers below {LARGEST_ID}, prefix masks"
     if guessed:
         said += f"; guessed: {', '.join(guessed)}"
     return Feeds(arrays, size, said)
+
+
+def _dims(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
 
 
 def load_feeds(path: Path, signature: Signature, batch: int | None) -> Feeds:

@@ -14,6 +14,7 @@ import pytest
 
 from edgeft.cli import main
 from edgeft.cli.devices_probe import Found, find_differences
+from edgeft.device.prepare import folder_place
 from edgeft.device.profile import Device, load_device, shipped_devices
 from edgeft.errors import Exit
 
@@ -53,6 +54,59 @@ def test_list_shows_types_and_units(capsys: pytest.CaptureFixture[str]) -> None:
     assert data["units"] == [
         {"name": "kitchen", "type": "raspberry-pi-5", "host": "pi@kitchen", "port": 2222, "used_by": None}
     ]
+
+
+def make_folder(name: str) -> Path:
+    """A folder where the device's prepared one would be, so far as the list looks."""
+    folder = folder_place(load_device(name))
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    return folder
+
+
+def test_what_is_prepared_and_for_whom(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The board's folder holds one runtime more than the emulated core's: each is said, and neither serves the other."""
+    monkeypatch.setattr("edgeft.device.prepare.machine", lambda: "x86_64")
+    folder = make_folder("raspberry-pi-5")
+    _, out, _ = ask(capsys, "list")
+    rows = {line.split()[0]: line.split()[3] for line in out.splitlines() if "onnxruntime" in line}
+    assert (rows["raspberry-pi-5"], rows["cortex-a76-emulated"], rows["local-cpu"]) == ("yes", "no", "-")
+    _, out, _ = ask(capsys, "show", "raspberry-pi-5")
+    assert f"prepared: {folder}" in out and "same core, emulated here: cortex-a76-emulated" in out
+    assert "use the same folder" not in out
+    _, out, _ = ask(capsys, "show", "cortex-a76-emulated")
+    said = " ".join(out.split())
+    assert (
+        "not prepared: edgeft devices prepare cortex-a76-emulated; cortex-a53-emulated, galaxy-s24, pixel-8 use" in said
+    )
+    assert "has the core of raspberry-pi-5; it is a type of its own" in said
+    assert "prepare" not in ask(capsys, "show", "local-cpu")[1]
+    assert "nothing to prepare: under qemu it runs this" in ask(capsys, "show", "haswell-emulated")[1]
+
+
+def test_prepare_says_whom_the_folder_serves(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeft.device.prepare.machine", lambda: "x86_64")
+    monkeypatch.setattr("edgeft.device.prepare.prepare", lambda device, **_: folder_place(device))
+    assert "is ready: " in ask(capsys, "prepare", "cortex-a76-emulated")[1]
+    _, out, _ = ask(capsys, "prepare", "raspberry-pi-5")
+    assert (
+        "sent there on first use" in out
+        and "runs in a folder of its own: edgeft devices prepare cortex-a76-emulated" in out
+    )
+    make_folder("cortex-a76-emulated")
+    assert "of its own" not in ask(capsys, "prepare", "raspberry-pi-5")[1]
+    assert "the same folder serves cortex-a53-emulated" in ask(capsys, "prepare", "pixel-8")[1]
+
+
+def test_a_store_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EDGEFT_STORE", str(tmp_path / "file"))
+    code, _, err = ask(capsys, "prepare", "pixel-8")
+    assert code == Exit.DEVICE and "cannot be made: " in err and "Traceback" not in err
 
 
 def test_list_says_who_uses_a_unit(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from edgeft.device.carried import BACK, CarriedResults, collect, pack
 from edgeft.device.profile import Device
 from edgeft.device.protocol import ArtefactRefused, Job
 from edgeft.device.transport import run_job, runtime_file
-from edgeft.errors import DeviceError, Exit
+from edgeft.errors import DeviceError, Exit, RecipeError
 
 pytestmark = pytest.mark.ml
 MakeJob = Callable[..., Job]
@@ -135,6 +135,27 @@ def test_results_that_are_not_the_jobs_are_refused(trip: tuple[Path, Path], make
     pack({"answers": make_job()}, tmp_path / "again.zip", {})
     with pytest.raises(DeviceError, match="is the result of another job"):
         collect(tmp_path / "again.zip", result)
+
+
+def test_a_damaged_archive_an_edited_plan_and_a_missing_file(trip: tuple[Path, Path], tmp_path: Path) -> None:
+    job_zip, result = trip
+    with zipfile.ZipFile(tmp_path / "squeezed.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(BACK, bytes(range(256)) * 9)
+    content = bytearray((tmp_path / "squeezed.zip").read_bytes())
+    content[60:90] = b"\xff" * 30
+    (tmp_path / "squeezed.zip").write_bytes(content)
+    with pytest.raises(DeviceError, match="is not a result"):
+        collect(job_zip, tmp_path / "squeezed.zip")
+    for row in (3, {}, {"name": ["x"], "kind": "describe", "timeout": 1.0, "needs": []}):
+        plan = {**json.loads(zipfile.ZipFile(job_zip).read("carried.json")), "jobs": {"jobs/000": row}}
+        edited = rewrite(
+            job_zip, tmp_path / "edited.zip", lambda files, plan=plan: files.update({"carried.json": json.dumps(plan).encode()})
+        )  # fmt: skip
+        with pytest.raises(DeviceError, match="a job's row is not one that was packed"):
+            collect(edited, result)
+    with pytest.raises(RecipeError, match="there is no such file") as caught:
+        collect(tmp_path / "nowhere.zip", result)
+    assert caught.value.exit_code == Exit.USAGE and "--pack names the packed job" in caught.value.hint
 
 
 def test_an_archive_that_unpacks_to_too_much_is_stopped_early(

@@ -121,3 +121,11 @@ def test_run_answers_from_the_bundle_without_torch(trained: tuple[Workbench, dic
     model.write_bytes(data)
     tampered = bench.run("run", "out/tiny", "text")
     assert tampered.returncode == 3 and "model.onnx is not the file that was bundled" in tampered.stderr
+    data[len(data) // 2] ^= 1
+    model.write_bytes(data)
+    manifest = json.loads(model.with_name("manifest.json").read_text())
+    manifest["inputs"]["input_ids"]["name"] = "other"
+    model.with_name("manifest.json").write_text(json.dumps(manifest))
+    edited = bench.run("run", "out/tiny", "text")
+    assert edited.returncode == 3 and "onnxruntime cannot run it as its manifest says: the model takes" in edited.stderr
+    assert "Traceback" not in edited.stderr

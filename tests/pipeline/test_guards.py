@@ -7,12 +7,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edgeft import plugins
 from edgeft.artifact import Artifact
+from edgeft.canonical import digest_file
 from edgeft.cli.run import _case
 from edgeft.device.protocol import ArtefactRefused
 from edgeft.errors import Exit, StepError
@@ -96,7 +98,7 @@ def test_an_answer_that_is_no_number_puts_its_candidate_out(value: float) -> Non
 def test_a_module_beside_the_users_code_is_part_of_the_model(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("from blocks import make\ndef build(num_labels): return make(num_labels)\n")
     (tmp_path / "blocks.py").write_text("def make(n): return n\n")
-    (tmp_path / "net.safetensors").write_bytes(b"weights")
+    (tmp_path / "net.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     (tmp_path / "rows.csv").write_text("text,label\n")
     (tmp_path / "words").mkdir()
     (tmp_path / "words" / "tokenizer.json").write_text("{}")
@@ -143,6 +145,42 @@ def test_a_manifest_may_not_name_a_model_outside_the_bundle(tmp_path: Path) -> N
         "inputs": {}, "outputs": {}, "model": "../model.onnx", "files": {},
     }  # fmt: skip
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="not a bundle's manifest"):
+        open_bundle(tmp_path)
+
+
+TENSOR = {"name": "x", "dtype": "float32", "shape": ["batch", 3]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"runtime": 3},
+        {"task": None},
+        {"threads": "a"},
+        {"threads": -1},
+        {"threads": 10**9},
+        {"threads": True},
+        {"labels": None},
+        {"labels": [1]},
+        {"inputs": []},
+        {"inputs": {"x": 1}},
+        {"inputs": {"x": {**TENSOR, "shape": "x"}}},
+        {"inputs": {"x": {**TENSOR, "shape": [10**9, 1]}}},
+        {"outputs": {"x": {**TENSOR, "name": None}}},
+    ],
+    ids=str,
+)
+def test_a_manifest_edited_by_hand(tmp_path: Path, changes: dict[str, Any]) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    row = {"sha256": digest_file(tmp_path / "model.onnx"), "bytes": 1}
+    sound = {
+        "format": 1, "task": "text-classification", "runtime": "onnxruntime", "threads": 1, "labels": ["a"],
+        "inputs": {"x": TENSOR}, "outputs": {"x": TENSOR}, "model": "model.onnx", "files": {"model.onnx": row},
+    }  # fmt: skip
+    (tmp_path / "manifest.json").write_text(json.dumps(sound))
+    assert open_bundle(tmp_path).manifest["threads"] == 1
+    (tmp_path / "manifest.json").write_text(json.dumps({**sound, **changes}))
     with pytest.raises(BundleError, match="not a bundle's manifest"):
         open_bundle(tmp_path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -226,6 +227,19 @@ def test_wrong_options(project: Path, capsys: pytest.CaptureFixture[str], more: 
     write_csv(project / "rows.csv", rows(300))
     assert init("rows.csv", *more) == 2
     assert capsys.readouterr().err.startswith(f"error: {expected}")
+
+
+def test_a_read_only_place(project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """There even the removal of a file that was never written is refused."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    write_csv(project / "rows.csv", rows(300))
+    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert init("rows.csv") == 2
+    assert capsys.readouterr().err == "error: recipe.yaml: cannot be written: Read-only file system\n"
 
 
 def test_columns_can_be_named(project: Path) -> None:

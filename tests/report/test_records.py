@@ -38,6 +38,13 @@ def spoiled(**changes: object) -> bytes:
     return json.dumps({**sample.record().model_dump(mode="json"), **changes}).encode()
 
 
+def measured(**changes: object) -> bytes:
+    """The sample with its first measurement edited by hand."""
+    data = sample.record().model_dump(mode="json")
+    next(row for row in data["targets"][0]["candidates"] if row["metrics"])["metrics"][0].update(changes)
+    return json.dumps(data).encode()
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -52,6 +59,12 @@ def spoiled(**changes: object) -> bytes:
         (spoiled(status="great"), "status"),
         (spoiled(unheard_of=1), "unheard_of"),
         (spoiled(targets=[{}]), "more"),
+        (measured(interval=3), "interval must be two numbers"),
+        (measured(interval=[0.1]), "interval must be two numbers"),
+        (measured(interval=[0.1, "<b>"]), "interval must be a number"),
+        (measured(value="x"), "value must be a number"),
+        (measured(n="<script>"), "n must be a number"),
+        (measured(n=1.5), "n must be a whole number"),
     ],
 )
 def test_bad_records_are_named(content: bytes, says: str, tmp_path: Path) -> None:

@@ -115,3 +115,10 @@ def test_a_bomb_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert path.stat().st_size < 1 << 14
     with pytest.raises(RecipeError, match="holds more than"):
         load_feeds(path, text_model(), None)
+
+
+def test_more_than_memory_is_refused() -> None:
+    signature = Signature({"x": TensorSpec("x", "float32", ("batch", 8))}, {})
+    with pytest.raises(RecipeError, match="one run's inputs would take 64") as caught:
+        make_feeds(signature, {}, 10**9)
+    assert "x 1000000000x8" in caught.value.what

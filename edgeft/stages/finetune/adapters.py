@@ -62,11 +62,16 @@ def target_layers(module: torch.nn.Module, wanted: str | Sequence[str], where: s
     )
     found: list[str] = []
     for entry in wanted:
-        matches = [name for name in known if name == entry or name.endswith("." + entry)]
+        matches = [name for name in known if is_called(name, entry)]
         if not matches:
             raise _no_such_layer(entry, known, heads, where)
         found += [name for name in matches if name not in found]
     return tuple(found)
+
+
+def is_called(name: str, entry: str) -> bool:
+    """Whether an entry of `target_modules` means the layer of this full name: by all of it, or by its end."""
+    return name == entry or name.endswith("." + entry)
 
 
 def _quantised(module: torch.nn.Module) -> tuple[str, ...]:
@@ -74,13 +79,21 @@ def _quantised(module: torch.nn.Module) -> tuple[str, ...]:
 
 
 def _no_such_layer(entry: str, known: Sequence[str], heads: Sequence[str], where: str) -> StepError:
-    if any(entry == head or head.endswith("." + entry) for head in heads):
+    if any(is_called(head, entry) for head in heads):
         return StepError(
             f"target_modules: '{entry}' is the head, which trains whole already",
             where=where,
             hint="take it out of target_modules",
         )
+    what = f"target_modules: no layer of this model is called '{entry}'"
+    return StepError(what, where=where, hint=near_layers(entry, known))
+
+
+def near_layers(entry: str, known: Sequence[str]) -> str:
+    """The hint for an entry that means none of the known layers: near names, or what there is."""
     ends = list(dict.fromkeys(name.rpartition(".")[2] for name in known))
-    near = get_close_matches(entry, ends, n=3) or get_close_matches(entry, known, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"layers of this model: {', '.join(ends[:12])}"
-    return StepError(f"target_modules: no layer of this model is called '{entry}'", where=where, hint=hint)
+    parts = entry.count(".") + 1
+    alike = list(dict.fromkeys(".".join(name.split(".")[-parts:]) for name in known))
+    near = next((found for names in (ends, alike, known) if (found := get_close_matches(entry, names, n=3))), [])
+    near = near or [name for name in alike if name.rpartition(".")[2] == entry.rpartition(".")[2]][:3]
+    return f"did you mean {' or '.join(near)}?" if near else f"layers of this model: {', '.join(ends[:12])}"
