@@ -77,14 +77,26 @@ def answers(bundle: Bundle, texts: list[str]) -> list[dict[str, Any]]:
     )
     found = []
     try:
-        for index in range(len(texts)):
+        for index, text in enumerate(texts):
             named = {spec["name"]: _case(feeds[name], index, spec) for name, spec in manifest["inputs"].items()}
-            outputs = session.run(named)
+            outputs = _run(session, named, text)
             canonical = {name: outputs[spec["name"]][:1] for name, spec in manifest["outputs"].items()}
             found += task.answer(canonical, manifest["labels"])
     finally:
         session.close()
     return found
+
+
+def _run(session: Any, named: Mapping[str, Any], text: str) -> Mapping[str, Any]:
+    """The artefact's outputs; StepError with its own words for an input it refuses (a file that it cannot decode)."""
+    from edgeft.errors import StepError
+
+    try:
+        outputs: Mapping[str, Any] = session.run(named)
+    except ValueError as error:
+        what = f"the artefact does not take it: {error}"
+        raise StepError(what, where=text[:80], hint="model_card.md and preprocess.json say what it takes") from error
+    return outputs
 
 
 def _image(name: str) -> bytes:
