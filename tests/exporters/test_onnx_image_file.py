@@ -113,7 +113,7 @@ def test_another_decoding_is_caught(wrong: str, monkeypatch: pytest.MonkeyPatch)
     if wrong == "turn":
         monkeypatch.setattr(image_file, "TURNS", ((0, 0, 0),) * 10)
     elif wrong == "filter":
-        monkeypatch.setattr(resize_nodes, "ONE", float(1 << 6))
+        monkeypatch.setattr(resize_nodes, "ONE", float(1 << 12))
     model = bare(spec)
     if wrong == "order":
         steps = next(item for item in model.graph.initializer if item.name == "file/steps")
@@ -180,6 +180,7 @@ def test_int8_is_that_of_the_pixels_graph_bit_for_bit(exported: tuple[Artifact, 
     before = model.SerializeToString(deterministic=True)
     front = detach(model)
     assert front is not None and [item.name for item in model.graph.input] == ["pixels"]
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch", "calibrated in batches"
     (tmp_path / "pixels").mkdir()
     onnx.save(model, str(tmp_path / "pixels/model.onnx"))
     put_back(model, front)
