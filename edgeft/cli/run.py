@@ -31,6 +31,10 @@ MAX_CASES = 10_000
 MAX_IMAGE_BYTES = 256 << 20
 
 
+OWN_INPUT = frozenset({"file", "text"})
+"""Inputs that hold what the user gave, byte for byte: preprocessing is in the artefact."""
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `run`."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="targets/DEVICE of a build, or the build's folder")
@@ -78,10 +82,10 @@ def answers(bundle: Bundle, texts: list[str]) -> list[dict[str, Any]]:
     with _as_bundle_errors(bundle):
         session = runtime.load(str(bundle.folder / manifest["model"]), {"threads": manifest["threads"]})
     try:
-        for index in range(len(texts)):
+        for index, text in enumerate(texts):
             with _as_bundle_errors(bundle):
                 named = {spec["name"]: _case(feeds[name], index, spec) for name, spec in manifest["inputs"].items()}
-                outputs = session.run(named)
+                outputs = _run(session, named, text)
                 canonical = {name: outputs[spec["name"]][:1] for name, spec in manifest["outputs"].items()}
             found += task.answer(canonical, manifest["labels"])
     finally:
@@ -104,6 +108,20 @@ def _as_bundle_errors(bundle: Bundle) -> Iterator[None]:
         said = f"no tensor {error}" if isinstance(error, KeyError) else str(error)
         what = f"{runtime} cannot run it as its manifest says: {said[:300]}"
         raise BundleError(what, where=str(bundle.folder), hint="build the bundle anew") from error
+
+
+def _run(session: Any, named: Mapping[str, Any], text: str) -> Mapping[str, Any]:
+    """The artefact's outputs; StepError with its own words where it decodes the input itself and refuses it."""
+    from edgeft.errors import StepError
+
+    try:
+        outputs: Mapping[str, Any] = session.run(named)
+    except ValueError as error:
+        if not OWN_INPUT & named.keys():
+            raise
+        what = f"the artefact does not take it: {error}"
+        raise StepError(what, where=text[:80], hint="model_card.md and preprocess.json say what it takes") from error
+    return outputs
 
 
 def _image(name: str) -> bytes:

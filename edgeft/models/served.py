@@ -77,7 +77,7 @@ def serve_image(module: torch.nn.Module, spec: ImageSpec, *, dense: bool) -> tor
         logits = forward_logits(model, {"pixel_values": values})
         return full_size(logits, (spec.height, spec.width)) if dense else logits
 
-    return (ServedPixels() if spec.embed == "pixels" else ServedValues()).eval()
+    return (ServedPixels() if spec.embed != "none" else ServedValues()).eval()
 
 
 def plain_module(module: torch.nn.Module, prepared: Path) -> torch.nn.Module:

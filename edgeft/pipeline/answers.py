@@ -20,6 +20,8 @@ SOURCE_DEVICE = "local-cpu"
 """Where a source that is an ONNX file runs: this machine's CPU, by the same worker as any candidate."""
 CHUNK_BYTES = 128 << 20
 """Feeds made at a time: 900 photographs of 224 x 224, or any number of texts."""
+FILE_BYTES = 4 << 20
+"""Taken for an encoded photograph where the artefact takes files: how long one is is known once it is read."""
 
 
 def logits_of(model: Artifact, adapter: Artifact | None, ctx: Context) -> Callable[[Mapping[str, Any]], Any]:
@@ -85,7 +87,8 @@ def answer_in_chunks(
 def _cases_per_chunk(prepared: Path) -> int:
     about = json.loads((prepared / "preprocess.json").read_text(encoding="utf-8"))
     sizes = {"length": int(about.get("length", 1))}
-    return max(16, CHUNK_BYTES // max(1, case_bytes(declared_inputs(prepared), sizes)))
+    file = FILE_BYTES if about.get("image", {}).get("embed") == "bytes" else 0
+    return max(16, CHUNK_BYTES // max(1, file + case_bytes(declared_inputs(prepared), sizes)))
 
 
 def prepared_of(ctx: Context) -> Path:

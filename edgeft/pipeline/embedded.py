@@ -1,18 +1,23 @@
-"""`serve.embed_preprocessing`: what goes into the artefact, and on which texts its tokenizer is tried."""
+"""`serve.embed_preprocessing`: what goes into the artefact, and on which texts and files it is tried."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeft import plugins
 from edgeft.exporter import Exporter, Unsupported
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.recipe.schema import Serve
+from edgeft.task import Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-STRING = "string"
+STRING, BYTES = "string", "bytes"
+INSIDE = {STRING: "a tokenizer", BYTES: "a decoder of image files"}
+"""What needs onnxruntime-extensions, which ONNX Runtime alone has."""
 EXTENSIONS = "onnxruntime_extensions"
 PARITY_CASES = 256
 """A token that differs shows in the logits; 256 texts miss what is wrong with one in a hundred 1 time in 13."""
@@ -32,29 +37,62 @@ GOLDEN_TEXTS = (
 """Accents, ideographs, emoji, white space, control characters, punctuation, a text and words that are too long."""
 
 
+def is_image_task(name: str) -> bool:
+    """Whether a task's input is an image."""
+    task: type[Task] = plugins.load("tasks", name)
+    return "image" in task.columns
+
+
 def check_embedding(loaded: LoadedRecipe) -> None:
     """RecipeError where the serve shape and what is embedded do not go together, or a package is missing here."""
     serve = loaded.recipe.serve
     where = ("serve", "embed_preprocessing")
-    if serve.embed_preprocessing in ("pixels", "bytes"):
-        raise loaded.error(where, f"a text has no {serve.embed_preprocessing}", "string, or none")
-    if serve.embed_preprocessing != STRING:
+    embed = serve.embed_preprocessing
+    if embed in ("pixels", BYTES) and not is_image_task(loaded.recipe.model.task):
+        raise loaded.error(where, f"a text has no {embed}", "string, or none")
+    if embed not in INSIDE:
         return
     if serve.batch != 1:
-        raise loaded.error(where, f"a tokenizer in the graph takes one text, serve.batch is {serve.batch}", "batch: 1")
+        one = "text" if embed == STRING else "file"
+        what = f"{INSIDE[embed]} in the graph takes one {one}, serve.batch is {serve.batch}"
+        raise loaded.error(where, what, "batch: 1")
     if find_spec(EXTENSIONS) is None:
         raise loaded.error(where, "onnxruntime-extensions is not installed", "pip install 'edgeft[extensions]'")
 
 
 def refuse_embedding(exporter: Exporter, serve: Serve) -> None:
     """Unsupported where an exporter cannot hold what the recipe wants in the artefact."""
-    if serve.embed_preprocessing == STRING and STRING not in getattr(exporter, "embeds", ()):
-        raise Unsupported(f"a tokenizer goes into ONNX artefacts only (serve.embed_preprocessing), not {exporter.name}")
+    embed = serve.embed_preprocessing
+    if embed in INSIDE and embed not in getattr(exporter, "embeds", ()):
+        what = f"{INSIDE[embed]} goes into ONNX artefacts only (serve.embed_preprocessing), not {exporter.name}"
+        raise Unsupported(what)
 
 
 def embedding_tools(serve: Serve) -> tuple[str, ...]:
     """Distributions that make what is embedded: part of the export's key."""
-    return ("onnxruntime-extensions", "tokenizers") if serve.embed_preprocessing == STRING else ()
+    other = {STRING: ("tokenizers",), BYTES: ("pillow",)}
+    return ("onnxruntime-extensions", *other.get(serve.embed_preprocessing or "", ())) if _inside(serve) else ()
+
+
+def parity_cases(serve: Serve, plain: int, emulated: bool) -> int:
+    """Cases of the parity proof. plain: where nothing is embedded."""
+    return PARITY_CASES if serve.embed_preprocessing == STRING and not emulated else plain
+
+
+def parity_rows(rows: pa.Table, serve: Serve, prepared: Path) -> pa.Table:
+    """Rows behind the golden ones; images as PNG files, on which decoders agree to the last bit."""
+    if serve.embed_preprocessing == STRING:
+        return with_golden(rows)
+    if serve.embed_preprocessing == BYTES:
+        from edgeft.tasks.image_files import exact_rows
+        from edgeft.tasks.image_spec import read_spec
+
+        return exact_rows(rows, read_spec(prepared).channels)
+    return rows
+
+
+def _inside(serve: Serve) -> bool:
+    return serve.embed_preprocessing in INSIDE
 
 
 def with_golden(rows: pa.Table) -> pa.Table:

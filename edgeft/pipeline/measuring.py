@@ -18,8 +18,7 @@ from edgeft.pipeline.answers import (
     write_outputs,
 )
 from edgeft.pipeline.candidates import Candidate, device_config, run_host, run_tools
-from edgeft.pipeline.embedded import PARITY_CASES as EMBEDDED_CASES
-from edgeft.pipeline.embedded import STRING, with_golden
+from edgeft.pipeline.embedded import parity_cases, parity_rows
 from edgeft.pipeline.estimates import protocol_time
 from edgeft.pipeline.spec import FEED_TOOLS, Ref, Spec, split_refs
 from edgeft.recipe.schema import Recipe
@@ -35,9 +34,7 @@ OPERATOR_RUNS = 20
 def parity_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
     """Float artefact on its runtime against the torch model, on real inputs of several shapes."""
     cases = EMULATED_PARITY_CASES if candidate.emulated else PARITY_CASES
-    embedded = recipe.serve.embed_preprocessing == STRING
-    if embedded and not candidate.emulated:
-        cases = EMBEDDED_CASES
+    cases = parity_cases(recipe.serve, cases, candidate.emulated)
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         from edgeft.targets.parity import prove_parity
@@ -50,7 +47,7 @@ def parity_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
             candidate.exporter.runtime,
             artifact,
             candidate.exporter.signature(artifact),
-            ctx.task.feeds(with_golden(rows) if embedded else rows, prepared_of(ctx)),
+            ctx.task.feeds(parity_rows(rows, recipe.serve, prepared_of(ctx)), prepared_of(ctx)),
             declared_inputs(prepared_of(ctx)),
         )
         return _write(out, "parity", {"parity": row.model_dump(mode="json")})

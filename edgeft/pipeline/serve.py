@@ -5,20 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from edgeft import plugins
-from edgeft.pipeline.embedded import check_embedding
+from edgeft.pipeline.embedded import check_embedding, is_image_task
 from edgeft.pipeline.inputs import Inputs
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.recipe.schema import Serve
-from edgeft.task import Task
 
-LATER = ("bytes",)
-
-
-def is_image_task(name: str) -> bool:
-    """Whether a task's input is an image."""
-    task: type[Task] = plugins.load("tasks", name)
-    return "image" in task.columns
+__all__ = ["is_image_task", "serve_shape", "settle_serve"]
 
 
 def settle_serve(loaded: LoadedRecipe, inputs: Inputs) -> LoadedRecipe:
@@ -32,16 +24,17 @@ def settle_serve(loaded: LoadedRecipe, inputs: Inputs) -> LoadedRecipe:
         return _with(loaded, embed_preprocessing=embed or "none")
     if embed == "string":
         raise loaded.error(("serve", "embed_preprocessing"), "an image is no text", "pixels, or none")
-    if embed in LATER:
-        raise loaded.error(
-            ("serve", "embed_preprocessing"), f"'{embed}' is not built yet", "pixels, and decode in the app"
-        )
+    check_embedding(loaded)
     given = inputs.model.kind == "onnx"
-    if given and (embed == "pixels" or serve.source):
+    if given and (embed in ("pixels", "bytes") or serve.source):
         raise loaded.error(
             ("serve", "embed_preprocessing" if embed else "source"),
             "an ONNX file is taken as it is: nothing is put in front of it",
             "embed_preprocessing: none, and normalise in the app, or give the model it was exported from",
+        )
+    if serve.source and embed == "bytes":
+        raise loaded.error(
+            ("serve", "source"), "a file states its own size: bytes are resized from any", "leave it out"
         )
     if serve.source and embed == "none":
         raise loaded.error(

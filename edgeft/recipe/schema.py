@@ -134,8 +134,9 @@ class Serve(Section):
     embed_preprocessing: Literal["none", "pixels", "bytes", "string"] | None = Field(
         None,
         description="What of preprocessing is in the artefact. pixels: uint8 images in, scaled and normalised inside; "
-        "string: a text in, the tokenizer inside (ONNX only; the app needs onnxruntime-extensions); none: ready float "
-        "values or token ids. Default: pixels for images, none for text.",
+        "bytes: a JPEG or PNG file in, decoded, turned upright and resized inside, too; string: a text in, the "
+        "tokenizer inside (both ONNX only, and the app needs onnxruntime-extensions); none: ready float values or "
+        "token ids. Default: pixels for images, none for text.",
     )
 
     @model_validator(mode="after")

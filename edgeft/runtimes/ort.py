@@ -1,5 +1,5 @@
 """ONNX Runtime. This file travels to the device: standard library, numpy and onnxruntime only, and for models with a
-tokenizer in the graph onnxruntime-extensions."""
+tokenizer or an image decoder in the graph onnxruntime-extensions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ctypes
 import importlib.util
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -33,8 +34,8 @@ PROVIDERS = {
 """Short name -> ONNX Runtime's own; a device may state either."""
 DTYPES = {"float": "float32", "double": "float64", "string": "str"}
 """ONNX Runtime's tensor types that numpy calls otherwise."""
-EXTENSIONS = "ai.onnx.contrib"
-"""Domain of the operators of onnxruntime-extensions."""
+EXTENSIONS = (b"ai.onnx.contrib", b"com.microsoft.extensions")
+"""Domains of the operators of onnxruntime-extensions: tokenizers, decoders of images."""
 TAIL = 4096
 """A model's operator sets stand behind its graph: these last bytes of an .onnx file name them."""
 NAMED_MOST = 8
@@ -250,12 +251,13 @@ def needs_extensions(path: str) -> bool:
     with open(path, "rb") as stream:  # noqa: PTH123
         if not path.endswith(".ort"):
             stream.seek(-min(TAIL, os.path.getsize(path)), os.SEEK_END)  # noqa: PTH202
-            return EXTENSIONS.encode() in stream.read()
+            end = stream.read()
+            return any(name in end for name in EXTENSIONS)
         before = b""
         while part := stream.read(1 << 20):
-            if EXTENSIONS.encode() in before + part:
+            if any(name in before + part for name in EXTENSIONS):
                 return True
-            before = part[-len(EXTENSIONS) :]
+            before = part[-max(map(len, EXTENSIONS)) :]
     return False
 
 
@@ -264,8 +266,8 @@ def register_extensions(setup: Any) -> None:
     library = extensions_library()
     if not library:
         raise ValueError(
-            "the model's tokenizer needs onnxruntime-extensions, which this device lacks: install it there "
-            "(pip install onnxruntime-extensions), or build with serve.embed_preprocessing: none"
+            "the model's tokenizer or image decoder needs onnxruntime-extensions, which this device lacks: install it "
+            "there (pip install onnxruntime-extensions), or build with serve.embed_preprocessing: none"
         )
     keep_loaded(library)
     # With them ORT 1.31 crashed here: it freed what is no pointer, as if a string tensor's buffer had been reused.
@@ -290,8 +292,13 @@ def extensions_library() -> str:
 
 
 def short(error: BaseException) -> str:
-    """ORT's message without its code prefix and paths, one line, at most 400 characters."""
+    """ORT's message without its code prefix and paths, one line, at most 400 characters.
+
+    A check that is part of the graph fails under a name that says what an input must be: then that alone.
+    """
     text = " ".join(str(error).split())
+    if (check := re.search(r"Name:'(file)/(must_\w+)'", text)) is not None:
+        return f"the {check[1]} {check[2].replace('_', ' ')}"
     if text.startswith("[ONNXRuntimeError]"):
         text = text.split(":", 3)[-1].strip()
     return text[:400] or type(error).__name__

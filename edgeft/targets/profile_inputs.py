@@ -20,6 +20,8 @@ BATCHES = 16
 """Different batches in turn, so that no answer can come from a cache of the last input."""
 MOST_BYTES, MOST_NPZ = 256 << 20, 2 << 30
 TOKENS = 64
+FILE_BYTES = "bytes"
+"""The dimension of an encoded file, where a decoder is in the artefact."""
 LARGEST_ID = 100
 """Made-up integers stay below this: an index into a vocabulary must exist, and almost every one has a hundred rows."""
 
@@ -171,6 +173,8 @@ def _fixed_batch(signature: Signature) -> int | None:
 def _synthetic(name: str, spec: TensorSpec, shape: tuple[int, ...], random: Any) -> NDArray[Any]:
     import numpy as np
 
+    if FILE_BYTES in spec.shape:
+        raise RecipeError(f"input '{name}' holds a file, which cannot be made up", hint="--inputs cases.npz")
     try:
         kind = np.dtype(spec.dtype)
     except TypeError:

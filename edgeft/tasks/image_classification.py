@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.canonical import Facts, canonical_json
+from edgeft.data.pack import image_bytes
 from edgeft.task import Arrays, Score
 from edgeft.tasks.classification import METRICS, answers, score_logits
-from edgeft.tasks.image_spec import PREPROCESS, VERSION, ImageServe, ImageSpec, make_spec, read_spec
+from edgeft.tasks.image_files import pack_files
+from edgeft.tasks.image_spec import FILE, PREPROCESS, VERSION, ImageServe, ImageSpec, make_spec, read_spec
 from edgeft.tasks.images import plain_values, read_pixels, to_values
 
 if TYPE_CHECKING:
@@ -40,10 +42,14 @@ class ImageTask:
         return {"image": spec.model_dump(mode="json"), "inputs": [spec.feed().name], "warnings": []}
 
     def feeds(self, rows: pa.Table, prepared: Path) -> Arrays:
-        """The one canonical feed of the rows' images."""
+        """The one canonical feed of the rows' images; `file`, too, where the artefact decodes, which then takes that
+        alone: uint8 (n, longest), zeros behind each."""
         spec = read_spec(prepared)
         pixels = read_pixels(rows, spec)
-        return {spec.feed().name: pixels if spec.embed == "pixels" else to_values(pixels, spec)}
+        found = {spec.feed().name: to_values(pixels, spec) if spec.embed == "none" else pixels}
+        if spec.embed == "bytes":
+            found[FILE] = pack_files([raw for _, raw in image_bytes(rows)])
+        return found
 
     def plain(self, feeds: Arrays, prepared: Path) -> Arrays:
         """`pixel_values` by plain numpy: what the torch model is given and an artefact's own is proven equal to."""

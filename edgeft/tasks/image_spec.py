@@ -15,7 +15,7 @@ from edgeft.tasks.tokenizer import read_json
 
 PREPROCESS = "preprocess.json"
 VERSION = 1
-PIXELS, VALUES = "pixels", "pixel_values"
+PIXELS, VALUES, FILE = "pixels", "pixel_values", "file"
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 """Pillow's numbers, as preprocessor_config.json states them, by name."""
 DEFAULT_SIZE = 224
@@ -26,8 +26,9 @@ class ImageSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    embed: Literal["pixels", "none"] = Field(
-        description="pixels: the artefact takes uint8 and scales, normalises and permutes itself."
+    embed: Literal["pixels", "bytes", "none"] = Field(
+        description="pixels: the artefact takes uint8 and scales, normalises and permutes itself; bytes: it takes the "
+        "bytes of a JPEG or PNG file, decodes, turns upright and resizes, too."
     )
     height: int = Field(ge=1, le=16384, description="Rows the network sees.")
     width: int = Field(ge=1, le=16384, description="Columns the network sees.")
@@ -54,6 +55,8 @@ class ImageSpec(BaseModel):
             raise ValueError("the source size is below 1")
         if self.source and (self.embed != "pixels" or self.shortest or self.filter != "bilinear"):
             raise ValueError("the artefact resizes from pixels only, by stretching, bilinear")
+        if self.embed == "bytes" and self.filter != "bilinear":
+            raise ValueError(f"an artefact of bytes resizes bilinear, this model's processor says {self.filter}")
         if self.shortest is not None and self.shortest < max(self.height, self.width):
             raise ValueError("the shorter side is below what is cut out")
         return self
@@ -64,8 +67,8 @@ class ImageSpec(BaseModel):
         return self.source or (self.height, self.width)
 
     def feed(self) -> TensorSpec:
-        """The one canonical feed."""
-        if self.embed == "pixels":
+        """The one canonical feed; what a decoder in the artefact makes, too."""
+        if self.embed != "none":
             return TensorSpec(PIXELS, "uint8", ("batch", *self.given, self.channels))
         return TensorSpec(VALUES, "float32", ("batch", self.channels, self.height, self.width))
 

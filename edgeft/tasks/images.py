@@ -86,7 +86,7 @@ def to_values(pixels: Any, spec: ImageSpec) -> NDArray[np.float32]:
 
 def plain_values(feeds: Any, spec: ImageSpec) -> dict[str, Any]:
     """The canonical feed as the torch model takes it."""
-    return {VALUES: to_values(feeds[PIXELS], spec) if spec.embed == "pixels" else feeds[VALUES]}
+    return {VALUES: to_values(feeds[PIXELS], spec) if spec.embed != "none" else feeds[VALUES]}
 
 
 def resize_matrix(given: int, wanted: int) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgeft.stage import Context
     from edgeft.task import Arrays
 
-    from .tokenizer import Front
+    from .front import Front
 
 __all__ = ["OnnxExporter", "clean", "name_nodes", "saturates"]
 
@@ -34,7 +34,7 @@ class OnnxExporter:
     runtime: ClassVar[str] = "onnxruntime"
     tools: ClassVar[tuple[str, ...]] = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime")
     compresses: ClassVar[Literal["float", "source"]] = "float"
-    embeds: ClassVar[frozenset[str]] = frozenset({"string"})
+    embeds: ClassVar[frozenset[str]] = frozenset({"string", "bytes"})
 
     def __init__(self, external_above: int = graphs.EXTERNAL_ABOVE) -> None:
         self.external_above = external_above
@@ -45,6 +45,7 @@ class OnnxExporter:
 
     def export(self, model: Artifact, settings: Mapping[str, Any], out: Path, ctx: Context) -> Facts:
         """Float model.onnx with dynamic batch and sequence, in canonical bytes. Raises Unsupported."""
+        from .image_file import embed_decoder
         from .tokenizer import embed
 
         if model.kind == "onnx":
@@ -55,7 +56,7 @@ class OnnxExporter:
             raise Unsupported(f"cannot export a {model.kind}")
         graph, cleaned = clean(graph)
         graph = graphs.stamp(graph, int(settings["opset"]), int(settings["ir_version"]))
-        embedded = embed(graph, ctx)
+        embedded = {**embed(graph, ctx), **embed_decoder(graph, ctx)}
         return {**facts, **cleaned, **embedded, **self._write(graph, out)}
 
     def ladder(self, device: Device) -> tuple[Variant, ...]:
@@ -89,15 +90,15 @@ class OnnxExporter:
 
         calibration: canonical feeds (n, ...), or the artefact of `calibrate`.
         """
+        from .front import put_back
         from .quantise.compress import Cases, compress_graph
-        from .tokenizer import PACKAGING, put_back
 
         graph, front = self._open(model)
         cases = Cases(graphs.signature_of(graph.graph), calibration, _progress(ctx))
         made, facts = compress_graph(graph, variant, cases)
         if front is not None:
             put_back(made, front)
-            facts = {**facts, "notes": [*facts.get("notes", ()), PACKAGING]}
+            facts = {**facts, "notes": [*facts.get("notes", ()), front.packaging]}
         return {**facts, **self._write(made, out)}
 
     def layers(self, model: Artifact) -> tuple[Layer, ...]:
@@ -125,8 +126,8 @@ class OnnxExporter:
         return repairs_of(variant, device)
 
     def _open(self, model: Artifact) -> tuple[onnx.ModelProto, Front | None]:
-        """The graph, and the tokenizer taken off it: that is no part of what is compressed or looked into."""
-        from .tokenizer import detach
+        """The graph, and what stands in front of it taken off: that is no part of what is compressed or looked into."""
+        from .front import detach
 
         graph = graphs.read_model(graphs.model_file(model))
         return graph, detach(graph)

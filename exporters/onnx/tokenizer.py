@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeft.exporter import Unsupported
 
+from .front import PACKAGING, Parts, front_session, put_back
 from .graph import ALIASES, opset_of
 from .tokenizer_spec import MARK, WordPiece, read_wordpiece
 
@@ -22,24 +22,11 @@ if TYPE_CHECKING:
 
     from edgeft.stage import Context
 
-DOMAIN, PREFIX, TEXT = "ai.onnx.contrib", "tokenizer/", "text"
+PREFIX, TEXT = "tokenizer/", "text"
 OUTPUTS = {"input_ids": "ids", "token_type_ids": "types", "attention_mask": "mask"}
 """Canonical feed -> the tokenizer node's output."""
-PACKAGING = (
-    "the tokenizer in the graph needs onnxruntime-extensions in the app; its Android package 0.13.0 is not aligned to "
-    "16 KB pages (microsoft/onnxruntime-extensions#950), which Google Play refuses for apps that target Android 15"
-)
 LEAST_OPSET = 13
 """Pad and Unsqueeze take their numbers as inputs from here on."""
-
-
-@dataclass(frozen=True)
-class Front:
-    """What `detach` took off: nodes, their constants, the text input."""
-
-    nodes: tuple[onnx.NodeProto, ...]
-    constants: tuple[onnx.TensorProto, ...]
-    text: onnx.ValueInfoProto
 
 
 def embed(model: onnx.ModelProto, ctx: Context) -> dict[str, Any]:
@@ -59,7 +46,7 @@ def embed(model: onnx.ModelProto, ctx: Context) -> dict[str, Any]:
             f"texts, first: "
             f"{str(feeds[TEXT][wrong[0]])[:80]!r}"
         )
-    return {"notes": [PACKAGING], "tokenizer_texts": rows.num_rows}
+    return {"notes": [PACKAGING[PREFIX]], "tokenizer_texts": rows.num_rows}
 
 
 def attach(model: onnx.ModelProto, tokenizer: WordPiece) -> None:
@@ -76,52 +63,12 @@ def attach(model: onnx.ModelProto, tokenizer: WordPiece) -> None:
         raise Unsupported(f"the graph's input '{other[0]}' comes from no tokenizer")
     if opset_of(model) < LEAST_OPSET:
         raise Unsupported(f"a tokenizer in the graph needs opset {LEAST_OPSET}, this one has {opset_of(model)}")
-    parts = _Parts()
+    parts = Parts(PREFIX)
     _clean(parts, tokenizer)
     _tokenize(parts, tokenizer)
     for name, item in taken.items():
         _pad(parts, tokenizer, canonical[name], name, item.type.tensor_type.elem_type)
-    front = Front(
-        tuple(parts.nodes), tuple(parts.constants), helper.make_tensor_value_info(TEXT, TensorProto.STRING, [1])
-    )
-    put_back(model, front)
-
-
-def detach(model: onnx.ModelProto) -> Front | None:
-    """Take the tokenizer off, in place: the graph takes token ids again. None where there is none."""
-    from onnx import TensorProto, helper
-
-    graph = model.graph
-    nodes = [node for node in graph.node if node.name.startswith(PREFIX)]
-    if not nodes:
-        return None
-    constants = [tensor for tensor in graph.initializer if tensor.name.startswith(PREFIX)]
-    front = Front(_copies(nodes), _copies(constants), _copies(item for item in graph.input if item.name == TEXT)[0])
-    seams = [output for node in nodes for output in node.output if output and not output.startswith(PREFIX)]
-    kinds = {node.output[0]: node.attribute[0].i for node in nodes if node.op_type == "Cast"}
-    _keep(graph.node, lambda node: not node.name.startswith(PREFIX))
-    _keep(graph.initializer, lambda tensor: not tensor.name.startswith(PREFIX))
-    _keep(graph.input, lambda item: item.name != TEXT)
-    _keep(model.opset_import, lambda entry: entry.domain != DOMAIN)
-    for name in seams:
-        shape = ["batch", "sequence"]
-        graph.input.append(helper.make_tensor_value_info(name, kinds.get(name, TensorProto.INT64), shape))
-    return front
-
-
-def put_back(model: onnx.ModelProto, front: Front) -> None:
-    """What `detach` took off, in place."""
-    from onnx import helper
-
-    graph = model.graph
-    made = {output for node in front.nodes for output in node.output}
-    _keep(graph.input, lambda item: item.name not in made)
-    graph.input.append(front.text)
-    nodes = [*front.nodes, *_copies(graph.node)]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(front.constants)
-    model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    put_back(model, parts.front(helper.make_tensor_value_info(TEXT, TensorProto.STRING, [1])))
 
 
 def other_tokens(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> list[int]:
@@ -131,7 +78,7 @@ def other_tokens(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> list[int]:
     """
     import numpy as np
 
-    session, seams = _session(model)
+    session, seams = front_session(model, PREFIX)
     canonical = {alias: name for name, aliases in ALIASES.items() for alias in aliases}
     wrong = []
     for row, text in enumerate(feeds[TEXT]):
@@ -142,62 +89,7 @@ def other_tokens(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> list[int]:
     return wrong
 
 
-def _session(model: onnx.ModelProto) -> tuple[Any, list[str]]:
-    """The tokenizer alone, ready to run, and the names of its outputs."""
-    import onnxruntime
-    from onnx import ModelProto, TensorProto, helper
-
-    from edgeft.runtimes.ort import extensions_library, keep_loaded
-
-    library = extensions_library()
-    if not library:
-        hint = "pip install 'edgeft[extensions]'"
-        raise Unsupported(f"a tokenizer in the graph needs onnxruntime-extensions: {hint}")
-    nodes = [node for node in model.graph.node if node.name.startswith(PREFIX)]
-    constants = [tensor for tensor in model.graph.initializer if tensor.name.startswith(PREFIX)]
-    text = [item for item in model.graph.input if item.name == TEXT]
-    seams = [output for node in nodes for output in node.output if output and not output.startswith(PREFIX)]
-    kinds = {node.output[0]: node.attribute[0].i for node in nodes if node.op_type == "Cast"}
-    made = [helper.make_tensor_value_info(name, kinds.get(name, TensorProto.INT64), None) for name in seams]
-    alone = ModelProto()
-    alone.CopyFrom(helper.make_model(helper.make_graph(nodes, "tokenizer", text, made, constants)))
-    del alone.opset_import[:]
-    alone.opset_import.extend(model.opset_import)
-    alone.ir_version = model.ir_version
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.enable_mem_reuse = options.enable_mem_pattern = False
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    keep_loaded(library)
-    options.register_custom_ops_library(library)
-    return onnxruntime.InferenceSession(alone.SerializeToString(), options, providers=["CPUExecutionProvider"]), seams
-
-
-class _Parts:
-    """Nodes and constants as they are added; each node is named after its operator and place."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def node(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
-        from onnx import helper
-
-        domain = attributes.pop("domain", DOMAIN)
-        name = f"{PREFIX}{kind}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, inputs, outputs, name, domain=domain, **attributes))
-
-    def constant(self, name: str, value: Any) -> str:
-        from onnx import TensorProto, helper
-
-        kind = {str: TensorProto.STRING, bool: TensorProto.BOOL, int: TensorProto.INT64}[type(value)]
-        value = value.encode() if isinstance(value, str) else value
-        self.constants.append(helper.make_tensor(PREFIX + name, kind, [1], [value]))
-        return PREFIX + name
-
-
-def _clean(parts: _Parts, tokenizer: WordPiece) -> None:
+def _clean(parts: Parts, tokenizer: WordPiece) -> None:
     """text -> `clean`: each character replaced by what the plain normalizer makes of it."""
     mark, empty = parts.constant("mark", MARK), parts.constant("empty", "")
     pattern, marked = parts.constant("each", "(?s)(.)"), parts.constant("marked", "\\1" + MARK)
@@ -213,7 +105,7 @@ def _clean(parts: _Parts, tokenizer: WordPiece) -> None:
     parts.node("StringRegexReplace", [names["joined"], mark, empty], [names["clean"]], global_replace=1)
 
 
-def _tokenize(parts: _Parts, tokenizer: WordPiece) -> None:
+def _tokenize(parts: Parts, tokenizer: WordPiece) -> None:
     """`clean` -> ids, types and mask (n,), special tokens included, at most the length."""
     outputs = [PREFIX + name for name in ("ids", "types", "mask", "offsets")]
     parts.node(
@@ -225,7 +117,7 @@ def _tokenize(parts: _Parts, tokenizer: WordPiece) -> None:
     )  # fmt: skip
 
 
-def _pad(parts: _Parts, tokenizer: WordPiece, feed: str, name: str, kind: int) -> None:
+def _pad(parts: Parts, tokenizer: WordPiece, feed: str, name: str, kind: int) -> None:
     """One of them, filled up to (1, length) as the graph's own input `name` of tensor type `kind`."""
     from onnx import TensorProto
 
@@ -244,19 +136,3 @@ def _pad(parts: _Parts, tokenizer: WordPiece, feed: str, name: str, kind: int) -
     parts.node("Unsqueeze", [f"{at}filled", none], [wide], domain="")
     if kind != TensorProto.INT64:
         parts.node("Cast", [wide], [name], to=kind, domain="")
-
-
-def _keep(items: Any, wanted: Any) -> None:
-    kept = _copies(item for item in items if wanted(item))
-    del items[:]
-    items.extend(kept)
-
-
-def _copies(items: Any) -> tuple[Any, ...]:
-    """Messages of their own: what a repeated field holds dies with it."""
-    made = []
-    for item in items:
-        copy = type(item)()
-        copy.CopyFrom(item)
-        made.append(copy)
-    return tuple(made)

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from edgeft_exporters.onnx.exporter import OnnxExporter
-from edgeft_exporters.onnx.tokenizer import attach, detach, other_tokens, put_back
+from edgeft_exporters.onnx.front import detach, put_back
+from edgeft_exporters.onnx.tokenizer import attach, other_tokens
 from edgeft_exporters.onnx.tokenizer_spec import WordPiece, read_wordpiece
 
 from edgeft.artifact import Artifact
@@ -35,7 +36,7 @@ KNOWN_OTHER = {
     "a NUL character": "a\0b",
     "a word of which the vocabulary has the beginning only": "ส\u0e27ส\u0e14",
 }
-"""Texts that the operators cut into other tokens; docs/decisions/0020 says so."""
+"""Texts that the operators cut into other tokens; docs/decisions/0019 says so."""
 
 
 @pytest.fixture(scope="module")

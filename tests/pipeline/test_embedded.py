@@ -11,6 +11,7 @@ import pytest
 from edgeft.errors import RecipeError
 from edgeft.exporter import Unsupported
 from edgeft.pipeline import embedded
+from edgeft.pipeline.serve import settle_serve
 from edgeft.recipe.load import LoadedRecipe, load_recipe
 from edgeft.recipe.schema import Serve
 
@@ -28,9 +29,24 @@ gates:
 """
 
 
-def load(folder: Path, embed: str, batch: int = 1) -> LoadedRecipe:
+IMAGES = """\
+name: tiny
+model: {{code: {folder}/net.py:build, initialise: true, task: image-classification}}
+data: {{source: image-folder, path: {folder}}}
+serve: {{batch: {batch}, height: 16, width: 16, embed_preprocessing: {embed}{more}}}
+steps:
+  - finetune: {{method: full}}
+targets:
+  - {{device: local-cpu, export: [onnx]}}
+gates:
+  - {{metric: accuracy, at_least: 0.5}}
+"""
+
+
+def load(folder: Path, embed: str, batch: int = 1, recipe: str = RECIPE, more: str = "") -> LoadedRecipe:
     (folder / "train.csv").write_text("text,label\na,b\n")
-    (folder / "recipe.yaml").write_text(RECIPE.format(folder=folder, embed=embed, batch=batch))
+    (folder / "net.py").write_text("")
+    (folder / "recipe.yaml").write_text(recipe.format(folder=folder, embed=embed, batch=batch, more=more))
     return load_recipe(folder / "recipe.yaml")
 
 
@@ -48,8 +64,9 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, embed: str, batch:
     assert "recipe.yaml:4:" in caught.value.render()
 
 
-def test_the_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = load(tmp_path, "string")
+@pytest.mark.parametrize(("embed", "recipe"), [("string", RECIPE), ("bytes", IMAGES)])
+def test_the_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embed: str, recipe: str) -> None:
+    loaded = load(tmp_path, embed, recipe=recipe)
     monkeypatch.setattr(embedded, "find_spec", lambda name: object())
     embedded.check_embedding(loaded)
     monkeypatch.setattr(embedded, "find_spec", lambda name: None)
@@ -57,10 +74,33 @@ def test_the_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         embedded.check_embedding(loaded)
 
 
-def test_only_onnx_holds_a_tokenizer() -> None:
+@pytest.mark.parametrize(
+    ("embed", "batch", "kind", "more", "words"),
+    [
+        ("string", 1, "torch-model", "", "an image is no text"),
+        ("bytes", 2, "torch-model", "", "takes one file, serve.batch is 2"),
+        ("bytes", 1, "torch-model", ", source: [20, 20]", "a file states its own size"),
+        ("bytes", 1, "onnx", "", "nothing is put in front of it"),
+    ],
+)
+def test_what_does_not_go_together_for_images_is_refused(
+    tmp_path: Path, embed: str, batch: int, kind: str, more: str, words: str
+) -> None:
+    inputs: Any = SimpleNamespace(model=SimpleNamespace(kind=kind))
+    with pytest.raises(RecipeError, match=words) as caught:
+        settle_serve(load(tmp_path, embed, batch, IMAGES, more), inputs)
+    assert "recipe.yaml:4:" in caught.value.render()
+    settled = settle_serve(
+        load(tmp_path, "bytes", 1, IMAGES), SimpleNamespace(model=SimpleNamespace(kind="torch-model"))
+    )  # type: ignore[arg-type]
+    assert settled.recipe.serve.embed_preprocessing == "bytes"
+
+
+@pytest.mark.parametrize("embed", ["string", "bytes"])
+def test_only_onnx_holds_what_needs_the_extensions(embed: Any) -> None:
     from edgeft_exporters.onnx.exporter import OnnxExporter
 
-    serve = Serve(embed_preprocessing="string")
+    serve = Serve(embed_preprocessing=embed)
     other: Any = SimpleNamespace(name="litert")
     embedded.refuse_embedding(OnnxExporter(), serve)
     embedded.refuse_embedding(other, Serve())

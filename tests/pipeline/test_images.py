@@ -82,6 +82,36 @@ def test_a_classifier_ends_in_a_bundle_that_takes_pixels(classes: Workbench) -> 
     )
 
 
+def test_bytes_end_in_a_bundle_that_takes_files(tmp_path: Path) -> None:
+    """The whole way: parity over golden files, int8 behind the decoder, gates and latency fed with files."""
+    pytest.importorskip("onnxruntime_extensions")
+    from PIL import Image
+
+    bench = Workbench(tmp_path, tmp_path / "store")
+    write_digits(bench.folder / "images")
+    (bench.folder / "net.py").write_text(CONV)
+    recipe = CLASSES.replace("width: 16}", "width: 16, embed_preprocessing: bytes}")
+    (bench.folder / "recipe.yaml").write_text(recipe.replace("[float]", "[float, int8-static]"))
+    run = bench.run("build", "recipe.yaml")
+    assert run.returncode == 0, run.stderr + run.stdout
+    candidates = {row["name"]: row for row in bench.record()["targets"][0]["candidates"]}
+    parity = candidates["onnx/float"]["parity"]
+    assert parity["passed"] and parity["max_abs"] < 1e-4 and parity["cases"] > 24, "golden files and search images"
+    assert all("16 KB" in row["notes"][-1] for row in candidates.values())
+    assert candidates["onnx/int8-static"]["latency"]["runs"] > 0
+    manifest = json.loads((bench.folder / "out/tiny/targets/local-cpu/manifest.json").read_text())
+    assert manifest["inputs"] == {"file": {"name": "file", "dtype": "uint8", "shape": [1, "bytes"]}}
+
+    digit = Image.open(next((bench.folder / "images/0").glob("*.png"))).convert("RGB")
+    digit.resize((70, 90)).save(bench.folder / "digit.jpg")
+    digit.convert("L").save(bench.folder / "grey.jpg")
+    run = bench.run("run", "out/tiny", "digit.jpg")
+    assert run.returncode == 0 and run.stdout.startswith("0  "), run.stdout + run.stderr
+    run = bench.run("run", "out/tiny", "grey.jpg")
+    assert run.returncode == 3 and "grey.jpg: the artefact does not take it" in run.stderr
+    assert "the file must be a JPEG in colour or a PNG" in run.stderr
+
+
 def test_the_dataset_outlives_its_source(classes: Workbench, tmp_path: Path) -> None:
     """Later steps read the images from the store: nothing is looked up in the folder they came from."""
     step = next(row for row in classes.record()["steps"] if row["id"] == "data")

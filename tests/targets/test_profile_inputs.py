@@ -64,6 +64,7 @@ def test_huge_inputs_are_fewer() -> None:
         (Signature({}, {}), [], None, "no inputs"),
         (Signature({"x": TensorSpec("x", "float32", ())}, {}), [], None, "single number"),
         (image_model("n", 4, dtype="str"), [], None, "cannot be made up"),
+        (image_model(1, "bytes", dtype="uint8"), [], None, "holds a file, which cannot be made up"),
     ],
 )
 def test_what_cannot_be_made_up_is_explained(
