@@ -23,7 +23,7 @@ TRAINED: dict[str, Any] = {"max_steps": 12, "batch_size": 16, "learning_rate": 0
 
 
 @pytest.fixture(scope="module")
-def sparse(learned: World, tuned: Artifact) -> Artifact:  # noqa: F811  the fixture of test_prune
+def sparse(learned: World, tuned: Artifact) -> Artifact:
     return learned.prune({"method": "magnitude", "pattern": "2:4"}, tuned)
 
 
