@@ -373,6 +373,22 @@ class GateSetRow(Row):
     confusion: list[list[int]]
 
 
+MASK_COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+"""Of labels in pictures, in their order, from the start again where there are more: Okabe & Ito's palette."""
+
+
+class ExampleRow(Row):
+    """A case of a segmentation. rank: worst, median or best. size: (height, width) of the pictures, base64 of PNG."""
+
+    rank: str
+    case: str
+    value: float
+    size: tuple[int, int]
+    image: str
+    truth: str
+    answer: str
+
+
 class TargetRow(Row):
     """One target: its candidates, the choice and its verdicts (Verdict.to_json()). conditions: what the device said of
     itself (processor, flags, runtime versions)."""
@@ -390,6 +406,7 @@ class TargetRow(Row):
     probe: ProbeRow | None = None
     differences: list[DifferenceRow] = Field(default_factory=list)
     search: SearchRow | None = None
+    examples: list[ExampleRow] = Field(default_factory=list)
 
 
 class OpeningRow(Row):

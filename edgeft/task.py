@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from edgeft.record import ExampleRow
+
     Arrays = Mapping[str, NDArray[Any]]
 else:
     Arrays = Mapping[str, Any]
@@ -77,6 +79,15 @@ class DenseTask(Protocol):
 
     def masks(self, rows: pa.Table, prepared: Path) -> Any:
         """int64 (n, height, width) of the rows, at the size the network answers; -100: not scored."""
+        ...
+
+
+@runtime_checkable
+class DrawnTask(Protocol):
+    """A task whose cases can be shown as pictures."""
+
+    def draw(self, outputs: Arrays, rows: pa.Table, prepared: Path) -> list[ExampleRow]:
+        """The worst, the median and the best case. outputs: as `keep` left them."""
         ...
 
 

@@ -15,6 +15,7 @@ from edgeft.report.evidence import (
     placement_blocks,
     roofline_blocks,
 )
+from edgeft.report.examples import example_blocks
 from edgeft.report.figures import key_figures
 from edgeft.report.front import plot_front
 from edgeft.report.limits import cost_metric
@@ -69,6 +70,7 @@ def view_target(target: TargetRow, index: int, labels: Sequence[str]) -> TargetP
         Section("differences", "Differences between targets", _differences(target)),
         Section("parity", "Parity with the torch model", _parity(target)),
         Section("gate-set", "On the gate set", gate_blocks(target.gate_set, labels) if target.gate_set else []),
+        Section("examples", "Worst, median and best case", example_blocks(target, labels)),
         Section("device", "Device", _device(target)),
     ]
     return TargetPage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,14 @@ from edgeft.data.pack import image_bytes
 from edgeft.errors import StepError
 from edgeft.task import Arrays, Score
 from edgeft.tasks.image_classification import ImageTask
-from edgeft.tasks.image_spec import read_spec
+from edgeft.tasks.image_spec import PREPROCESS, read_spec
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    from edgeft.record import ExampleRow
 
     Maps = NDArray[np.uint8]
     Floats = NDArray[np.float64]
@@ -83,6 +86,14 @@ class Segmentation(ImageTask):
             cases=cases,
         )
 
+    def draw(self, outputs: Arrays, rows: pa.Table, prepared: Path) -> list[ExampleRow]:
+        """Worst, median and best by mean Dice."""
+        from edgeft.tasks.mask_pictures import draw_examples
+
+        spec, answered = read_spec(prepared), class_maps(outputs)
+        dice = self.score(outputs, rows, read_labels(prepared)).cases["mean_dice"]
+        return draw_examples(answered, dice, rows, spec)
+
     def answer(self, outputs: Arrays, labels: Sequence[str]) -> list[dict[str, Any]]:
         """Per case: share of the pixels of each label, and `mask`, uint8 (height, width)."""
         import numpy as np
@@ -92,6 +103,11 @@ class Segmentation(ImageTask):
             shares = np.bincount(mask.ravel(), minlength=len(labels)) / mask.size
             found.append({"shares": dict(zip(labels, shares.tolist(), strict=True)), "mask": mask})
         return found
+
+
+def read_labels(prepared: Path) -> tuple[str, ...]:
+    """As preprocess.json states them."""
+    return tuple(json.loads((prepared / PREPROCESS).read_text(encoding="utf-8"))["labels"])
 
 
 def checked(outputs: Arrays) -> NDArray[np.floating[Any]]:

@@ -141,7 +141,15 @@ def test_masks_end_in_gates_on_dice(tmp_path: Path) -> None:
     assert verdicts["mean_dice"]["status"] == verdicts["dice_square"]["status"] == "PASS"
     assert "betting bound" in verdicts["mean_dice"]["method"]
     assert verdicts["mean_dice"]["n"] == 2 * target["gate_set"]["units"], "two cases of each patient"
+    from edgeft.data.table import read_split
+
     step = next(row for row in bench.record()["steps"] if row["id"] == "source/gate")
+    data = next(row for row in bench.record()["steps"] if row["id"] == "data")
     outputs = bench.store / "objects" / step["digest"][:2] / step["digest"] / "outputs.npz"
     cases = target["gate_set"]["n"]
+    assert [row["rank"] for row in target["examples"]] == ["worst", "median", "best"]
+    seen = {row["case"] for row in target["examples"]}
+    read = bench.store / "objects" / data["digest"][:2] / data["digest"]
+    assert seen <= set(read_split(read / "search.parquet").column("id").to_pylist()), "the gate set is never shown"
+    assert (bench.folder / "out/tiny/report.html").read_text().count("data:image/png;base64,") == 9
     assert outputs.stat().st_size < cases * (24 * 24 + 3 * 4) + 2000, "class maps are kept, not logits per pixel"

@@ -153,6 +153,27 @@ def test_what_is_left_is_a_plain_model(hard: World, options: dict[str, Any]) -> 
     assert np.isfinite(run_float(hard, made)).all()
 
 
+@pytest.mark.parametrize(("bits", "group"), [(8, None), (7, None), (4, None), (4, 16)])
+def test_weights_have_as_many_steps_as_the_recipe_says(bits: int, group: int | None) -> None:
+    """Of every channel or group: whole multiples of one scale, its largest weight at the last step."""
+    import torch
+
+    from edgeft.stages.finetune import fake_quant
+
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(64, 8, bias=False), torch.nn.Linear(8, 2))
+    weight = net[0].weight.detach().clone()
+    fake_quant.insert(net, ("0",), fake_quant.Rounding("float", bits, group), None)
+    with torch.no_grad():
+        rounded = net[0](torch.eye(64)).T
+    most = 2 ** (bits - 1) - 1
+    rows, exact = (item.reshape(-1, group or 64) for item in (rounded, weight))
+    steps = rows / (exact.abs().amax(dim=1, keepdim=True) / most)
+    torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-3)
+    assert (steps.round().abs().amax(dim=1) == most).all()
+    assert float((rounded - weight).abs().max()) > 0
+
+
 def test_ranges_are_learnt_from_training_rows_alone() -> None:
     import torch
 

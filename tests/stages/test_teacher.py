@@ -104,6 +104,32 @@ def test_student_of_another_width_and_depth(taught: World) -> None:
     assert {tuple(tensor.shape) for tensor in load_file(kept).values()} == {(64, 32)}
 
 
+def test_weight_and_temperature_of_the_recipe_are_those_compared_with() -> None:
+    import torch
+
+    from edgeft.stages.distilling.losses import logits_loss
+    from edgeft.stages.distilling.teacher import Teacher
+    from edgeft.stages.distilling.teaching import Teaching
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.whole = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3), torch.nn.Dropout(0.5))
+
+        def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+            return self.whole(pixel_values)
+
+    torch.manual_seed(0)
+    student, net, x = Net().eval(), Net(), torch.randn(5, 3, 2, 2)
+    teacher = Teacher(net, Teaching(temperature=3.0, task_weight=0.75, logits_weight=0.25), "here")
+    assert not any(part.requires_grad for part in net.parameters()), "a teacher does not train"
+    ours, parts = teacher.compare(student, {"pixel_values": x})
+    expected = 0.25 * logits_loss(ours, net.eval()(x), 3.0)
+    torch.testing.assert_close(parts["logits"], expected, msg="with dropout off in the teacher")
+    plain = 0.25 * logits_loss(ours, net(x), 1.0)
+    assert float((plain - expected).abs().max().detach()) > 1e-3, "temperature makes a difference here"
+
+
 @pytest.mark.parametrize("what", ["logits", "hidden", "attention"])
 def test_each_loss_pulls_towards_the_teacher(taught: World, what: str) -> None:
     """With the labels' loss off, each distance falls on its own: it is measured on the student that training left."""
