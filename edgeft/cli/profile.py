@@ -37,7 +37,7 @@ exit codes: 0 VALID, 5 INVALID (the reasons are printed), 2 bad usage, 4 the dev
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `profile`."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a model file, or the folder of a bundle")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a model file, a bundle, or the build's folder")
     add_device_options(parser)
     parser.add_argument("--against", type=Path, metavar="OTHER", help="compare with this model too, interleaved")
     add_input_options(parser)
@@ -124,12 +124,11 @@ def ask_of(args: argparse.Namespace) -> Ask:
 
 
 def open_any(path: Path) -> Any:
-    """A model file or artefact folder; a bundle's files are checked against its manifest first."""
+    """A model file or artefact folder; a bundle's files, or a build's one bundle, are checked against its manifest."""
+    from edgeft.ship.bundle import has_bundle, open_bundle
     from edgeft.targets.profile_model import open_model
 
-    if (path / "manifest.json").is_file():
-        from edgeft.ship.bundle import open_bundle
-
+    if has_bundle(path):
         bundle = open_bundle(path)
         return open_model(bundle.folder / str(bundle.manifest["model"]), str(bundle.manifest["runtime"]))
     return open_model(path)

@@ -96,7 +96,7 @@ def test_compare_three(short: None, tmp_path: Path, capsys: pytest.CaptureFixtur
         (["{model}", "--inputs", "{model}"], 2, "no .npz"),
         (["{model}", "--wait-device", "soon"], 2, "is not a time"),
         (["{model}", "--pack", "a.zip", "--against", "{model}"], 2, "needs the device at hand"),
-        (["{model}", "--collect", "{text}"], 4, "job.zip: is not a job that `--pack` wrote"),
+        (["{model}", "--collect", "{text}"], 2, "job.zip: there is no such file"),
         (["{text}"], 2, "no runtime opens a '.txt' file"),
         (["{broken}"], 4, "refused the inspect job"),
         (["{model}", "--device", "{emulated}"], 4, "is emulated: times taken there"),
