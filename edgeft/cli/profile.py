@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,8 @@ def _measure(
     from edgeft.targets.profile_run import profile_model
 
     other = stack.enter_context(open_any(args.against)) if args.against else None
+    if other is not None:
+        model, other = label_apart([model, other], [args.model, args.against])
     device = stack.enter_context(device_of(args))
     if other is not None:
         require_runtime(device, other.runtime)
@@ -132,6 +135,15 @@ def open_any(path: Path) -> Any:
         bundle = open_bundle(path)
         return open_model(bundle.folder / str(bundle.manifest["model"]), str(bundle.manifest["runtime"]))
     return open_model(path)
+
+
+def label_apart(models: list[Model], paths: list[Path]) -> list[Model]:
+    """Files of one name are called by what the user typed: 'model.onnx is slower than model.onnx' says nothing."""
+    names = [model.label for model in models]
+    return [
+        replace(model, label=str(path)) if names.count(model.label) > 1 else model
+        for model, path in zip(models, paths, strict=True)
+    ]
 
 
 def device_of(args: argparse.Namespace) -> Any:
