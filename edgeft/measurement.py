@@ -26,6 +26,13 @@ def check_numbers(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+def check_measurement(row: dict[str, Any]) -> dict[str, Any]:
+    """As `check_numbers`, of a row that must say its value and over how many samples."""
+    if lacking := [name for name in ("value", "n") if row.get(name) is None]:
+        raise ValueError(f"{lacking[0]} is not stated")
+    return check_numbers(row)
+
+
 @dataclass(frozen=True)
 class Measurement:
     """metric in `unit` over n samples; interval is (low, high) at `confidence`, None where none applies.

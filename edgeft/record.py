@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from edgeft.measurement import check_numbers
+from edgeft.measurement import check_measurement, check_numbers
 
 SCHEMA_VERSION = 1
 
-Numbers = Annotated[dict[str, Any], AfterValidator(check_numbers)]
-"""The row of a measurement or verdict."""
+MeasurementJson = Annotated[dict[str, Any], AfterValidator(check_measurement)]
+VerdictJson = Annotated[dict[str, Any], AfterValidator(check_numbers)]
 State = Literal["cached", "ran", "failed", "skipped", "waiting"]
 
 
@@ -269,7 +269,7 @@ class CandidateRow(Row):
     digest: str = ""
     bytes: int = 0
     parity: ParityRow | None = None
-    metrics: list[Numbers] = Field(default_factory=list)
+    metrics: list[MeasurementJson] = Field(default_factory=list)
     flips: dict[str, int] = Field(default_factory=dict)
     latency: LatencyRow | None = None
     placement: dict[str, int] = Field(default_factory=dict)
@@ -400,7 +400,7 @@ class TargetRow(Row):
     chosen: str | None = None
     why: str = ""
     gate_set: GateSetRow | None = None
-    verdicts: list[Numbers] = Field(default_factory=list)
+    verdicts: list[VerdictJson] = Field(default_factory=list)
     folder: str | None = None
     conditions: dict[str, str] = Field(default_factory=dict)
     probe: ProbeRow | None = None

@@ -6,7 +6,15 @@ import argparse
 from contextlib import ExitStack
 from pathlib import Path
 
-from edgeft.cli.profile import add_device_options, add_input_options, ask_of, device_of, open_any, show_progress
+from edgeft.cli.profile import (
+    add_device_options,
+    add_input_options,
+    ask_of,
+    device_of,
+    label_apart,
+    open_any,
+    show_progress,
+)
 from edgeft.errors import Exit, RecipeError
 
 HELP = "Compare models on a device: size, interleaved latency ratios with intervals, outputs on the same inputs"
@@ -39,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if not 2 <= len(args.models) <= MOST:
         raise RecipeError(f"takes two to {MOST} models, got {len(args.models)}", where="MODEL")
     with ExitStack() as stack:
-        models = [stack.enter_context(open_any(path)) for path in args.models]
+        models = label_apart([stack.enter_context(open_any(path)) for path in args.models], args.models)
         ask = ask_of(args)
         device = stack.enter_context(device_of(args))
         record = compare_models(device, models, ask, show_progress("comparing"))

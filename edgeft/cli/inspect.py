@@ -28,7 +28,7 @@ EPILOG = """examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `inspect`."""
-    parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="an ONNX file")
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="an ONNX file, or the bundle that holds one")
     data = parser.add_mutually_exclusive_group()
     data.add_argument("--data", type=Path, metavar="FILE.npz", help="calibration cases: an array (n, ...) per input")
     data.add_argument("--recipe", metavar="RECIPE", help="take the calibration cases of this recipe's data")
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     with TemporaryDirectory(prefix="edgeft-inspect-") as temporary:
         folder = Path(temporary)
         with to_log(folder / "log.txt"):
-            subject = open_subject(args.model, device, folder)
+            subject = open_subject(_model_file(args.model), device, folder)
         record = describe(subject)
         if args.data or args.recipe:
             if record.quantised:
@@ -67,6 +67,16 @@ def run(args: argparse.Namespace) -> int:
             record = record.model_copy(update={"sensitivity": found, "data": said})
     print(record.model_dump_json(indent=1) if args.json else "\n".join(inspect_lines(record)))
     return int(Exit.OK)
+
+
+def _model_file(path: Path) -> Path:
+    """The file itself, or that of a bundle or of a build's one bundle."""
+    from edgeft.ship.bundle import has_bundle, open_bundle
+
+    if not has_bundle(path):
+        return path
+    bundle = open_bundle(path)
+    return bundle.folder / str(bundle.manifest["model"])
 
 
 def _feeds(args: argparse.Namespace, subject: Subject) -> tuple[dict[str, Any], str]:

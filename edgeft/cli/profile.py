@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ exit codes: 0 VALID, 5 INVALID (the reasons are printed), 2 bad usage, 4 the dev
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `profile`."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a model file, or the folder of a bundle")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a model file, a bundle, or the build's folder")
     add_device_options(parser)
     parser.add_argument("--against", type=Path, metavar="OTHER", help="compare with this model too, interleaved")
     add_input_options(parser)
@@ -100,6 +101,8 @@ def _measure(
     from edgeft.targets.profile_run import profile_model
 
     other = stack.enter_context(open_any(args.against)) if args.against else None
+    if other is not None:
+        model, other = label_apart([model, other], [args.model, args.against])
     device = stack.enter_context(device_of(args))
     if other is not None:
         require_runtime(device, other.runtime)
@@ -124,15 +127,23 @@ def ask_of(args: argparse.Namespace) -> Ask:
 
 
 def open_any(path: Path) -> Any:
-    """A model file or artefact folder; a bundle's files are checked against its manifest first."""
+    """A model file or artefact folder; a bundle's files, or a build's one bundle, are checked against its manifest."""
+    from edgeft.ship.bundle import has_bundle, open_bundle
     from edgeft.targets.profile_model import open_model
 
-    if (path / "manifest.json").is_file():
-        from edgeft.ship.bundle import open_bundle
-
+    if has_bundle(path):
         bundle = open_bundle(path)
         return open_model(bundle.folder / str(bundle.manifest["model"]), str(bundle.manifest["runtime"]))
     return open_model(path)
+
+
+def label_apart(models: list[Model], paths: list[Path]) -> list[Model]:
+    """Files of one name are called by what the user typed: 'model.onnx is slower than model.onnx' says nothing."""
+    names = [model.label for model in models]
+    return [
+        replace(model, label=str(path)) if names.count(model.label) > 1 else model
+        for model, path in zip(models, paths, strict=True)
+    ]
 
 
 def device_of(args: argparse.Namespace) -> Any:

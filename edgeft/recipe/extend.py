@@ -81,6 +81,8 @@ def _start(ref: str | Path) -> tuple[Path, str]:
     text = os.fspath(ref)
     if text.startswith(PREFIX):
         return shipped_recipe(text), text
+    if not text.strip():
+        raise RecipeError("no recipe is named", hint="give a file, or a shipped one: `edgeft recipes list`")
     path = Path(text)
     try:
         exists, folder = path.exists(), path.is_dir()

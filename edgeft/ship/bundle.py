@@ -131,6 +131,11 @@ def open_bundle(folder: Path) -> Bundle:
     return Bundle(folder, manifest)
 
 
+def has_bundle(folder: Path) -> bool:
+    """Whether a folder is a bundle or a build's outcome, so that `open_bundle` is the one to say what is in it."""
+    return any((folder / name).exists() for name in (MANIFEST, "targets", "rejected"))
+
+
 def _check_types(manifest: Mapping[str, Any]) -> None:
     """ValueError where a value is not of the kind that `write_bundle` wrote: a bundle can come from anywhere."""
     sound = {

@@ -24,6 +24,8 @@ def inspect_lines(record: InspectRecord) -> list[str]:
         lines.append(f"  already quantised: {said}")
     inputs = ", ".join(f"{name} {spec[0]} {'x'.join(spec[1:])}" for name, spec in record.inputs.items())
     lines.append(f"  inputs: {inputs}")
+    if not record.layers:
+        return lines
     if record.sensitivity is None:
         rows = [f"  {_short(layer.shown)}  {layer.op:<14} {layer.weights:>12,}" for layer in record.layers]
         return [*lines, "", f"  {'layer':<{WIDTH}}  {'operator':<14} {'weights':>12}", *_cut(rows)]

@@ -96,7 +96,7 @@ def test_compare_three(short: None, tmp_path: Path, capsys: pytest.CaptureFixtur
         (["{model}", "--inputs", "{model}"], 2, "no .npz"),
         (["{model}", "--wait-device", "soon"], 2, "is not a time"),
         (["{model}", "--pack", "a.zip", "--against", "{model}"], 2, "needs the device at hand"),
-        (["{model}", "--collect", "{text}"], 4, "job.zip: is not a job that `--pack` wrote"),
+        (["{model}", "--collect", "{text}"], 2, "job.zip: there is no such file"),
         (["{text}"], 2, "no runtime opens a '.txt' file"),
         (["{broken}"], 4, "refused the inspect job"),
         (["{model}", "--device", "{emulated}"], 4, "is emulated: times taken there"),
@@ -177,3 +177,15 @@ def test_carried_there_and_back(short: None, tmp_path: Path, capsys: pytest.Capt
     assert record["conditions"]["transport"] == "carried by hand" and len(record["operators"]) == 2
     save_model(model, seed=5)
     assert cli.main([*common, *back]) == 2 and "was packed with sha256" in capsys.readouterr().err
+
+
+def test_files_of_one_name_are_told_apart(short: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        save_model(tmp_path / folder / "model.onnx")
+    paths = [tmp_path / folder / "model.onnx" for folder in ("first", "second")]
+    _, record = ask(capsys, "compare", *paths)
+    row = record["comparisons"][0]
+    assert {row["a"], row["b"]} == set(map(str, paths))
+    _, alone = ask(capsys, "compare", paths[0], save_model(tmp_path / "other.onnx"))
+    assert alone["comparisons"][0]["a"] in ("model.onnx", "other.onnx")

@@ -115,6 +115,10 @@ def test_run_answers_from_the_bundle_without_torch(trained: tuple[Workbench, dic
     answer = json.loads(run.stdout)
     assert answer["label"] in {"networkx", "jinja2", "rich"}
     assert 0 < answer["probability"] <= 1
+    seen = bench.run("inspect", "out/tiny")
+    assert seen.returncode == 0 and "model.onnx: " in seen.stdout, seen.stderr
+    packed = bench.run("profile", "out/tiny", "--pack", "job.zip")
+    assert packed.returncode == 0 and "jobs for local-cpu" in packed.stdout, packed.stderr
     model = bench.folder / "out/tiny/targets/local-cpu/model.onnx"
     data = bytearray(model.read_bytes())
     data[len(data) // 2] ^= 1

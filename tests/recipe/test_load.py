@@ -219,3 +219,8 @@ def test_loading_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_empty_name_is_no_folder() -> None:
+    with pytest.raises(RecipeError, match="no recipe is named"):
+        load_recipe("")

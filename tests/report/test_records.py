@@ -64,6 +64,7 @@ def measured(**changes: object) -> bytes:
         (measured(interval=[0.1, "<b>"]), "interval must be a number"),
         (measured(value="x"), "value must be a number"),
         (measured(n="<script>"), "n must be a number"),
+        (measured(n=None), "n is not stated"),
         (measured(n=1.5), "n must be a whole number"),
     ],
 )
