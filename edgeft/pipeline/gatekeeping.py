@@ -22,7 +22,7 @@ from edgeft.pipeline.preflight import can_pass, check_planned
 from edgeft.pipeline.scoring import answered_rows, score_outputs, source_arrays, source_score, split_rows
 from edgeft.pipeline.spec import Spec
 from edgeft.pipeline.trial import Trial
-from edgeft.pipeline.trunk import source_spec
+from edgeft.pipeline.trunk_specs import source_spec
 from edgeft.record import GateSetRow, OpeningRow
 from edgeft.task import Score
 
@@ -104,7 +104,7 @@ def _open(
     plan: Plan, executor: Executor, chosen: Mapping[str, Trial], sealed: Mapping[str, list[Gate]], result: Judgement
 ) -> None:
     recipe = plan.loaded.recipe
-    source_step = source_spec(plan.loaded, plan.trunk, "gate", None)
+    source_step = source_spec(plan.loaded, plan.trunk.source, "gate", None)
     planned = _plan_cases(plan, executor, chosen, sealed)
     specs = {
         device: outputs_spec(trial.candidate, recipe, "gate", planned=planned.get(device))

@@ -16,7 +16,8 @@ from edgeft.pipeline.inputs import Inputs
 from edgeft.pipeline.probing import target_probe
 from edgeft.pipeline.serve import settle_serve
 from edgeft.pipeline.spec import Spec, material
-from edgeft.pipeline.trunk import Trunk, plan_trunk, source_spec
+from edgeft.pipeline.trunk import Trunk, plan_trunk
+from edgeft.pipeline.trunk_specs import source_spec
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.recipe.schema import Budget as BudgetKeys
 from edgeft.recipe.schema import SearchKeys, Target
@@ -66,7 +67,7 @@ def make_plan(
     loaded = settle_serve(loaded, inputs)
     candidates = plan_candidates(loaded, devices, reached)
     trunk = plan_trunk(loaded, inputs, store, candidates)
-    source = source_spec(loaded, trunk, "search", loaded.recipe.measure.search_cases)
+    source = source_spec(loaded, trunk.source, "search", loaded.recipe.measure.search_cases)
     specs = [*trunk.specs, source]
     for candidate in candidates:
         known = {spec.id for spec in specs}
