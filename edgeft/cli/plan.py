@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the plan."""
     from edgeft import plugins
-    from edgeft.pipeline import preflight
+    from edgeft.pipeline import gate_checks, preflight
     from edgeft.pipeline.find_folder import NeedsDownload
     from edgeft.pipeline.gate_names import name_gates
     from edgeft.pipeline.inputs import resolve_inputs
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         return _print_download(need.what, as_json=args.json)
     plan = make_plan(loaded, inputs, store, devices, known_fleet(devices, store).facts)
     if dataset := known_dataset(plan, store):
-        preflight.check_gate_set(loaded, dataset)
+        gate_checks.check_gate_set(loaded, dataset)
     rows = plan_rows(plan, store)
     preflight.check_disk(rows, store, str(store.root))
     if args.json:

@@ -16,9 +16,9 @@ from edgeft.gate import LATENCY_METRICS, Gate, Verdict
 from edgeft.pipeline.arrays import load_arrays
 from edgeft.pipeline.emulation import gate_cases
 from edgeft.pipeline.execute import Executor
+from edgeft.pipeline.gate_checks import can_pass, check_planned
 from edgeft.pipeline.measuring import outputs_spec
 from edgeft.pipeline.plan import Plan
-from edgeft.pipeline.preflight import can_pass, check_planned
 from edgeft.pipeline.scoring import answered_rows, score_outputs, source_arrays, source_score, split_rows
 from edgeft.pipeline.spec import Spec
 from edgeft.pipeline.trial import Trial

@@ -6,7 +6,7 @@ import pytest
 
 from edgeft.gate import Gate
 from edgeft.pipeline.emulation import STEPS, STRETCH, gate_cases, planned_cases
-from edgeft.pipeline.preflight import can_pass
+from edgeft.pipeline.gate_checks import can_pass
 
 
 @pytest.mark.parametrize(
