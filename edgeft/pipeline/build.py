@@ -24,7 +24,7 @@ from edgeft.pipeline.probing import target_probe
 from edgeft.pipeline.progress import Events
 from edgeft.pipeline.reach import reach
 from edgeft.pipeline.scoring import score_outputs
-from edgeft.pipeline.searching import hold_to_chance, search_targets
+from edgeft.pipeline.searching import search_targets
 from edgeft.pipeline.trial import Trial, try_candidates
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.record import DifferenceRow, ProbeRow, SearchRow
@@ -155,7 +155,6 @@ def _flow(build: Build) -> None:
     build.differences = compare_targets(executor, build.trials)
     _probe(build)
     if build.locked is None:
-        hold_to_chance(build.trials)
         _choose(build)
     else:
         build.chosen = lock.apply(build.trials, build.locked)
@@ -192,6 +191,7 @@ def _choose(build: Build) -> None:
             target.optimise,
             gates_for(recipe.gates, device),
             {trial.row.name: trial.source.metrics for trial in trials if trial.source is not None},
+            {trial.row.name: trial.unlikely for trial in trials if trial.unlikely is not None},
         )
         for trial, row in zip(trials, choice.rows, strict=True):
             trial.row = row

@@ -10,6 +10,7 @@ from edgeft.gate import Gate
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.plan import Plan
 from edgeft.pipeline.trial import Trial
+from edgeft.targets.choose import Miss
 from edgeft.targets.measure import artifact_bytes
 
 HOPELESS = -inf
@@ -20,12 +21,19 @@ HOPELESS = -inf
 class Likely:
     """slack: the least, over the gates, of the chance to pass less the chance asked; negative: it is not taken.
 
-    chance: the least chance, None without a gate on data. why: the gate that speaks against it, empty if none does.
+    chance: the least chance, None without a gate on data. why: the gate that speaks against it, empty if none does;
+    metric: of that gate.
     """
 
     slack: float
     chance: float | None
     why: str
+    metric: str = ""
+
+    @property
+    def miss(self) -> Miss | None:
+        """What speaks against choosing it."""
+        return Miss(self.metric, self.why, -self.slack) if self.why else None
 
 
 def judge_likely(plan: Plan, executor: Executor, trial: Trial, asked: float) -> Likely:
@@ -36,20 +44,20 @@ def judge_likely(plan: Plan, executor: Executor, trial: Trial, asked: float) -> 
     """
     from edgeft.pipeline.gatekeeping import gates_for
 
-    slack, least, why = inf, None, ""
+    slack, least, why, metric = inf, None, "", ""
     for gate in gates_for(plan.loaded.recipe.gates, trial.candidate.device.name):
         if gate.severity != "block":
             continue
         if not gate.needs_gate_set:
             if text := _over(gate, trial):
-                return Likely(HOPELESS, least, text)
+                return Likely(HOPELESS, least, text, gate.metric)
             continue
         chance, best = _chances(plan, executor, trial, gate)
         least = chance if least is None else min(least, chance)
         if chance - asked * best < slack:
-            slack = chance - asked * best
+            slack, metric = chance - asked * best, gate.metric
             why = f"'{gate.describe()}': chance to pass {chance:.2f}, asked {asked * best:.2f}{_seen(gate, trial)}"
-    return Likely(slack, least, why if slack < 0 else "")
+    return Likely(slack, least, why, metric) if slack < 0 else Likely(slack, least, "")
 
 
 def _chances(plan: Plan, executor: Executor, trial: Trial, gate: Gate) -> tuple[float, float]:

@@ -116,7 +116,7 @@ class Oracle:
             return Answer(refused=trial.row.why or "it did not run")
         likely = judge_likely(self.plan, self.executor, trial, self.chance)
         self.judged[candidate.name] = likely
-        trial.unlikely = likely.why
+        trial.unlikely = likely.miss
         cost = self.cost(trial)
         return Answer(
             self._divergence(ask.exporter, trial.outputs),

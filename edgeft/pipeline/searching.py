@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
 from edgeft.device.profile import Device
@@ -55,7 +54,7 @@ def _try_best(plan: Plan, executor: Executor, oracle: Oracle, best: Evaluation) 
     trial = oracle.trials[candidate.name] = new_trial(candidate)
     try_one(plan, executor, trial)
     if trial.row.status == "eligible":
-        trial.unlikely = judge_likely(plan, executor, trial, oracle.chance).why
+        trial.unlikely = judge_likely(plan, executor, trial, oracle.chance).miss
 
 
 def _no_repairs(variant: Variant) -> tuple[Variant, ...]:
@@ -73,11 +72,3 @@ def _branches(oracle: Oracle, repairs: bool) -> list[Branch]:
         )
         for name, trial in oracle.floats.items()
     ]
-
-
-def hold_to_chance(trials: Mapping[str, list[Trial]]) -> None:
-    """Candidates that are unlikely to pass the gate set are rejected with that reason before one is chosen."""
-    for rows in trials.values():
-        for trial in rows:
-            if trial.unlikely and trial.row.status == "eligible":
-                trial.row = trial.row.model_copy(update={"status": "rejected", "why": trial.unlikely})

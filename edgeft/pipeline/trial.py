@@ -19,6 +19,7 @@ from edgeft.pipeline.measuring import latency_spec, operators_spec, outputs_spec
 from edgeft.pipeline.plan import Plan
 from edgeft.pipeline.scoring import answered_rows, score_outputs, source_score
 from edgeft.record import CandidateRow, LatencyRow, OperatorRow, ParityRow
+from edgeft.targets.choose import Miss
 from edgeft.targets.measure import artifact_bytes, fallback_fraction
 from edgeft.task import Score
 
@@ -30,7 +31,7 @@ SEARCH_ALPHA = 0.025
 class Trial:
     """What became of one candidate. score: on the search set, None when it could not run. source: the source's, on the
     same cases. outputs: the step's artefact with its answers. unlikely: why a search does not take it though its values
-    on the search set are within the gates; empty where it may be taken."""
+    on the search set may be within the gates; None where it may be taken."""
 
     candidate: Candidate
     row: CandidateRow
@@ -39,7 +40,7 @@ class Trial:
     source: Score | None = None
     outputs: Artifact | None = None
     measurements: list[Measurement] = field(default_factory=list)
-    unlikely: str = ""
+    unlikely: Miss | None = None
 
 
 def try_candidates(plan: Plan, executor: Executor) -> dict[str, list[Trial]]:

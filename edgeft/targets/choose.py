@@ -20,7 +20,8 @@ FLOAT = "float"
 
 @dataclass(frozen=True)
 class Miss:
-    """Why a candidate may not be chosen. distance: how far it is off relative to what is asked."""
+    """Why a candidate may not be chosen. metric: of the gate it misses, empty where something was not measured.
+    distance: how far it is off relative to what is asked."""
 
     metric: str
     reason: str
@@ -45,13 +46,14 @@ def choose(
     optimise: Optimise,
     gates: Sequence[Gate],
     sources: Mapping[str, Mapping[str, float]],
+    refused: Mapping[str, Miss] | None = None,
 ) -> Choice:
     """The least p50 latency, processor time or bytes among those that could pass the gates by their search-set values.
 
     rows: of one target, status `eligible` for those that ran. gates: those that hold on it. sources: row's name ->
-    metric -> value of the source on the same search cases. A compressed candidate must also beat its exporter's float
-    one where that is eligible. Latencies whose intervals overlap the best one's are ties: they break by size, then by
-    name.
+    metric -> value of the source on the same search cases. refused: rows that a search has judged already. A compressed
+    candidate must also beat its exporter's float one where that is eligible. Latencies whose intervals overlap the best
+    one's are ties: they break by size, then by name.
     """
     settled: list[CandidateRow] = []
     misses: dict[str, Miss] = {}
@@ -59,7 +61,7 @@ def choose(
         if row.status != "eligible":
             settled.append(row)
             continue
-        miss = _refusal(row, optimise, gates, sources.get(row.name, {}))
+        miss = (refused or {}).get(row.name) or _refusal(row, optimise, gates, sources.get(row.name, {}))
         if miss is not None:
             misses[row.name] = miss
             row = row.model_copy(update={"status": "rejected", "why": miss.reason})
@@ -77,13 +79,13 @@ def choose(
 def _refusal(row: CandidateRow, optimise: Optimise, gates: Sequence[Gate], source: Mapping[str, float]) -> Miss | None:
     """Why this candidate may not be chosen, None if it may."""
     if optimise != "size" and _spent(row, optimise) is None:
-        metric, name = COSTS[optimise]
-        return Miss(metric, f"its {'latency' if optimise == 'latency' else name} was not measured", float("inf"))
+        what = "latency" if optimise == "latency" else COSTS[optimise][1]
+        return Miss("", f"its {what} was not measured", float("inf"))
     for gate in gates:
         if gate.severity == "block":
             reason, distance = _miss(row, gate, source)
             if reason:
-                return Miss(gate.metric, reason, distance)
+                return Miss(gate.metric if distance < float("inf") else "", reason, distance)
     return None
 
 
@@ -166,9 +168,7 @@ def _none(rows: Sequence[CandidateRow], misses: Mapping[str, Miss]) -> tuple[str
     if not misses:
         return "no candidate could run: " + "; ".join(f"{row.name}: {row.why or row.status}" for row in rows), ""
     nearest = min(misses, key=lambda name: (misses[name].distance, name))
-    miss = misses[nearest]
-    missed = miss.metric if miss.distance < float("inf") else ""  # what was not measured is not missed by so much
-    return f"no candidate is eligible; nearest: {nearest}: {miss.reason}", missed
+    return f"no candidate is eligible; nearest: {nearest}: {misses[nearest].reason}", misses[nearest].metric
 
 
 def measurement(row: CandidateRow, metric: str) -> Measurement | None:

@@ -134,6 +134,7 @@ def test_what_no_candidate_can_pass_shows_the_front_and_keeps_float_apart(
     run = bench.run("build", "outliers.yaml")
     assert run.returncode == 1, run.stderr
     assert "at most 0.1" in run.stdout and "nearest refused: onnx/int8-static" in run.stdout
+    assert "next: a smaller network by a step `distill`" in run.stdout
     target = bench.record("outliers")["targets"][0]
     assert target["chosen"] is None and target["search"]["front"]
     assert [row["purpose"] for row in target["search"]["evaluations"]] == ["finalist"], "no layer in float helps a size"

@@ -9,7 +9,7 @@ import pytest
 from edgeft.gate import Gate
 from edgeft.measurement import Measurement
 from edgeft.record import CandidateRow, LatencyRow
-from edgeft.targets.choose import choose
+from edgeft.targets.choose import Miss, choose
 
 SOURCE = {"accuracy": 0.90}
 MARGIN = Gate(metric="accuracy", no_worse_than="source", margin=0.02)  # type: ignore[call-arg]
@@ -76,6 +76,16 @@ def test_nothing_eligible_names_the_nearest_miss() -> None:
         why
         == "no candidate is eligible; nearest: onnx/float: accuracy drops by 0.05 on the search set, the gate allows 0.02"
     )
+
+
+def test_what_a_search_refused_counts_as_a_miss_of_its_gate() -> None:
+    rows, sources = [row("float", 8.0, 0.9), row("int8", 3.0, 0.9)], {"onnx/float": SOURCE, "onnx/int8": SOURCE}
+    far, near = Miss("latency_p90_ms", "too slow", float("inf")), Miss("accuracy", "chance 0.2, asked 0.8", 0.6)
+    choice = choose(rows, "latency", [MARGIN], sources, {"onnx/float": far, "onnx/int8": near})
+    assert (choice.chosen, choice.missed) == (None, "accuracy")
+    assert choice.why == "no candidate is eligible; nearest: onnx/int8: chance 0.2, asked 0.8"
+    assert choose(rows, "latency", [MARGIN], sources, {"onnx/int8": near}).chosen == "onnx/float"
+    assert choose([row("a", None)], "latency", [MARGIN], {"onnx/a": SOURCE}).missed == "", "not measured is no miss"
 
 
 def test_unsupported_and_failed_rows_stay_as_they_are() -> None:
