@@ -14,6 +14,7 @@ from typing import Any
 
 from edgeft.canonical import canonical_json
 from edgeft.errors import RecipeError, StepError
+from edgeft.models.header import read_header
 
 MEMORY_FACTOR, MEMORY_BASE = 3, 1 << 30
 """The child may map three times the file's size plus 1 GiB beyond what importing torch took: the mapped file, the
@@ -94,7 +95,7 @@ def _convert_shards(source: Path, result: Conversion, work: Path, key: str, time
         if target.exists():
             raise RecipeError("exists already", where=str(target), hint="remove it, or name another --output")
         found = _convert_file(source.with_name(shard), work, key, timeout, result)
-        placed.update(dict.fromkeys(_header(found), name))
+        placed.update(dict.fromkeys(read_header(found) or {}, name))
         made.append((found.rename(work / name), target))
     missing = sorted(set(weight_map) - set(placed))
     if missing:
@@ -136,7 +137,7 @@ def _convert_file(source: Path, work: Path, key: str, timeout: float | None, res
     answer = _run_child(request, source, report, timeout or SECONDS_BASE + size / BYTES_PER_SECOND)
     if "refused" in answer:
         raise StepError(str(answer["refused"]), where=str(source), hint=str(answer.get("hint", "")))
-    header = _header(target)
+    header = read_header(target) or {}
     if sorted(header) != answer["names"]:
         raise StepError("came out with other tensors than were read", where=str(source))
     result.files += 1
@@ -168,11 +169,3 @@ def _run_child(request: Mapping[str, Any], source: Path, report: Path, timeout: 
         last = said[-1][:300] if said else f"exit code {done.returncode}"
         hint = "it may need more memory than this machine has" if done.returncode < 0 else ""
         raise StepError(f"the child process that read it ended early: {last}", where=str(source), hint=hint) from None
-
-
-def _header(path: Path) -> Mapping[str, Any]:
-    """Tensor name -> description from a safetensors header (8 bytes of length, then JSON)."""
-    with path.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    header.pop("__metadata__", None)
-    return dict(header)

@@ -31,10 +31,17 @@ def weight_shapes(place: Path) -> Shapes | None:
         return None
     shapes: Shapes = {}
     for file in files:
-        part = _read_header(file)
-        if part is None:
+        try:
+            content = read_header(file)
+        except OSError:
             return None
-        shapes |= part
+        if content is None:
+            return None
+        for name, about in content.items():
+            shape = _shape(about)
+            if shape is None:
+                return None
+            shapes[name] = shape
     return shapes or None
 
 
@@ -45,24 +52,33 @@ def damage(file: Path) -> str:
     """
     with file.open("rb") as stream:
         first = stream.read(8)
-        if first == POINTER:
-            return "it is a Git LFS pointer; `git lfs pull` fetches the weights"
-        length = int.from_bytes(first, "little")
-        if length > HEADER_LIMIT:
-            return "" if length <= LARGEST_HEADER else "it does not begin with a safetensors header"
-        content = _object(stream.read(length))
+    if first == POINTER:
+        return "it is a Git LFS pointer; `git lfs pull` fetches the weights"
+    length = int.from_bytes(first, "little")
+    if length > HEADER_LIMIT:
+        return "" if length <= LARGEST_HEADER else "it does not begin with a safetensors header"
+    content = read_header(file)
     if content is None:
         return "its header is cut short or no JSON"
     end = 0
-    for name, about in content.items():
+    for about in content.values():
         place = about.get("data_offsets") if isinstance(about, dict) else None
-        if name == "__metadata__":
-            continue
         if not isinstance(place, list) or len(place) != 2 or type(place[1]) is not int:
             return "its header does not say where its tensors lie"
         end = max(end, place[1])
     wanted, size = 8 + length + end, file.stat().st_size
     return "" if wanted == size else f"it has {size:,} bytes, its header speaks of {wanted:,}"
+
+
+def read_header(file: Path) -> dict[str, Any] | None:
+    """Tensor name -> its description (dtype, shape, data_offsets): 8 bytes of length, then JSON.
+
+    None where it is cut short, no JSON object or above HEADER_LIMIT.
+    """
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        content = _object(stream.read(length)) if length <= HEADER_LIMIT else None
+    return None if content is None else {name: about for name, about in content.items() if name != "__metadata__"}
 
 
 def _files(place: Path) -> list[Path]:
@@ -87,22 +103,6 @@ def _files(place: Path) -> list[Path]:
 def _is_plain(name: str) -> bool:
     """A name beside the index, never a path away from it."""
     return bool(name) and name not in (".", "..") and not any(sign in name for sign in "/\\\0")
-
-
-def _read_header(file: Path) -> Shapes | None:
-    """8 bytes of length, then JSON: name -> dtype, shape, offsets."""
-    try:
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if not 2 <= length <= HEADER_LIMIT:
-                return None
-            content = _object(stream.read(length))
-    except OSError:
-        return None
-    if content is None:
-        return None
-    shapes = {name: _shape(about) for name, about in content.items() if name != "__metadata__"}
-    return None if None in shapes.values() else {name: shape for name, shape in shapes.items() if shape is not None}
 
 
 def _shape(about: Any) -> tuple[int, ...] | None:
