@@ -29,8 +29,6 @@ EPILOG = """examples:
 """
 MAX_CASES = 10_000
 MAX_IMAGE_BYTES = 256 << 20
-
-
 OWN_INPUT = frozenset({"file", "text"})
 """Inputs that hold what the user gave, byte for byte: preprocessing is in the artefact."""
 

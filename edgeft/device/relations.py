@@ -36,17 +36,12 @@ def folder_mates(device: Device) -> list[str]:
 
 def stand_ins(device: Device) -> list[str]:
     """Emulated types whose core is among this device's: they answer as it does, to the kernels, and time nothing."""
-    cores = {cluster.name.lower() for cluster in device.clusters}
-    return [
-        other.name for other in _others(device) if other.transport == "emulated" and str(other.emulate).lower() in cores
-    ]
+    return [other.name for other in _others(device) if _imitates(other, device)]
 
 
 def imitated(device: Device) -> list[str]:
     """Real types with the core that this emulated one imitates."""
-    if device.transport != "emulated":
-        return []
-    return [other.name for other in _others(device) if device.name in stand_ins(other)]
+    return [other.name for other in _others(device) if _imitates(device, other)]
 
 
 def folder_lines(device: Device) -> list[str]:
@@ -65,6 +60,11 @@ def folder_lines(device: Device) -> list[str]:
     if real := imitated(device):
         lines.append(f"has the core of {', '.join(real)}; it is a type of its own, with a folder of its own runtimes")
     return lines
+
+
+def _imitates(emulated: Device, real: Device) -> bool:
+    cores = {cluster.name.lower() for cluster in real.clusters}
+    return emulated.transport == "emulated" and str(emulated.emulate).lower() in cores
 
 
 def _others(device: Device) -> list[Device]:

@@ -10,8 +10,6 @@ from edgeft.pipeline.inputs import Inputs
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.recipe.schema import Serve
 
-__all__ = ["is_image_task", "serve_shape", "settle_serve"]
-
 
 def settle_serve(loaded: LoadedRecipe, inputs: Inputs) -> LoadedRecipe:
     """The recipe with every field of `serve:` that its task uses filled in. RecipeError where they do not fit."""
