@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 NAMES = {files.TRANSPOSED: "CONV_2D_TRANSPOSE"}
 """Operators that ai-edge-quantizer calls otherwise than the file does."""
 STATIC_ONLY = (files.DEPTHWISE,)
-"""Float in dynamic forms: LiteRT's delegate takes no such layer, and on one x86 core a MobileNetV2 was 2.3 times slower
-than float with them, 1.6 times faster without."""
+"""Float in dynamic forms: LiteRT's delegate takes no such layer, and on one core of a busy AMD EPYC a MobileNetV2 was
+2.3 times slower than float with them, 1.6 times faster without."""
 
 
 class Int8(BaseModel):
@@ -94,7 +94,7 @@ def make_recipe(options: Int8, kept: Iterable[Layer], tables: Iterable[Layer]) -
     """ai-edge-quantizer's recipe; a scope is the name of the layer's output and a semicolon, the last match wins.
 
     Only layers with weights: measured on a MiniLM, 8-bit GELU, softmax and attention products made it 1.6 times slower,
-    and on a UNet 8-bit normalisations made it 2 times slower than float; a MobileNetV2 gained nothing by them.
+    a UNet with 8-bit normalisations was no faster than float, and a MobileNetV2 gained nothing by them.
     """
     weight: dict[str, Any] = {
         "num_bits": 8, "symmetric": True, "dtype": "INT",
