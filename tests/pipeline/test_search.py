@@ -94,7 +94,9 @@ def test_a_naive_int8_that_fails_ends_in_a_passing_mix(
     assert 1 <= len(kept) <= 3, kept
     assert {layer["name"] for layer in found["layers"] if layer["kept"]} >= set(kept)
     assert f"Keeping {len(kept)} of {len(found['layers'])} layers in float recovers" in found["suggestion"]
-    assert "in float: " + kept[0] in run.stdout
+    labels = {layer["name"]: layer["label"] for layer in found["layers"]}
+    assert labels[kept[0]].startswith("bert.encoder.layer.")
+    assert f"in float: {labels[kept[0]]} (" in run.stdout
     assert [verdict["status"] for verdict in target["verdicts"]] == ["PASS"]
 
 
