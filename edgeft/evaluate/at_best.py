@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeft.errors import RecipeError
 from edgeft.evaluate.betting import units_at_best, units_without_loss
 from edgeft.evaluate.statistics import count_unseen
-from edgeft.gate import CASE_METRICS, DATA_METRICS, FLIP_RATE, RATE_FAMILIES, Gate
+from edgeft.gate import CASE_METRICS, DATA_METRICS, FLIP_RATE, RANKING_FAMILIES, RATE_FAMILIES, Gate
 
 WIDER = "state how much worse is acceptable, for instance margin: 0.01"
 
@@ -20,8 +20,8 @@ def needed_at_best(gate: Gate, units_n: int) -> int | None:
     if not gate.needs_gate_set:
         return None
     alpha = 1 - gate.confidence
-    if gate.cases_losing is not None or gate.metric == FLIP_RATE:
-        return _rate_needed(gate, gate.at_most or 0.0, alpha, units_n)
+    if gate.at_most is not None and (gate.cases_losing is not None or gate.metric in (FLIP_RATE, "ece")):
+        return _rate_needed(gate, gate.at_most, alpha, units_n)
     if gate.metric.startswith(CASE_METRICS):
         return _units_needed(gate, units_n, alpha)
     if gate.at_most is not None:
@@ -29,7 +29,7 @@ def needed_at_best(gate: Gate, units_n: int) -> int | None:
     rate = gate.metric == "accuracy" or gate.metric.startswith(RATE_FAMILIES)
     if gate.no_worse_than:
         return _rate_needed(gate, gate.margin or 0.0, alpha / 2 if rate else alpha, units_n)
-    if rate or gate.metric in DATA_METRICS:
+    if rate or gate.metric in DATA_METRICS or gate.metric.startswith(RANKING_FAMILIES):
         return _rate_needed(gate, 1 - (gate.at_least or 0.0), alpha, units_n)
     return None
 

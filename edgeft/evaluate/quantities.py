@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from edgeft.evaluate import means, rates
 from edgeft.evaluate.custom import CustomValues
+from edgeft.evaluate.kinds import means, probabilities, rates
 from edgeft.evaluate.quantity import Quantity as Quantity
 from edgeft.evaluate.statistics import Undecidable
-from edgeft.gate import FLIP_RATE, RATE_FAMILIES
+from edgeft.gate import FLIP_RATE, RANKING_FAMILIES, RATE_FAMILIES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +44,10 @@ def quantity_for(
         return means.macro_f1_mean(gate, artefact, source, units, truth)
     if gate.metric.startswith(RATE_FAMILIES):
         return rates.class_rate(gate, artefact, source, units, truth)
+    if gate.metric.startswith(RANKING_FAMILIES):
+        return probabilities.ranking(gate, artefact, source, units, truth)
+    if gate.metric == "ece":
+        return probabilities.calibration_error(gate, artefact, source, units)
     if gate.metric in artefact.cases:
         return means.case_mean(gate, artefact, source, units)
     return means.own_metric(gate, units, custom)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,10 @@ class Quantity:
     source: float | None = None
     counts: tuple[int, int] | None = None
     among: str = ""
+
+    def among_these(self, among: str) -> Quantity:
+        """The same, saying which cases count."""
+        return replace(self, among=among)
 
 
 def loss_of(

@@ -95,7 +95,8 @@ def _remedy(quantity: Quantity, status: Status, needed: int | None) -> str:
         return ""
     if needed is None:
         return "; the observed value is itself beyond the limit or too near: more cases would not make it pass"
-    return f"; about {needed:,} {'such ' if quantity.among else ''}cases would show it at the observed rates"
+    such = "such " if quantity.among and not quantity.among.startswith("(") else ""
+    return f"; about {needed:,} {such}cases would show it at the observed rates"
 
 
 def _percent(share: float) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.data.table import column_array
 from edgeft.errors import StepError
+from edgeft.evaluate.calibration import brier_cases
 from edgeft.gate import RANKING_FAMILIES, RATE_FAMILIES
 from edgeft.task import Arrays, Score
 
@@ -44,7 +45,7 @@ def score_logits(outputs: Arrays, rows: pa.Table, labels: Sequence[str]) -> Scor
         correct=correct,
         predictions=predictions,
         confusion=confusion,
-        cases={"brier": brier(probabilities, truth)},
+        cases={"brier": brier_cases(probabilities, truth)},
         labels=tuple(labels),
         probabilities=probabilities,
     )
@@ -57,16 +58,6 @@ def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     wide = logits.astype(np.float64)
     powers = np.exp(wide - wide.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float64)
-
-
-def brier(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(n,) half of the squared distance between probabilities and truth (Brier 1950, Monthly Weather Review 78), so
-    that it lies in [0, 1]; for two labels that is the usual (p - y)**2."""
-    import numpy as np
-
-    squares = (probabilities**2).sum(axis=1)
-    hit = np.take_along_axis(probabilities, truth[:, None], axis=1)[:, 0]
-    return np.asarray(np.clip((squares - 2 * hit + 1) / 2, 0.0, 1.0), dtype=np.float64)
 
 
 def macro_f1(confusion: NDArray[np.int64]) -> float:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from edgeft.errors import RecipeError
 from edgeft.evaluate.gates import decide_data_gate, needed_at_best
+from edgeft.evaluate.values import metric_value
 from edgeft.gate import Gate, Verdict
 from edgeft.task import Score
 from edgeft.tasks.classification import score_logits
@@ -103,6 +104,42 @@ def test_the_mean_may_hold_while_single_cases_collapse() -> None:
     assert status(cases_losing=0.1, at_most=0.005) == "FAIL"
     assert status(cases_losing=0.1, at_most=0.02) == "PASS"
     assert status(cases_losing=0.7, at_most=0.005) == "PASS"
+
+
+def test_the_area_falls_with_the_ranks_of_the_label_s_own_probability() -> None:
+    """A tenth of the malignant cases sink among the benign ones, level with them: half of a tenth of the area."""
+    gate = Gate(metric="auroc_malignant", no_worse_than="source", margin=0.02)
+    hurt = decide(gate, flip(truth=1, count=40))
+    assert hurt.status == "FAIL" and "(400 of them labelled 'malignant')" in hurt.why
+    assert hurt.value == pytest.approx(0.05)
+    assert decide(gate, TRUTH).status == "PASS"
+    assert decide(Gate(metric="auroc_benign", at_least=0.9), TRUTH).status == "PASS"
+    rare = Gate(metric="average_precision_malignant", no_worse_than="source", margin=0.05)
+    assert decide(rare, flip(truth=1, count=60)).status == "FAIL"
+    assert decide(rare, TRUTH).status == "PASS"
+
+
+def test_overconfidence_is_seen_by_the_calibration_error() -> None:
+    """A tenth wrong at 98% confidence: calibration is off by 0.08, at 89% confidence by little."""
+    wrong = flip(truth=0, count=200)
+    gate = Gate(metric="ece", at_most=0.06)
+    assert decide(gate, wrong, sure=4.0).status == "FAIL"
+    assert decide(gate, wrong, sure=2.1).status == "PASS"
+    rise = Gate(metric="ece", no_worse_than="source", margin=0.02)
+    assert decide(rise, wrong, sure=4.0).status == "FAIL"
+    assert decide(rise, TRUTH, sure=6.0).status == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [
+        ("accuracy", 0.98), ("sensitivity_malignant", 0.9), ("specificity_malignant", 1.0), ("flip_rate", 0.02),
+        ("auroc_malignant", 0.95), ("auroc_no_such_label", None), ("score.py:f", None),
+    ],
+)  # fmt: skip
+def test_plain_values_on_the_search_set(metric: str, value: float | None) -> None:
+    found = metric_value(metric, scored(flip(truth=1, count=40)), scored(TRUTH), TRUTH)
+    assert found == (None if value is None else pytest.approx(value))
 
 
 @pytest.mark.parametrize(
