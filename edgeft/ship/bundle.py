@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,14 +46,17 @@ def write_bundle(
     *,
     card: str,
     passed: bool,
+    add: Callable[[Path], None] | None = None,
 ) -> None:
-    """Copy the artefact and its preprocessing into `folder` and seal them with a manifest."""
+    """Copy the artefact and its preprocessing into `folder` and seal them with a manifest. add: writes more into it."""
     folder.mkdir(parents=True)
     for source in (artifact.path, prepared.path):
         for name, path in walk_files(source):
             place = folder / name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place)
+    if add is not None:
+        add(folder)
     (folder / "model_card.md").write_text(card, encoding="utf-8")
     if not passed:
         (folder / NOT_SHIPPED).write_text(
