@@ -1,7 +1,9 @@
 """The quickstart's work as a bare script on the same libraries: train, merge, export, quantise, evaluate, time.
 
 `python -m bench.bare DATASET_FOLDER MODEL_FOLDER OPTIONS_JSON` where the folder holds the parquet splits of a build. No
-cache, no checks, no evidence: what a folder of scripts does. Its options come from the recipe: both do the same steps.
+cache, no checks: what a folder of scripts does. Its options come from the recipe: both do the same steps. The laps
+named `evidence` are work that a careful script does and a quick one leaves out: starts in fresh processes, the profile
+by operator, the export held against torch. The last line is the seconds of each lap.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.bare_run import batch_of, latency, run
+from bench.bare_run import batch_of, cold, latency, profile, run
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+PARITY_CASES = 24
 
 
 def main(dataset: Path, folder: Path, options: dict[str, Any]) -> None:
@@ -56,6 +59,12 @@ def main(dataset: Path, folder: Path, options: dict[str, Any]) -> None:
             clock.lap(f"evaluate {name}")
             print(name, "p50 ms", latency(file, splits["search"][0], length))
             clock.lap(f"time {name}")
+            print(name, cold(file, splits["search"][0], length), profile(file, splits["search"][0], length), "nodes")
+            clock.lap(f"evidence {name}")
+        few = splits["search"][0][:PARITY_CASES]
+        apart = np.abs(run(files["float"], few, length) - logits_of(merged, few, length)).max()
+        print("float against torch", float(apart))
+        clock.lap("evidence parity")
         logits_of(model, splits["gate"][0], length)
         clock.lap("source on the gate set")
     print(json.dumps(clock.laps))

@@ -48,7 +48,7 @@ def golden_spec(candidate: Candidate, recipe: Recipe, splits: Mapping[str, Any])
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         return _write(candidate, recipe, inputs["artifact"], split if rows else BUILT_IN, out, ctx)
 
-    needs = {"artifact": candidate.id, "prepared": "prepare"}
+    config = {"device": device_config(candidate), "batch": recipe.serve.batch, "task": recipe.model.task, "rows": rows}
     return Spec(
         id=golden_id(candidate),
         title=f"Keep golden cases of {candidate.name}",
@@ -56,13 +56,8 @@ def golden_spec(candidate: Candidate, recipe: Recipe, splits: Mapping[str, Any])
         version=1,
         makes="record",
         run=run,
-        config={
-            "device": device_config(candidate),
-            "batch": recipe.serve.batch,
-            "task": recipe.model.task,
-            "rows": rows,
-        },
-        needs=needs,
+        config=config,
+        needs={"artifact": candidate.id, "prepared": "prepare"},
         reads=(split,) if rows else (),
         tools=(*FEED_TOOLS, *run_tools(candidate)),
         host=run_host(candidate),
@@ -87,9 +82,7 @@ def _write(candidate: Candidate, recipe: Recipe, artifact: Artifact, origin: str
         "from": origin,
         "cases": cases,
         "batch": served_batch(signature, recipe.serve.batch),
-        "made_on": {
-            name: facts[name] for name in (*MADE_ON, *_runtime_facts(facts, exporter.runtime)) if name in facts
-        },
+        "made_on": _made_on(facts, exporter.runtime),
         "raw": _write_raw(rows.slice(0, cases), out),
         "tokenizer": _write_vectors(prepared, origin, out, ctx),
         "inputs": {
@@ -105,11 +98,12 @@ def _write(candidate: Candidate, recipe: Recipe, artifact: Artifact, origin: str
     return {"cases": cases, "from": origin}
 
 
-def _runtime_facts(facts: Mapping[str, str], runtime: str) -> list[str]:
-    """Names under which the device told the runtime's version."""
+def _made_on(facts: Mapping[str, str], runtime: str) -> dict[str, str]:
+    """What of a device decides which kernels run: processor and the runtime's version, as it told them."""
     from edgeft import plugins
 
-    return [name for name in plugins.load("runtimes", runtime).DISTRIBUTIONS if name in facts]
+    names = (*MADE_ON, *plugins.load("runtimes", runtime).DISTRIBUTIONS)
+    return {name: facts[name] for name in names if name in facts}
 
 
 def _few(rows: pa.Table, feeds: Mapping[str, Any], signature: Signature) -> tuple[pa.Table, dict[str, Any]]:
@@ -188,9 +182,8 @@ def _built_in(prepared: Path) -> pa.Table:
         from edgeft.pipeline.embedded import GOLDEN_TEXTS
 
         return pa.table({"text": list(GOLDEN_TEXTS[:CASES])})
-    return pa.table(
-        {"image": [f"wave-{turn}" for turn in range(CASES)], "bytes": [_wave(turn) for turn in range(CASES)]}
-    )
+    waves = {f"wave-{turn}": _wave(turn) for turn in range(CASES)}
+    return pa.table({"image": list(waves), "bytes": list(waves.values())})
 
 
 def _wave(turn: int) -> bytes:

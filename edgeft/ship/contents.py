@@ -1,4 +1,4 @@
-"""What goes into a bundle besides the model and its preprocessing: one object in, files out, the manifest comes after."""
+"""What goes into a bundle besides the model and its preprocessing: one object in, files out; the manifest follows."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def _values(folder: Path, about: Integration) -> dict[str, Any]:
     index = json.loads(about.index.read_text(encoding="utf-8"))
     inside = next((name for name in about.signature.inputs if name in PREPROCESS), None)
     offered = LANGUAGES.get(about.runtime, ())
-    main = list(about.needed)[0] if about.needed else about.runtime
+    main = next(iter(about.needed)) if about.needed else about.runtime
     return {
         "about": about,
         "model": _model_file(folder),
@@ -108,9 +108,9 @@ def _engine() -> Environment:
     import jinja2
 
     # Source code is written, not HTML; what comes from outside goes through `lit` or `md`.
-    engine = jinja2.Environment(  # noqa: S701
+    engine = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
-        trim_blocks=True, lstrip_blocks=True, autoescape=False,
+        trim_blocks=True, lstrip_blocks=True, autoescape=False,  # noqa: S701
         variable_start_string="@{", variable_end_string="}@", block_start_string="@%", block_end_string="%@",
         comment_start_string="@#", comment_end_string="#@",
     )  # fmt: skip

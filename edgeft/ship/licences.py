@@ -47,9 +47,9 @@ def gather(
 def licence_of(about: Distribution) -> tuple[str, str]:
     """(licence, where it is stated): an expression, else a short text, else classifiers."""
     meta = about.metadata
-    if expression := meta.get("License-Expression"):
-        return str(expression), "License-Expression of the package"
-    text = str(meta.get("License") or "").strip()
+    if "License-Expression" in meta:
+        return str(meta["License-Expression"]), "License-Expression of the package"
+    text = str(meta["License"]).strip() if "License" in meta else ""
     if text and len(text) <= 100 and "\n" not in text and text.upper() != "UNKNOWN":
         return text, "License of the package"
     classed = [line for line in meta.get_all("Classifier") or () if line.startswith("License ::")]
@@ -68,9 +68,8 @@ def _of_distribution(folder: Path, name: str) -> Licence:
         for file in sorted(about.files or (), key=str)
         if NAMED.fullmatch(file.name) and len(file.parts) <= 4 and ".." not in file.parts
     ]
-    return Licence(
-        f"{name} {about.version}", "runtime", licence, stated, _copy(folder, f"{name}-{about.version}", texts)
-    )
+    copied = _copy(folder, f"{name}-{about.version}", texts)
+    return Licence(f"{name} {about.version}", "runtime", licence, stated, copied)
 
 
 def _of_model(folder: Path, about: Mapping[str, Any], source: Path) -> Licence:

@@ -17,7 +17,7 @@ CONDITIONS = (
     "the same recipe, data and seed",
     "the versions of environment.lock",
     "a CPU with the same flags, and as many threads; a GPU may sum in another order",
-    "the same choice among candidates: where times decide it, `edgeft build --locked` with the first build's choice.lock",
+    "the same choice among candidates: where times decide, `edgeft build --locked` with the first build's choice.lock",
 )
 
 

@@ -1,7 +1,7 @@
 """sbom.cdx.json: a CycloneDX 1.6 bill of materials that is the same bytes for the same bundle.
 
-Written by hand: a document of four kinds of entries, held to the published schema by a test, needs no library. It has no
-time of writing, and its serial number follows from its content (CycloneDX asks for a UUID, not for a random one).
+Written by hand: a document of four kinds of entries, held to the published schema by a test, needs no library. It has
+no time of writing, and its serial number follows from its content (CycloneDX asks for a UUID, not for a random one).
 """
 
 from __future__ import annotations

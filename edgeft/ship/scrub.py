@@ -19,7 +19,7 @@ SECRET = 4
 
 
 def places_of(loaded: LoadedRecipe, store: Path) -> dict[str, str]:
-    """Absolute paths that the recipe names, its own files, the store, the home folder, values of its `env` variables."""
+    """Absolute paths that the recipe names, its files, the store, the home folder, values of its `env` variables."""
     found = {str(Path.home()): "~", str(store): "STORE"}
     found |= {value: f"${{{name}}}" for name in loaded.recipe.env if len(value := os.environ.get(name, "")) >= SECRET}
     for value in (*_strings(loaded.recipe.model_dump(mode="json")), *map(str, loaded.files), loaded.ref):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.canonical import Facts, canonical_json
 from edgeft.data.pack import image_bytes
 from edgeft.task import Arrays, Score
-from edgeft.tasks.classification import DECISION, METRICS, answers, score_logits
+from edgeft.tasks.classification import DECISION, FAMILIES, GATED, METRICS, answers, score_logits
 from edgeft.tasks.image_files import pack_files
 from edgeft.tasks.image_spec import FILE, PREPROCESS, VERSION, ImageServe, ImageSpec, make_spec, read_spec
 from edgeft.tasks.images import plain_values, read_pixels, to_values
@@ -69,7 +69,8 @@ class ImageClassification(ImageTask):
 
     name = "image-classification"
     metrics: tuple[str, ...] = METRICS
-    families: tuple[str, ...] = ()
+    gated: tuple[str, ...] = GATED
+    families: tuple[str, ...] = FAMILIES
     headline = "accuracy"
 
     def keep(self, outputs: Arrays) -> Arrays:

@@ -11,7 +11,7 @@ from edgeft.canonical import Facts, canonical_json
 from edgeft.errors import StepError
 from edgeft.task import Arrays, Score
 from edgeft.tasks import tokenizer as tokens
-from edgeft.tasks.classification import DECISION, METRICS, answers, score_logits
+from edgeft.tasks.classification import DECISION, FAMILIES, GATED, METRICS, answers, score_logits
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +31,8 @@ class TextClassification:
     name = "text-classification"
     columns: tuple[str, ...] = ("text",)
     metrics: tuple[str, ...] = METRICS
-    families: tuple[str, ...] = ()
+    gated: tuple[str, ...] = GATED
+    families: tuple[str, ...] = FAMILIES
     headline = "accuracy"
 
     def prepare(

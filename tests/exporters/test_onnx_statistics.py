@@ -29,7 +29,8 @@ pytestmark = pytest.mark.ml
 def histogram_of(*parts: Any) -> Histogram:
     made = Histogram()
     for part in parts:
-        made.add(np.asarray(part, dtype=np.float32))
+        values = np.asarray(part, dtype=np.float32)
+        made.add(values, float(values.min()), float(values.max()))
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -64,15 +65,15 @@ class _Gathered:
         self.highs: list[float] = []
         self.ends: Any = None
 
-    def add(self, values: Any, begins_group: bool) -> None:
+    def add(self, values: Any, low: float, high: float, begins_group: bool) -> None:
+        """low, high: the extremes of `values`, which are finite."""
         import numpy as np
 
-        low, high = float(values.min()), float(values.max())
         if begins_group:
             self.lows.append(low)
             self.highs.append(high)
         self.lows[-1], self.highs[-1] = min(self.lows[-1], low), max(self.highs[-1], high)
-        self.histogram.add(values)
+        self.histogram.add(values, low, high)
         if self.axis is not None:
             others = tuple(axis for axis in range(values.ndim) if axis != self.axis % values.ndim)
             lows, highs = values.min(axis=others), values.max(axis=others)
@@ -124,8 +125,9 @@ def collect(
                 for name, values in zip(group, session.run(group, batch), strict=True):
                     rows = values[:real] if fixed and values.ndim and values.shape[0] == fixed else values
                     bytes_of[name] = rows.nbytes
-                    _check_finite(model, name, rows)
-                    gathered[name].add(rows, done % GROUP < (fixed or 1))
+                    low, high = float(rows.min()), float(rows.max())
+                    _check_finite(model, name, low, high)
+                    gathered[name].add(rows, low, high, done % GROUP < (fixed or 1))
             if not groups:
                 groups, size = plan_groups(bytes_of)
             done = stop
@@ -151,10 +153,8 @@ def plan_groups(bytes_of: Mapping[str, int]) -> tuple[list[list[str]], int]:
     return groups, 1
 
 
-def _check_finite(model: onnx.ModelProto, name: str, values: Any) -> None:
-    import numpy as np
-
-    if bool(np.isfinite(values.min()) and np.isfinite(values.max())):
+def _check_finite(model: onnx.ModelProto, name: str, low: float, high: float) -> None:
+    if isfinite(low) and isfinite(high):
         return
     maker = next((node for node in model.graph.node if name in node.output), None)
     made = f"of layer '{maker.name}' ({maker.op_type})" if maker is not None else "of the input"
