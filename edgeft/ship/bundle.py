@@ -55,13 +55,13 @@ def write_bundle(
             place = folder / name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place)
-    if add is not None:
-        add(folder)
     (folder / "model_card.md").write_text(card, encoding="utf-8")
     if not passed:
         (folder / NOT_SHIPPED).write_text(
             f"This artefact did not pass its gates ({record.status}); see ../../report.html.\n", encoding="utf-8"
         )
+    if add is not None:
+        add(folder)
     signature = candidate.exporter.signature(artifact)
     manifest = {
         "format": FORMAT,

@@ -75,20 +75,19 @@ class Contents:
 
 
 def write_contents(folder: Path, contents: Contents) -> None:
-    """Write every file but the manifest into `folder`, which holds the model and its preprocessing already."""
+    """Write the rest into `folder`, which holds the model, its preprocessing and the card; the manifest comes after."""
     build = contents.build
     dataset = build.executor.dataset
     if dataset is None:
         raise ValueError("the data step has not run")
-    shipped = [name for name, _ in walk_files(folder)]
     record = scrub_record(contents.record, contents.places, build.loaded.recipe)
     row = next(item for item in record.targets if item.device == contents.row.device)
     _write_use(folder, contents)
     _write_evidence(folder, contents, record, row, provenance.split_salt(dataset))
     _write_origin(folder, contents, dataset)
-    _write_parts(folder, contents, shipped)
+    _write_parts(folder, contents)
     listed = [name for name, _ in walk_files(folder)]
-    _json(folder / "reproduce.json", reproduce_json([*listed, "reproduce.json", "model_card.md"]))
+    _json(folder / "reproduce.json", reproduce_json([*listed, "reproduce.json"]))
 
 
 def _write_use(folder: Path, contents: Contents) -> None:
@@ -136,7 +135,7 @@ def _write_origin(folder: Path, contents: Contents, dataset: Artifact) -> None:
     (folder / provenance.GROUPS).write_bytes(groups.encode())
 
 
-def _write_parts(folder: Path, contents: Contents, shipped: list[str]) -> None:
+def _write_parts(folder: Path, contents: Contents) -> None:
     """Licences and the bill of materials."""
     build, record = contents.build, contents.record
     model = build.plan.inputs.model.path
@@ -150,6 +149,7 @@ def _write_parts(folder: Path, contents: Contents, shipped: list[str]) -> None:
         "task": record.task,
         "edgeft": record.edgeft,
     }
+    shipped = [name for source in (contents.artifact, contents.prepared) for name, _ in walk_files(source.path)]
     write_sbom(folder, about, shipped, found, contents.needed, contents.versions)
 
 
