@@ -14,6 +14,8 @@ from edgeft.pipeline import lock, preflight
 from edgeft.pipeline.build import Build
 from edgeft.record import RunRecord, TargetRow
 from edgeft.ship.bundle import write_bundle
+from edgeft.ship.keys import Signer
+from edgeft.ship.signature import sign_folder
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,12 @@ def write_outcome(
     build: Build,
     record: RunRecord,
     render: Renderers,
+    signer: Signer | None = None,
 ) -> RunRecord:
     """Write report, record, resolved recipe and the chosen artefacts; returns the record with target folders filled in.
 
-    Artefacts go to targets/ only when every gate of every target passed, to rejected/ otherwise.
+    Artefacts go to targets/ only when every gate of every target passed, to rejected/ otherwise. Only the former are
+    signed.
     """
     folder = build.folder
     preflight.check_out(folder)
@@ -40,7 +44,7 @@ def write_outcome(
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         fresh.mkdir(parents=True)
-        record = _artefacts(build, record, fresh, render.card)
+        record = _artefacts(build, record, fresh, render.card, signer)
         (fresh / "report.html").write_text(render.html(record), encoding="utf-8")
         (fresh / preflight.MARKER).write_bytes(render.json(record))
         (fresh / "recipe.resolved.yaml").write_text(build.loaded.resolved_yaml, encoding="utf-8")
@@ -63,7 +67,11 @@ def write_outcome(
 
 
 def _artefacts(
-    build: Build, record: RunRecord, fresh: Path, render_card: Callable[[RunRecord, TargetRow], str]
+    build: Build,
+    record: RunRecord,
+    fresh: Path,
+    render_card: Callable[[RunRecord, TargetRow], str],
+    signer: Signer | None,
 ) -> RunRecord:
     """The chosen artefacts; where nothing could be chosen, the float one is kept apart under rejected/."""
     refused = not build.judgement.verdicts and record.status == "failed"
@@ -92,7 +100,11 @@ def _artefacts(
             card=render_card(record, shown),
             passed=passed and row.chosen is not None,
         )
-        targets.append(row.model_copy(update={"folder": place}))
+        signed_by = ""
+        if signer is not None and passed and row.chosen is not None:
+            sign_folder(fresh / place, signer)
+            signed_by = signer.id
+        targets.append(row.model_copy(update={"folder": place, "signed_by": signed_by}))
     return record.model_copy(update={"targets": targets})
 
 
