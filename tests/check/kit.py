@@ -15,7 +15,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeft.canonical import canonical_json, digest_file, walk_files
-from edgeft.ship.bundle import FORMAT, MANIFEST, NOT_SHIPPED
+from edgeft.ship.bundle import FORMAT
+from edgeft.ship.verify import MANIFEST, NOT_SHIPPED
 
 LENGTH = 32
 INT64, FLOAT, UINT8 = TensorProto.INT64, TensorProto.FLOAT, TensorProto.UINT8
