@@ -13,8 +13,9 @@ from edgeft.artifact import SIGNATURE, Signature, TensorSpec
 from edgeft.canonical import digest_file, digest_json, walk_files
 from edgeft.device.profile import Device
 from edgeft.errors import RecipeError
-from edgeft.ship.bundle import NOT_SHIPPED, Bundle, has_bundle, open_bundle
+from edgeft.ship.bundle import Bundle, has_bundle, open_bundle
 from edgeft.ship.check.record import SideRow
+from edgeft.ship.verify import NOT_SHIPPED
 from edgeft.targets.differences import match_tensors
 from edgeft.targets.profile_model import Model, inspect_model, open_model, require_runtime
 from edgeft.task import Task, declared_inputs
