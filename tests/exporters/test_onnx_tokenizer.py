@@ -24,7 +24,7 @@ from edgeft.pipeline.embedded import GOLDEN_TEXTS
 from edgeft.runtimes import ort
 from edgeft.stage import Context, Split
 from edgeft.tasks.text_classification import TextClassification
-from tests.conftest import docstrings
+from tests.material import docstrings
 from tests.exporters import tiny
 
 pytest.importorskip("onnxruntime_extensions")
