@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": "Compare models on a device: size, interleaved latency, outputs on the same inputs",
     "check": "Check a new artefact against a released one: accuracy, latency, size, with verdicts for CI",
     "report": "Render a build's record again: HTML, Markdown, text or JSON",
+    "registry": "Keep versions of bundles, promote what passed and is signed, roll back",
     "devices": "List device types and your machines; add, reach and prepare them",
     "recipes": "List the shipped recipes, or copy one to start from",
     "convert": "Turn a pickle checkpoint into safetensors, safely",
