@@ -33,6 +33,7 @@ COMMANDS = {
     "fetch": "Gather wheels, model and data for a site without internet",
     "gc": "Say what the store costs and make room",
     "doctor": "Say what is installed, which hardware was found, and what each extra would add",
+    "selftest": "Ask this installation questions whose answers are known, and report",
     "schema": "Print the recipe's JSON Schema for editor completion",
     "completion": "Print the shell completion script",
 }

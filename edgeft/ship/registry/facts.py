@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from edgeft.canonical import digest_json
 from edgeft.measurement import check_numbers
 from edgeft.ship import verify
 from edgeft.ship.registry.bundles import read_manifest
@@ -133,7 +134,8 @@ def _tensors(rows: object) -> dict[str, str]:
 
 def _splits(origin: Mapping[str, Any]) -> dict[str, str]:
     """Split -> digest of its rows, and `content` of the whole data set."""
-    found = {"content": str(origin["content"])} if origin.get("content") else {}
+    content = origin.get("content")
+    found = {"content": content if isinstance(content, str) else digest_json(content)} if content else {}
     splits = origin.get("splits")
     for name, row in splits.items() if isinstance(splits, dict) else ():
         if isinstance(row, dict) and row.get("digest"):
