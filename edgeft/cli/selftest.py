@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         if path.suffix not in SUFFIXES or not path.parent.is_dir():
             what = "is neither .html nor .json" if path.suffix not in SUFFIXES else "lies in no folder that exists"
             raise RecipeError(what, where=f"--report {path}", hint="--report selftest.html --report selftest.json")
+    from edgeft.report.html import template_environment
     from edgeft.report.selftest import item_line, outcome_line, render_selftest
     from edgeft.ship.selftest.items import ItemRow
     from edgeft.ship.selftest.run import run_selftest
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     def tell(row: ItemRow) -> None:
         print(item_line(row), file=sys.stderr if args.json else sys.stdout, flush=True)
 
+    if any(path.suffix == ".html" for path in args.report):
+        template_environment()  # a page that cannot be made is said now, not after the build
     found = _installation()
     record = run_selftest(quick=args.quick, host=found["host"], versions=found["versions"], tell=tell)
     text = record.model_dump_json(indent=1) + "\n"

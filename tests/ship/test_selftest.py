@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -122,6 +124,36 @@ def test_what_is_not_installed_is_skipped_and_said(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(metadata, "version", version)
     row = next(row for row in quick().items if row.name.startswith("OpenVINO"))
     assert (row.status, row.said) == ("SKIPPED", "openvino is not installed: pip install 'edgeft[openvino]'")
+
+
+WITHOUT = """
+import sys
+
+class Absent:
+    names = {"torch", "transformers", "peft", "datasets", "accelerate", "onnx", "rich"} | set(sys.argv[1].split(","))
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from edgeft import cli
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+def test_an_installation_that_only_checks_is_told_what_it_cannot_be_asked(tmp_path: Path) -> None:
+    """No torch, no onnx: skipped, not failed. No numpy: the statistics fail."""
+    report = tmp_path / "selftest.json"
+    for absent, code in (("torch", 0), ("numpy", 1)):
+        words = [sys.executable, "-c", WITHOUT, absent, "selftest", "--quick", "--report", str(report)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr + done.stdout
+        rows = SelftestRecord.model_validate_json(report.read_text(encoding="utf-8")).items
+        matmul = next(row for row in rows if row.name.endswith("MatMulInteger"))
+        assert (matmul.status, "not installed" in matmul.said) == ("SKIPPED" if code == 0 else "FAIL", code == 0)
+    words = [sys.executable, "-c", WITHOUT, "jinja2", "selftest", "--report", str(tmp_path / "page.html")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stderr == "error: an HTML page needs jinja2\nhint: python -m pip install jinja2\n"
 
 
 def test_an_item_that_breaks_is_a_failure() -> None:

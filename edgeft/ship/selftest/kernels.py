@@ -116,9 +116,11 @@ def _other(name: str) -> str:
     module = _runtime(name)
     if name == "coreml" and sys.platform != "darwin":
         raise Skipped(f"Core ML answers on macOS alone, this is {sys.platform}")
-    said = ", ".join(
-        f"{key} {value}" for key, value in sorted(module.describe().items()) if key in module.DISTRIBUTIONS
-    )
+    try:
+        facts = module.describe()
+    except ModuleNotFoundError as error:
+        raise Skipped(f"{name} needs {error.name}, which is not installed") from None
+    said = ", ".join(f"{key} {value}" for key, value in sorted(facts.items()) if key in module.DISTRIBUTIONS)
     raise Skipped(f"{said}: no fixed model of its format comes with edgeft; a build proves each export against torch")
 
 
@@ -127,9 +129,11 @@ def _answer(
     runtime: str = "onnxruntime",
 ) -> dict[str, Any]:  # fmt: skip
     """One operator with these constants, run by edgeft's own runtime file."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
+    try:
+        import onnx
+        from onnx import TensorProto, helper, numpy_helper
+    except ModuleNotFoundError as error:
+        raise Skipped(f"the graphs are made by {error.name}, which is not installed") from None
     module = _runtime(runtime)
     inputs = [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,37 @@ def test_from_the_first_bundle_to_a_rollback(
         ("1", ["production"], ""),
         ("2", [], "tiny:1"),
     ]
+
+
+WITHOUT = """
+import sys
+
+class Absent:
+    names = {"torch", "transformers", "numpy", "scipy", "pyarrow", "onnx", "onnxruntime", "datasets", "fsspec", "rich", "jinja2"}
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from edgeft import cli
+sys.exit(cli.main(["registry", *sys.argv[1:]]))
+"""
+
+
+def test_a_release_machine_needs_neither_torch_nor_numpy(
+    place: Path, signed: Make, release_key: Path, tmp_path: Path
+) -> None:
+    folder = str(signed(1))
+    for words, code in (
+        (["add", folder], 0),
+        (["promote", "tiny", *WHO, "--key", str(release_key.with_name("release.pem.pub"))], 0),
+        (["list"], 0),
+        (["show", "tiny", "--html", str(tmp_path / "page.html")], 3),
+    ):
+        done = subprocess.run([sys.executable, "-c", WITHOUT, *words], capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+    assert "an HTML page needs jinja2" in done.stderr
 
 
 def test_refusals_and_their_codes(
