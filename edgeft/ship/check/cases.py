@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from edgeft.canonical import digest_json
 from edgeft.data.checks import count_conflicts, count_duplicates
 from edgeft.data.labels import mask_labels, order_labels
-from edgeft.data.rows import Rows, normalise, to_rows, wanted_columns
+from edgeft.data.rows import MISSING, Rows, normalise, to_rows, wanted_columns
 from edgeft.data.source import Warn, require_columns, source_for
 from edgeft.data.table import read_split, write_split
 from edgeft.errors import RecipeError, StepError
-from edgeft.evaluate.subgroups import MISSING
 from edgeft.recipe.schema import Data
 from edgeft.ship.check.record import DataRow, shown
 from edgeft.ship.check.stated import Form
