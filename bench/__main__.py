@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import sys
 
-from bench import calibration, distil, overhead, peer, protocol, prune, rebuild, search, speedup, startup, unet
+from bench import (
+    calibration,
+    distil,
+    overhead,
+    peer,
+    protocol,
+    prune,
+    rebuild,
+    same_model,
+    search,
+    speedup,
+    startup,
+    unet,
+)
 
 NAMES = {
     "startup": startup.main,
@@ -18,6 +31,7 @@ NAMES = {
     "search": search.main,
     "calibration": calibration.main,
     "distil": distil.main,
+    "same-model": same_model.main,
 }
 
 
