@@ -1,6 +1,6 @@
 """Two sides timed in several sessions, each a fresh process: what differs between processes must be in the interval.
 
-Within one process the ratio of two copies of a model is steady to a tenth of a percent, and off by up to two percent:
+Within one process the ratio of two copies of a model is steady to a tenth of a percent, and off by several times that:
 where their memory happened to lie stays the same for all its blocks. So the process is the unit, and blocks A B B A are
 what it does.
 """
