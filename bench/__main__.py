@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import sys
 
-from bench import calibration, distil, gate_power, gates, overhead, peer, protocol, prune, rebuild, search, speedup, startup, unet
+from bench import (
+    calibration,
+    distil,
+    gate_power,
+    gates,
+    overhead,
+    peer,
+    protocol,
+    prune,
+    rebuild,
+    search,
+    speedup,
+    startup,
+    unet,
+)
 
 NAMES = {
     "startup": startup.main,
