@@ -8,6 +8,7 @@ from bench import (
     calibration,
     distil,
     gate_power,
+    gate_rivals,
     gates,
     overhead,
     peer,
@@ -34,6 +35,7 @@ NAMES = {
     "distil": distil.main,
     "gates": gates.main,
     "gate-power": gate_power.main,
+    "gate-rivals": gate_rivals.main,
 }
 
 

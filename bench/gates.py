@@ -18,7 +18,7 @@ from bench.gate_world import ALPHA, World
 from edgeft.evaluate import bootstrap, unseen
 
 TRIALS = 1000
-DRAWS = 1000
+DRAWS = 500
 """Instead of 4,000, for time: fewer draws move a bound, not how often it holds."""
 SIZES = (50, 100, 200, 400, 800)
 ERRORS = 3.0
