@@ -86,6 +86,15 @@ class DenseTask(Protocol):
 
 
 @runtime_checkable
+class DecidingTask(Protocol):
+    """A task that says how outputs become an answer, for apps that do it themselves."""
+
+    def decision(self) -> Mapping[str, Any]:
+        """output (canonical name), activation, axis of the classes, rule; thresholds (label -> least) where frozen."""
+        ...
+
+
+@runtime_checkable
 class DrawnTask(Protocol):
     """A task whose cases can be shown as pictures."""
 

@@ -73,10 +73,15 @@ def summary_lines(record: RunRecord, *, report: str = "") -> list[str]:
         for verdict in target.verdicts:
             mark = " (warn)" if verdict.get("severity") == "warn" else ""
             lines.append(f"    {verdict.get('status', '?')}{mark}  {verdict.get('why', '')}")
-        lines += [f"    files: {target.folder}"] if target.folder else []
+        lines += [f"    files: {target.folder} ({signature_text(target)})"] if target.folder else []
     lines += [f"  warning: {text}" for text in record.warnings]
     lines += [f"report: {report}"] if report else []
     return [clean_line(line) for line in lines]
+
+
+def signature_text(target: TargetRow) -> str:
+    """Who vouches for the bundle: `signed by key 3f2a...`, or plainly that nobody does."""
+    return f"signed by key {target.signed_by}" if target.signed_by else "not signed"
 
 
 def counts_text(target: TargetRow) -> str:

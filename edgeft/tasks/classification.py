@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeft.data.table import column_array
@@ -20,6 +20,10 @@ METRICS = ("accuracy", "macro_f1")
 GATED = ("ece", "brier", "flip_rate")
 FAMILIES = (*RATE_FAMILIES, *RANKING_FAMILIES)
 TOP = 3
+DECISION: Mapping[str, Any] = {
+    "output": "logits", "activation": "softmax", "axis": 1, "rule": "argmax over axis 1; the first of equals"
+}  # fmt: skip
+"""How logits (n, classes, ...) become an answer; `DecidingTask.decision`."""
 
 
 def score_logits(outputs: Arrays, rows: pa.Table, labels: Sequence[str]) -> Score:
