@@ -176,7 +176,9 @@ def parse_manifest(raw: bytes) -> dict[str, Any]:
         raise Refused("manifest", f"{MANIFEST} is not written in canonical form")
     if not isinstance(files, dict) or not 0 < len(files) <= MOST_FILES:
         raise Refused("manifest", f"it must list 1 to {MOST_FILES} files")
-    check_names(files)
+    if files.keys() & {MANIFEST, SIGNATURE}:
+        raise Refused("manifest", "it cannot list itself or its signature")
+    check_names(files, "manifest")
     for name, row in files.items():
         if not (isinstance(row, dict) and row.keys() == {"sha256", "bytes"}):
             raise Refused("manifest", f"{shown(name)}: a row holds sha256 and bytes")
@@ -187,28 +189,30 @@ def parse_manifest(raw: bytes) -> dict[str, Any]:
     return manifest
 
 
-def check_names(names: Iterable[str]) -> None:
+def check_names(names: Iterable[str], check: str) -> None:
     """Refused for a name that leads outside, or that two systems would take for different files or for the same."""
     seen: dict[str, str] = {}
-    files = list(names)
-    for name in files:
+    files, folders = set(), set()
+    for name in names:
         if fault := _name_fault(name):
-            raise Refused("manifest", f"{shown(name)}: {fault}")
+            raise Refused(check, f"{shown(name)}: {fault}")
+        if name in files:
+            raise Refused(check, f"{shown(name)} is there twice")
         parts = name.split("/")
-        for path in ("/".join(parts[:depth]) for depth in range(1, len(parts) + 1)):
+        paths = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+        for path in paths:
             # Mac and Windows fold case and accents: two files would become one there.
             folded = unicodedata.normalize("NFC", unicodedata.normalize("NFKC", path).casefold())
             if seen.setdefault(folded, path) != path:
-                raise Refused("manifest", f"{shown(path)} and {shown(seen[folded])} are one name on some systems")
-    for name in files:
-        if any(other.startswith(name + "/") for other in seen.values()):
-            raise Refused("manifest", f"{shown(name)} is both a file and a folder")
+                raise Refused(check, f"{shown(path)} and {shown(seen[folded])} are one name on some systems")
+        files.add(name)
+        folders.update(paths[:-1])
+    if both := files & folders:
+        raise Refused(check, f"{shown(min(both))} is both a file and a folder")
 
 
 def _name_fault(name: str) -> str:
     parts = name.split("/")
-    if name in (MANIFEST, SIGNATURE):
-        return "the manifest cannot list itself or its signature"
     if any(part in ("", ".", "..") for part in parts) or "\\" in name or ":" in name:
         return "the name leads outside the bundle"
     if len(parts) > DEEPEST or any(len(part.encode("utf-8", "replace")) > LONGEST for part in parts):
