@@ -24,6 +24,7 @@ COMMANDS = {
     "profile": "Measure one model on a device: latency, start-up, memory, operators, VALID or INVALID",
     "inspect": "Show an ONNX file's layers, and with data which of them compression would hurt",
     "compare": "Compare models on a device: size, interleaved latency, outputs on the same inputs",
+    "check": "Check a new artefact against a released one: accuracy, latency, size, with verdicts for CI",
     "report": "Render a build's record again: HTML, Markdown, text or JSON",
     "devices": "List device types and your machines; add, reach and prepare them",
     "recipes": "List the shipped recipes, or copy one to start from",

@@ -74,6 +74,10 @@ def _model_file(path: Path) -> Path:
     from edgeft.ship.bundle import has_bundle, open_bundle
 
     if not has_bundle(path):
+        if path.is_dir():
+            raise RecipeError(
+                "no bundle in this folder", where=str(path), hint="give an ONNX file, or a build's outcome"
+            )
         return path
     bundle = open_bundle(path)
     return bundle.folder / str(bundle.manifest["model"])

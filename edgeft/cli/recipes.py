@@ -49,7 +49,7 @@ def _list() -> int:
 
 
 def _copy(name: str, dest: Path | None, *, force: bool) -> int:
-    from edgeft.recipe.catalogue import shipped_recipe
+    from edgeft.recipe.catalogue import PREFIX, is_whole, shipped_recipe
 
     source = shipped_recipe(name)
     target = dest or Path(source.name)
@@ -62,5 +62,6 @@ def _copy(name: str, dest: Path | None, *, force: bool) -> int:
         raise RecipeError("the file exists", where=str(target), hint="name another file, or add --force") from None
     except OSError as error:
         raise RecipeError(f"cannot be written: {error.strerror}", where=str(target)) from error
-    print(f"wrote {target}; next: edgeft plan {target}")
+    whole = is_whole(name.removeprefix(PREFIX))
+    print(f"wrote {target}; next: " + (f"edgeft plan {target}" if whole else f"a recipe with `extends: {target}`"))
     return 0

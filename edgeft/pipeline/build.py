@@ -17,6 +17,7 @@ from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.floors import add_floors
 from edgeft.pipeline.gate_names import name_gates
 from edgeft.pipeline.gatekeeping import Judgement, judge
+from edgeft.pipeline.golden import golden_spec
 from edgeft.pipeline.host import threads
 from edgeft.pipeline.inputs import resolve_inputs
 from edgeft.pipeline.plan import Plan, make_plan, plan_rows, step_names
@@ -164,6 +165,16 @@ def _flow(build: Build) -> None:
         return
     if set(build.chosen) == set(build.trials):
         build.judgement = judge(plan, executor, build.chosen)
+        _keep_golden(build)
+
+
+def _keep_golden(build: Build) -> None:
+    """What will ship gets its golden cases; a refused artefact needs none."""
+    dataset = build.executor.dataset
+    if dataset is None or outcome(build)[0] != "passed":
+        return
+    for trial in build.chosen.values():
+        build.executor.perform(golden_spec(trial.candidate, build.loaded.recipe, dataset.facts["splits"]))
 
 
 def _probe(build: Build) -> None:

@@ -18,6 +18,8 @@ def check_gates(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task)
     """Each gate is measurable on its devices and decidable by some number of cases, and each target has one."""
     _check_every_target_is_gated(loaded, devices)
     for index, gate in enumerate(loaded.recipe.gates):
+        if gate.released:
+            raise loaded.error(("gates", index, "no_worse_than"), f"'{gate.no_worse_than}' is not source")
         if gate.severity == "block":
             _needed(loaded, index, NEEDED_CAP)
         held = [gate.device] if gate.device else list(devices)
@@ -39,7 +41,7 @@ def check_gates(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task)
             except EdgeftError as error:
                 raise loaded.error(("gates", index, "metric"), error.what, error.hint) from error
         else:
-            known = [*task.metrics, *sorted(RESOURCE_METRICS), "file.py:function"]
+            known = [*task.metrics, *task.gated, *task.families, *sorted(RESOURCE_METRICS), "file.py:function"]
             raise loaded.error(
                 ("gates", index, "metric"),
                 f"{task.name} has no metric '{gate.metric}'",

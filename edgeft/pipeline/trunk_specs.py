@@ -71,7 +71,7 @@ def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: boo
             progress=ctx.progress,
         )
 
-    config = recipe.data.model_dump(mode="json", exclude={"path", "paths"})
+    config = recipe.data.model_dump(mode="json", exclude={"path", "paths", "licence"})
     config |= {
         "content": source_for(recipe.data).fingerprint(recipe.data, store.file_digest),
         "model_labels": list(inputs.labels) if inputs.labels else None,

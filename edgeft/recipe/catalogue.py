@@ -39,3 +39,9 @@ def about(name: str) -> str:
     """The recipe's own one-line description."""
     entries = read_yaml(shipped_recipes()[name], PREFIX + name).entries
     return str(plain(entries["description"])) if "description" in entries else ""
+
+
+def is_whole(name: str) -> bool:
+    """Whether it can be built as it is: it states a model, or extends a recipe that may."""
+    entries = read_yaml(shipped_recipes()[name], PREFIX + name).entries
+    return "model" in entries or "extends" in entries

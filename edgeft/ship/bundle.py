@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,8 +46,9 @@ def write_bundle(
     *,
     card: str,
     passed: bool,
+    add: Callable[[Path], None] | None = None,
 ) -> None:
-    """Copy the artefact and its preprocessing into `folder` and seal them with a manifest."""
+    """Copy the artefact and its preprocessing into `folder` and seal them with a manifest. add: writes more into it."""
     folder.mkdir(parents=True)
     for source in (artifact.path, prepared.path):
         for name, path in walk_files(source):
@@ -59,6 +60,8 @@ def write_bundle(
         (folder / NOT_SHIPPED).write_text(
             f"This artefact did not pass its gates ({record.status}); see ../../report.html.\n", encoding="utf-8"
         )
+    if add is not None:
+        add(folder)
     shutil.copyfile(verify.__file__, folder / "verify.py")
     signature = candidate.exporter.signature(artifact)
     manifest = {

@@ -57,12 +57,14 @@ def test_the_table_is_readable(mlp: Path, cases: Path, capsys: pytest.CaptureFix
     assert len(rows) == 1 and max(map(len, out.splitlines())) <= 120
 
 
-@pytest.mark.parametrize("name", ["missing", "text", "shape", "nan", "lacking", "absent"])
+@pytest.mark.parametrize("name", ["missing", "folder", "text", "shape", "nan", "lacking", "absent"])
 def test_mistakes_read_well(name: str, mlp: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, model = tmp_path / "bad.npz", mlp
     feeds = outliers.feature_feeds(8)
     if name == "missing":
         model = tmp_path / "none.onnx"
+    elif name == "folder":
+        model = tmp_path
     elif name == "text":
         model = tmp_path / "text.onnx"
         model.write_text("this is no model")
@@ -77,7 +79,7 @@ def test_mistakes_read_well(name: str, mlp: Path, tmp_path: Path, capsys: pytest
     assert main(["inspect", str(model), "--data", str(data)]) == 2
     said = capsys.readouterr().err
     words = {
-        "missing": "there is no such file", "text": "text.onnx", "shape": "input 'features' is batchx32, the data has 8x5",
+        "missing": "there is no such file", "folder": "no bundle in this folder", "text": "text.onnx", "shape": "input 'features' is batchx32, the data has 8x5",
         "nan": "NaN", "lacking": "has no array 'features'", "absent": "there is no such file",
     }  # fmt: skip
     assert words[name] in said and "Traceback" not in said

@@ -24,6 +24,11 @@ def test_copied_recipe_is_the_same_recipe(project: Path, capsys: pytest.CaptureF
     assert load_recipe("quickstart.yaml").recipe == load_recipe("edgeft:text/quickstart").recipe
 
 
+def test_a_copied_part_of_recipes_is_not_to_be_planned(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "copy", "edgeft:text/base", "shared.yaml"]) == 0
+    assert capsys.readouterr().out == "wrote shared.yaml; next: a recipe with `extends: shared.yaml`\n"
+
+
 def test_copy_into_a_folder_or_under_another_name(project: Path) -> None:
     assert main(["recipes", "copy", "edgeft:text/onnx", "model"]) == 0
     assert main(["recipes", "copy", "text/onnx", "mine.yaml"]) == 0
