@@ -45,7 +45,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """One check. verdict: pass, fail, or open where it could not be decided."""
+    """One check. verdict: pass, fail, open where it could not be decided, skip where there was nothing to decide."""
 
     check: str
     verdict: str
@@ -68,6 +68,10 @@ class Verification:
         """0 verified, 1 refused, 5 intact but not wholly decided: no trusted key, or a check that could not run."""
         verdicts = {finding.verdict for finding in self.findings}
         return 1 if "fail" in verdicts else 5 if "open" in verdicts else 0
+
+    def and_also(self, finding: Finding) -> Verification:
+        """With one finding more."""
+        return Verification((*self.findings, finding), self.signer, self.raw)
 
     def lines(self) -> list[str]:
         """For the terminal, the outcome last."""
