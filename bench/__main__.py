@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import calibration, distil, overhead, peer, protocol, prune, rebuild, search, speedup, startup, unet
+from bench import calibration, distil, overhead, peer, protocol, prune, rebuild, search, speedup, startup, unet, verify
 
 NAMES = {
     "startup": startup.main,
@@ -18,6 +18,7 @@ NAMES = {
     "search": search.main,
     "calibration": calibration.main,
     "distil": distil.main,
+    "verify": verify.main,
 }
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeft.errors import RecipeError
+from edgeft.errors import EdgeftError, RecipeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +79,11 @@ def _verify(root: Path, keys: Mapping[str, bytes], kept: Path, *, golden: bool) 
     """What is run is the copy whose hashes were taken, and only where nothing was refused."""
     from edgeft.ship.verify import Finding, verify_folder
 
-    found = verify_folder(root, keys, keep=kept if golden else None)
+    try:
+        found = verify_folder(root, keys, keep=kept if golden else None)
+    except OSError as error:
+        hint = "TMPDIR names another place; --no-golden needs none"
+        raise EdgeftError(f"no room to check a copy: {error.strerror}", where=str(kept.parent), hint=hint) from error
     if not golden:
         return found.and_also(Finding("golden", "skip", "left out by --no-golden"))
     if found.exit_code == 1:

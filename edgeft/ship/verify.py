@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import errno
 import hashlib
 import json
 import os
@@ -88,7 +89,7 @@ class Verification:
 def verify_folder(root: Path, keys: Mapping[str, bytes], *, keep: Path | None = None) -> Verification:
     """Manifest, signature, files and status of the bundle in `root`. keys: id -> raw public key of trusted signers.
 
-    keep: a private folder that gets a copy of exactly the bytes whose hashes were taken.
+    keep: a private folder that gets a copy of exactly the bytes whose hashes were taken; OSError where it is full.
     """
     try:
         raw = read_small(root / MANIFEST, MAX_MANIFEST_BYTES, "manifest")
@@ -303,6 +304,8 @@ def _content_fault(path: Path, seen: os.stat_result, row: Mapping[str, Any], cop
                 if copy is not None:
                     out.write(chunk)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # of the copy's disk: nothing against the bundle
+            raise
         return f"cannot be read: {error.strerror}"
     return "" if hasher.hexdigest() == row["sha256"] else "is not the file that was bundled: its SHA-256 differs"
 
