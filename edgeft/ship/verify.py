@@ -183,7 +183,7 @@ def parse_manifest(raw: bytes) -> dict[str, Any]:
         raise Refused("manifest", f"it must list 1 to {MOST_FILES} files")
     if files.keys() & {MANIFEST, SIGNATURE}:
         raise Refused("manifest", "it cannot list itself or its signature")
-    check_names(files, "manifest")
+    check_names(files)
     for name, row in files.items():
         if not (isinstance(row, dict) and row.keys() == {"sha256", "bytes"}):
             raise Refused("manifest", f"{shown(name)}: a row holds sha256 and bytes")
@@ -194,7 +194,7 @@ def parse_manifest(raw: bytes) -> dict[str, Any]:
     return manifest
 
 
-def check_names(names: Iterable[str], check: str) -> None:
+def check_names(names: Iterable[str], check: str = "manifest") -> None:
     """Refused for a name that leads outside, or that two systems would take for different files or for the same."""
     seen: dict[str, str] = {}
     files, folders = set(), set()
