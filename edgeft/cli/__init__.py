@@ -68,10 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except EdgeftError as error:
-        print(error.render(), file=sys.stderr)
+        _tell(error.render())
         return int(error.exit_code)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _tell("interrupted")
         return int(Exit.INTERRUPTED)
     except BrokenPipeError:
         # The reader went away (`edgeft plan | head`): not our failure, and nothing is left to say it to. But 0 of
@@ -81,9 +81,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception:  # noqa: BLE001  Python's own exit code for it is 1, which here says that a gate failed
         import traceback
 
-        traceback.print_exc()
-        print("error: this is a fault of edgeft itself\nhint: please report it with the lines above", file=sys.stderr)
+        fault = "error: this is a fault of edgeft itself\nhint: please report it with the lines above"
+        _tell(f"{traceback.format_exc()}{fault}")
         return int(Exit.STEP_FAILED)
+
+
+def _tell(text: str) -> None:
+    """Last words. On a full disk they cannot be said, but the exit code has to stand: Python's own would be 1."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        sys.stdout, sys.stderr = (io.TextIOWrapper(io.BytesIO()) for _ in range(2))  # nor flushed again at the end
 
 
 def _no_command(word: str) -> int:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from edgeft.cli.profile import add_device_options, add_input_options, ask_of, device_of, show_progress
-from edgeft.errors import Exit, RecipeError
+from edgeft.errors import DeviceError, Exit, RecipeError
 
 if TYPE_CHECKING:
     from edgeft.device.profile import Device
@@ -51,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     limits.add_argument("--metric", help="what must not get worse (default: the gates', else the task's first)")
     limits.add_argument("--margin", metavar="X", help="how much worse is accepted (default: the gates', else 0.01)")
     for kind in ("latency", "size"):
-        limits.add_argument(f"--{kind}-margin", default=None, metavar="X%", help=f"default {DEFAULT_SHARE}")
+        limits.add_argument(f"--{kind}-margin", default=None, metavar="X%", help=f"default {DEFAULT_SHARE}%")
     for kind in ("accuracy", "latency", "size"):
         limits.add_argument(f"--no-{kind}", action="store_true", help=f"leave {kind} out")
     limits.add_argument("--allow-rejected", action="store_true", help="take a baseline that did not pass its own gates")
@@ -83,6 +83,8 @@ def _check(args: argparse.Namespace, stack: ExitStack) -> CheckRecord:
     from edgeft.ship.check.run import run_check
 
     device: Device = resolve_device(args.device)
+    if device.transport == "carried":
+        raise DeviceError(f"{device.name} is not at hand, and a check needs both sides run there in one session")
     scratch = Path(stack.enter_context(TemporaryDirectory(prefix="edgeft-check-")))
     notes: list[str] = []
     match = _make_match(args, stack, device, scratch, notes)
@@ -105,9 +107,9 @@ def _make_match(args: argparse.Namespace, stack: ExitStack, device: Device, scra
     _require_released(sides[0], sides[1], args.allow_rejected, notes)
     stated = None
     if loaded is not None and any(side.bundle is None for side in sides):
-        labels = next((side.reading.labels for side in sides if side.reading), None)
+        known = next((side.reading.labels for side in sides if side.reading), None)
         (scratch / "prepared").mkdir()
-        stated = reading_of_recipe(loaded, labels, scratch / "prepared")
+        stated = reading_of_recipe(loaded, known, scratch / "prepared")
     candidate, baseline = share_reading((sides[0], sides[1]), stated)
     resolved = read_resolved(baseline.bundle) if baseline.bundle and loaded is None else Resolved()
     notes += resolved.notes
@@ -118,7 +120,9 @@ def _make_match(args: argparse.Namespace, stack: ExitStack, device: Device, scra
             hint = "give --recipe, or a bundle on one side; or leave --data out and say --no-accuracy"
             raise RecipeError("nothing says how two bare models are fed and scored", where="--data", hint=hint)
         form = _form(args, loaded, resolved)
-        rows, data = read_cases(args.data, form, baseline.reading.task, baseline.reading.labels, scratch, notes.append)
+        by = {item.gate.by for item in limits.margins if item.gate.by}
+        task, labels = baseline.reading.task, baseline.reading.labels
+        rows, data = read_cases(args.data, form, task, labels, sorted(by), scratch, notes.append)
         rows, data = take_cases(rows, data, args.cases)
     return Match(candidate, baseline, rows, data, limits, ask_of(args))
 
@@ -151,7 +155,7 @@ def _limits(
     if baseline.reading is not None and "accuracy" not in left:
         stated = gates_of_recipe(loaded) if loaded else resolved.gates
         margin = None if args.margin is None else _share(args.margin, "--margin", most=1.0)
-        margins = find_margins(args.metric, margin, baseline.reading.task, device.name, stated)
+        margins = find_margins(args.metric, margin, baseline.reading, (device.name, args.device), stated)
         for item in margins:
             needed_at_best(item.gate, 1)  # RecipeError for a margin that no number of cases can show
     shares = {

@@ -65,7 +65,8 @@ def _properties(record: CheckRecord) -> list[tuple[str, str]]:
 def _said(verdict: CheckVerdict) -> str:
     limit = f" [limit: {verdict.limit_from}]" if verdict.limit_from else ""
     warn = " (warns only)" if verdict.severity == "warn" else ""
-    return f"{verdict.status}{warn} {verdict.name}: {verdict.why}{limit}"
+    parts = "".join(f"\n  {part.status} {part.subgroup or 'the whole'}: {part.why}" for part in verdict.parts)
+    return f"{verdict.status}{warn} {verdict.name}: {verdict.why}{limit}{parts}"
 
 
 def _token(text: str) -> str:

@@ -60,9 +60,9 @@ def write_bundle(
         (folder / NOT_SHIPPED).write_text(
             f"This artefact did not pass its gates ({record.status}); see ../../report.html.\n", encoding="utf-8"
         )
+    shutil.copyfile(verify.__file__, folder / "verify.py")
     if add is not None:
         add(folder)
-    shutil.copyfile(verify.__file__, folder / "verify.py")
     signature = candidate.exporter.signature(artifact)
     manifest = {
         "format": FORMAT,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.artifact import Signature, entry_file
-from edgeft.ship.packages import LANGUAGES, NAMES, NOT_TRIED, PACKAGES, TOKENIZERS, TRIED, Package
+from edgeft.ship.packages import EXTENSIONS, LANGUAGES, NAMES, NOT_TRIED, PACKAGES, TOKENIZERS, TRIED, Package
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -85,8 +85,15 @@ def _values(folder: Path, about: Integration) -> dict[str, Any]:
         "main": main,
         "version": about.needed.get(main, ""),
         "packages": _filled(PACKAGES.get(about.runtime, ()), about.needed.get(main, "")),
-        "tokenizers": _filled(TOKENIZERS, about.needed.get("tokenizers", "")) if "tokenizers" in about.needed else (),
+        "others": _others(about.needed),
     }
+
+
+def _others(needed: Mapping[str, str]) -> list[Package]:
+    """Packages that preprocessing needs beside the runtime."""
+    if "onnxruntime-extensions" in needed:
+        return _filled(EXTENSIONS, needed["onnxruntime-extensions"])
+    return _filled(TOKENIZERS, needed["tokenizers"]) if "tokenizers" in needed else []
 
 
 def _filled(packages: tuple[Package, ...], version: str) -> list[Package]:

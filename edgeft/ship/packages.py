@@ -62,6 +62,13 @@ PACKAGES: dict[str, tuple[Package, ...]] = {
         Package("Python on macOS", "pip: coremltools=={version}", "apple/coremltools"),
     ),
 }
+EXTENSIONS = (
+    Package("Python", "pip: onnxruntime-extensions=={version}", "microsoft/onnxruntime-extensions"),
+    Package("Android", "Maven: com.microsoft.onnxruntime:onnxruntime-extensions-android", "the same project"),
+    Package("iOS, CocoaPods", "onnxruntime-extensions-c", "the same project"),
+    Package("Windows, .NET", "NuGet: Microsoft.ML.OnnxRuntime.Extensions", "the same project"),
+)
+"""Each platform has releases of its own: the versions need not be equal."""
 TOKENIZERS = (
     Package("Python, Rust", "pip: tokenizers=={version}", "huggingface/tokenizers, which made the golden vectors"),
     Package("Android and JVM", "Maven: ai.djl.huggingface:tokenizers", "deepjavalibrary/djl, the same Rust code"),

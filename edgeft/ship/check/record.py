@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -12,6 +13,11 @@ from edgeft.record import Row
 CHECK_VERSION = 1
 Kind = Literal["accuracy", "latency", "size"]
 KINDS: tuple[Kind, ...] = ("accuracy", "latency", "size")
+
+
+def shown(path: Path) -> str:
+    """A path as text that can be written; bytes that are no UTF-8 become escapes."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class SideRow(Row):
@@ -39,9 +45,22 @@ class DataRow(Row):
     repeated: int = 0
 
 
+class PartRow(Row):
+    """The answer on one subgroup; the whole has an empty name."""
+
+    subgroup: str
+    status: Status
+    why: str
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    n: int | None = None
+    needed_n: int | None = None
+
+
 class CheckVerdict(Row):
     """One answer. candidate, baseline: the figure as people know it, in `unit`. value, interval, limit: what was
-    decided on (a loss, a ratio of times, bytes) in the metric's own scale. limit_from: who stated the limit."""
+    decided on (a loss, a ratio of times, bytes) in the metric's own scale. limit_from: who stated the limit. parts: of
+    a limit that holds for every subgroup; the numbers are then those of the one that decides."""
 
     check: Kind
     name: str
@@ -58,6 +77,7 @@ class CheckVerdict(Row):
     n: int | None = None
     needed_n: int | None = None
     method: str = ""
+    parts: list[PartRow] = Field(default_factory=list)
 
 
 class LeftOut(Row):
