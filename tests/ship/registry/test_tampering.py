@@ -114,6 +114,17 @@ def last_line(root: Path, number: int, **changes: object) -> None:
     entry(root, 5).write_bytes(canonical_json(line) + b"\n")
 
 
+def test_a_registry_in_another_ones_place_is_told(filled: Path, signed: Make) -> None:
+    """And taken once the user removed what this machine remembered, as the message says."""
+    registry = Registry(str(filled))
+    registry.read()
+    shutil.rmtree(filled)
+    with pytest.raises(RegistryError, match="this is another registry than the one that was here"):
+        registry.add(signed(1))
+    registry.index_path.unlink()
+    assert Registry(str(filled)).add(signed(1)).entry.seq == 1
+
+
 FORGED = {
     "promotes what was never added": (4, {"version": "9"}),
     "promotes another bundle than the version's": (4, {"bundle": "e" * 64}),
