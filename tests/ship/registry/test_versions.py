@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,16 @@ def test_only_what_a_trusted_key_signed_is_promoted(registry: Registry, tmp_path
         promote(registry, "tiny:3", keys={stranger.id: stranger.public})
     with pytest.raises(Undecided, match="no key was given"):
         promote(registry, "tiny:3", keys={})
+
+
+def test_a_signature_that_cannot_be_checked_is_none(
+    local: Registry, signed: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the package cryptography."""
+    local.add(signed(1))
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    with pytest.raises(NotPromotable, match="cannot be checked: python -m pip install cryptography"):
+        promote(local, "tiny:1")
 
 
 def test_a_signature_can_come_later_and_a_key_can_go(registry: Registry, tmp_path: Path, signed: Make) -> None:
