@@ -19,6 +19,7 @@ from bench import (
     speedup,
     startup,
     unet,
+    verify,
 )
 
 NAMES = {
@@ -36,6 +37,7 @@ NAMES = {
     "gates": gates.main,
     "gate-power": gate_power.main,
     "gate-rivals": gate_rivals.main,
+    "verify": verify.main,
 }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeft.canonical import canonical_json
+from edgeft.cli import main
 from edgeft.ship.registry.core import Registry
 from edgeft.ship.registry.log import digest
 from edgeft.ship.registry.names import RegistryError, parse_reference
@@ -75,6 +76,20 @@ def test_an_edited_log_is_told_and_not_built_on(filled: Path, signed: Make, edit
         again.promote(parse_reference("tiny:2"), "production", "Ada", "good")
 
 
+def test_what_is_wrong_is_named(filled: Path) -> None:
+    (filled / "log" / "note.txt").write_text("hi")
+    assert Registry(str(filled)).read().fault == "log/note.txt does not belong there"
+    (filled / "log" / "note.txt").unlink()
+    entry(filled, 2).unlink()
+    assert Registry(str(filled)).read().fault == "log/00000003.json follows a gap: 2 is missing"
+
+
+def test_the_log_is_printed_as_it_lies_there(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """So that the hash of the last line can be noted elsewhere."""
+    assert main(["registry", "log", "--registry", str(filled)]) == 0
+    assert capsys.readouterr().out.encode() == b"".join(entry(filled, number).read_bytes() for number in range(1, 5))
+
+
 def forge(root: Path) -> None:
     """Rewrite a reason and every hash after it: a chain that holds."""
     reworded(entry(root, 1), reason="another")
@@ -92,16 +107,45 @@ def test_a_log_forged_whole_is_told_to_who_read_it_before(filled: Path) -> None:
     assert stranger.read().fault == ""
 
 
-def test_a_promotion_of_what_was_never_added_is_told(filled: Path) -> None:
-    """A well-formed entry with the right hash, written by hand."""
-    line = {
-        **json.loads(entry(filled, 4).read_bytes()),
-        "seq": 5,
-        "version": "9",
-        "before": digest(entry(filled, 4).read_bytes()),
-    }
-    entry(filled, 5).write_bytes(canonical_json(line) + b"\n")
-    assert Registry(str(filled)).read().fault == "entry 5: promotes what was never added"
+def last_line(root: Path, number: int, **changes: object) -> None:
+    """A well-formed entry with the right hash after the last one, written by hand."""
+    line = {**json.loads(entry(root, number).read_bytes()), **changes}
+    line |= {"seq": 5, "before": digest(entry(root, 4).read_bytes())}
+    entry(root, 5).write_bytes(canonical_json(line) + b"\n")
+
+
+def test_a_registry_in_another_ones_place_is_told(filled: Path, signed: Make) -> None:
+    """And taken once the user removed what this machine remembered, as the message says."""
+    registry = Registry(str(filled))
+    registry.read()
+    shutil.rmtree(filled)
+    with pytest.raises(RegistryError, match="this is another registry than the one that was here"):
+        registry.add(signed(1))
+    registry.index_path.unlink()
+    assert Registry(str(filled)).add(signed(1)).entry.seq == 1
+
+
+FORGED = {
+    "promotes what was never added": (4, {"version": "9"}),
+    "promotes another bundle than the version's": (4, {"bundle": "e" * 64}),
+    "rolls back to what was not there before": (4, {"event": "rollback"}),
+    "adds a version that is there already, or none": (3, {}),
+    "trusts a key under another one's id": (1, {"public": "e" * 64}),
+    "distrusts a key that was not trusted": (1, {"event": "distrust", "key": "e" * 32}),
+}
+
+
+@pytest.mark.parametrize("fault", FORGED)
+def test_an_entry_that_edgeft_would_not_write_is_told(filled: Path, fault: str) -> None:
+    number, changes = FORGED[fault]
+    last_line(filled, number, **changes)
+    assert Registry(str(filled)).read().fault == f"entry 5: {fault}"
+
+
+@pytest.mark.parametrize("name", ["../x", "\x1b[31mtiny", "x" * 65, "tiny\n"])
+def test_an_entry_of_a_hostile_name_is_told(filled: Path, name: str) -> None:
+    last_line(filled, 3, name=name)
+    assert "log/00000005.json was edited" in Registry(str(filled)).read().fault
 
 
 FILES = ["model.onnx", "gates.json", "recipe.resolved.yaml", "manifest.json", "golden/inputs/x.npy"]
