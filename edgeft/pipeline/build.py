@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeft import plugins
@@ -24,6 +24,7 @@ from edgeft.pipeline.plan import Plan, make_plan, plan_rows, step_names
 from edgeft.pipeline.probing import target_probe
 from edgeft.pipeline.progress import Events
 from edgeft.pipeline.reach import reach
+from edgeft.pipeline.released import OpenBundle, check_all_labels, open_released
 from edgeft.pipeline.scoring import score_outputs
 from edgeft.pipeline.searching import search_targets
 from edgeft.pipeline.trial import Trial, try_candidates
@@ -50,6 +51,8 @@ class Options:
     offline: bool = False
     remeasure: bool = False
     wait_device: float = 0.0
+    open_bundle: OpenBundle | None = None
+    """How a released bundle that gates name is opened."""
 
 
 @dataclass
@@ -97,11 +100,12 @@ def prepare_build(loaded: LoadedRecipe, store: Store, options: Options, events: 
     preflight.check_recipe(loaded, devices, task)
     preflight.check_out(options.out / loaded.recipe.name)
     inputs = resolve_inputs(loaded, store, offline=options.offline)
+    released = open_released(loaded, options.open_bundle, inputs.labels)
     with ExitStack() as held:
         fleet = held.enter_context(
             reach(loaded, devices, store, options.wait_device, lambda text: events.note("device", text))
         )
-        plan = make_plan(loaded, inputs, store, fleet.devices, fleet.facts)
+        plan = replace(make_plan(loaded, inputs, store, fleet.devices, fleet.facts), released=released)
         build = _assemble(plan, store, task, options, events)
         build.held = held.pop_all()
     return build
@@ -145,6 +149,7 @@ def _flow(build: Build) -> None:
         artifact = executor.perform(spec)
         if spec.id == "data":
             gate_sizes.check_gate_set(plan.loaded, artifact.facts)
+            check_all_labels(plan.loaded, plan.released, artifact.facts["labels"])
         if spec.id == options.to:
             build.stopped = True
             return
