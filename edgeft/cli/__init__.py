@@ -19,6 +19,7 @@ COMMANDS = {
     "init": "Write a commented recipe from your data, model and device",
     "verify": "Check a bundle, without trusting it: signature, every file, golden outputs, gates",
     "sign": "Sign a bundle that passed its gates",
+    "pack": "Write a bundle as one .zip file, the same bytes each time",
     "keys": "Make a signing key, or show its public half",
     "run": "Answer one input with a built bundle, on the real runtime",
     "profile": "Measure one model on a device: latency, start-up, memory, operators, VALID or INVALID",
@@ -26,12 +27,14 @@ COMMANDS = {
     "compare": "Compare models on a device: size, interleaved latency, outputs on the same inputs",
     "check": "Check a new artefact against a released one: accuracy, latency, size, with verdicts for CI",
     "report": "Render a build's record again: HTML, Markdown, text or JSON",
+    "registry": "Keep versions of bundles, promote what passed and is signed, roll back",
     "devices": "List device types and your machines; add, reach and prepare them",
     "recipes": "List the shipped recipes, or copy one to start from",
     "convert": "Turn a pickle checkpoint into safetensors, safely",
     "fetch": "Gather wheels, model and data for a site without internet",
     "gc": "Say what the store costs and make room",
     "doctor": "Say what is installed, which hardware was found, and what each extra would add",
+    "selftest": "Ask this installation questions whose answers are known, and report",
     "schema": "Print the recipe's JSON Schema for editor completion",
     "completion": "Print the shell completion script",
 }
@@ -66,10 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except EdgeftError as error:
-        print(error.render(), file=sys.stderr)
+        _tell(error.render())
         return int(error.exit_code)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _tell("interrupted")
         return int(Exit.INTERRUPTED)
     except BrokenPipeError:
         # The reader went away (`edgeft plan | head`): not our failure, and nothing is left to say it to. But 0 of
@@ -79,9 +82,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception:  # noqa: BLE001  Python's own exit code for it is 1, which here says that a gate failed
         import traceback
 
-        traceback.print_exc()
-        print("error: this is a fault of edgeft itself\nhint: please report it with the lines above", file=sys.stderr)
+        fault = "error: this is a fault of edgeft itself\nhint: please report it with the lines above"
+        _tell(f"{traceback.format_exc()}{fault}")
         return int(Exit.STEP_FAILED)
+
+
+def _tell(text: str) -> None:
+    """Last words. On a full disk they cannot be said, but the exit code has to stand: Python's own would be 1."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        sys.stdout, sys.stderr = (io.TextIOWrapper(io.BytesIO()) for _ in range(2))  # nor flushed again at the end
 
 
 def _no_command(word: str) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from edgeft.data.rows import MISSING
 from edgeft.evaluate.custom import CustomValues
 from edgeft.gate import Gate, Verdict
 from edgeft.task import Score
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     Indices = NDArray[np.int64]
 
-MISSING = "(missing)"
-"""The subgroup of the cases that have no value."""
 MAX_SUBGROUPS = 50
 """A column of more values than this in the gate set is no subgroup but an identity."""
 RANKS = {"FAIL": 0, "INCONCLUSIVE": 1, "PASS": 2}

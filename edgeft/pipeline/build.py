@@ -11,7 +11,7 @@ from pathlib import Path
 from edgeft import plugins
 from edgeft.canonical import Facts
 from edgeft.errors import EdgeftError, Exit, RecipeError, worst
-from edgeft.pipeline import gate_checks, lock, preflight
+from edgeft.pipeline import gate_sizes, lock, preflight
 from edgeft.pipeline.differences import compare_targets
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.floors import add_floors
@@ -142,7 +142,7 @@ def _flow(build: Build) -> None:
     for spec in plan.trunk.specs:
         artifact = executor.perform(spec)
         if spec.id == "data":
-            gate_checks.check_gate_set(plan.loaded, artifact.facts)
+            gate_sizes.check_gate_set(plan.loaded, artifact.facts)
         if spec.id == options.to:
             build.stopped = True
             return

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 
-from edgeft.ship.check.record import CheckRecord, CheckVerdict, SideRow
+from edgeft.ship.check.record import CheckRecord, CheckVerdict, DataRow, SideRow
 
 LABEL = 10
 SIGNS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "⚠️"}
-ENTITIES = {"<": "&lt;", "&": "&amp;", "@": "&#64;"}
-"""What a backslash does not disarm: GitHub would still tell the person behind `@name`."""
-MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+\-!|~@&$])")
-"""What Markdown, the HTML inside it, or a forge's mentions and formulas could take for more than text."""
+MARKUP = re.compile(r"[\\`*_{}\[\]<>|~$&]")
+"""What inside a line could be taken for more than text: Markdown, HTML, formulas, the end of a cell."""
+ENTITIES = {"<": "&lt;", "&": "&amp;"}
+CALLS = re.compile(r"(?<![\w])([@#])(?=\w)")
+"""`@name` and `#12` are found in the finished text, whatever was escaped: a word joiner behind the sign ends them."""
 
 
 def check_lines(record: CheckRecord) -> list[str]:
@@ -21,12 +22,14 @@ def check_lines(record: CheckRecord) -> list[str]:
         warn = " (warns only)" if verdict.severity == "warn" else ""
         lines.append(f"  {verdict.status:<12} {verdict.name}{warn}")
         lines.append(f"               {verdict.why}")
+        lines += [
+            f"               {part.status:<12} {part.subgroup or 'the whole'}: {part.why}" for part in verdict.parts
+        ]
         if verdict.limit_from:
             lines.append(f"               limit: {verdict.limit_from}")
     lines += [f"  left out     {row.check} ({row.why})" for row in record.left_out]
     if record.data is not None:
-        units = "" if record.data.unit == "row" else f" in {record.data.units:,} units ({record.data.unit})"
-        lines.append(_line("cases", f"{record.data.n:,}{units} of {record.data.path}"))
+        lines.append(_line("cases", _cases(record.data)))
     if record.outputs:
         lines.append(_line("outputs", record.outputs))
     lines += [_line(role, _side(side)) for role, side in _sides(record)]
@@ -39,21 +42,21 @@ def check_markdown(record: CheckRecord) -> str:
     lines = [
         f"### edgeft check: {SIGNS[record.status]} {record.status}",
         "",
-        f"{_text(record.candidate.path)} against {_text(record.baseline.path)} on {_text(record.device)}",
+        f"Candidate {_text(record.candidate.path)}, baseline {_text(record.baseline.path)}, on {_text(record.device)}.",
         "",
         "| Check | Verdict | Candidate | Baseline | Decided on (interval) | Limit | n |",
         "| --- | --- | ---: | ---: | --- | --- | ---: |",
         *(_row(verdict) for verdict in record.verdicts),
         *(f"| {row.check} | left out by {_text(row.why)} | | | | | |" for row in record.left_out),
         "",
-        *(f"- **{_text(verdict.name)}**: {_text(verdict.why)}" for verdict in record.verdicts),
+        *(line for verdict in record.verdicts for line in _reasons(verdict)),
         "",
         "<details><summary>What was compared</summary>",
         "",
         *(f"- {role}: {_text(_side(side))}" for role, side in _sides(record)),
     ]
     if record.data is not None:
-        lines.append(f"- cases: {record.data.n:,} of {_text(record.data.path)}, by {_text(record.data.unit)}")
+        lines.append(f"- cases: {_text(_cases(record.data))}")
     if record.outputs:
         lines.append(f"- outputs: {_text(record.outputs)}")
     lines += [f"- note: {_text(note)}" for note in record.notes]
@@ -62,13 +65,20 @@ def check_markdown(record: CheckRecord) -> str:
     return "\n".join(lines)
 
 
+def _reasons(verdict: CheckVerdict) -> list[str]:
+    """The sentence, and below it those of the subgroups."""
+    parts = [f"  - {_text(part.subgroup or 'the whole')}: {part.status}, {_text(part.why)}" for part in verdict.parts]
+    return [f"- **{_text(verdict.name)}**: {_text(verdict.why)}", *parts]
+
+
 def _row(verdict: CheckVerdict) -> str:
     figures = [_figure(value, verdict.unit) for value in (verdict.candidate, verdict.baseline)]
     decided = ""
     if verdict.value is not None and verdict.interval is not None:
         low, high = (_number(verdict, end) for end in verdict.interval)
         spread = "" if low == high else f" ({low} to {high})"
-        decided = f"{_number(verdict, verdict.value)}{spread}"
+        what = {"accuracy": "loss ", "latency": "ratio ", "size": ""}[verdict.check]
+        decided = f"{what}{_number(verdict, verdict.value)}{spread}"
     limit = "" if verdict.limit is None else _number(verdict, verdict.limit)
     warn = " (warns only)" if verdict.severity == "warn" else ""
     n = "" if verdict.n is None else f"{verdict.n:,}"
@@ -94,16 +104,23 @@ def _sides(record: CheckRecord) -> list[tuple[str, SideRow]]:
     return [("candidate", record.candidate), ("baseline", record.baseline)]
 
 
+def _cases(data: DataRow) -> str:
+    units = "" if data.units == data.n else f" in {data.units:,} units ({data.unit})"
+    return f"{data.n:,}{units} of {data.path}, digest {data.digest[:12]}"
+
+
 def _side(side: SideRow) -> str:
     gated = f", gates: {side.gated}" if side.gated else ""
+    signed = f", signed by {side.signer}" if side.signer else ""
     reads = f", preprocessing: {side.preprocessing}" if side.preprocessing else ""
     size = f"{side.bytes:,} bytes, sha256 {side.sha256[:12]}"
-    return f"{side.path} ({side.form}, {side.runtime}, {size}{gated}{reads})"
+    return f"{side.path} ({side.form}, {side.runtime}, {size}{gated}{signed}{reads})"
 
 
 def _text(value: str) -> str:
-    """Plain text in a Markdown cell: markup is escaped, line ends are spaces, nothing else of it is special."""
-    return MARKUP.sub(lambda match: ENTITIES.get(match[1], f"\\{match[1]}"), " ".join(value.split()))
+    """Plain text behind the beginning of a line: nothing in it is markup, calls anybody, or ends the line."""
+    plain = MARKUP.sub(lambda match: ENTITIES.get(match[0], f"\\{match[0]}"), " ".join(value.split()))
+    return CALLS.sub("\\1\u2060", plain)
 
 
 def _line(name: str, text: str) -> str:

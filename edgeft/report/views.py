@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeft.record import GateSetRow, TargetRow
-from edgeft.report.candidates import candidates_table, notes_table, ordered, refused_table, verdicts_table
+from edgeft.report.candidates import candidates_table, notes_table, ordered, refused_table
 from edgeft.report.confusion import shade_matrix, top_confusions
 from edgeft.report.evidence import (
     conditions_blocks,
@@ -25,6 +25,7 @@ from edgeft.report.series import runtime_keys
 from edgeft.report.summary import counts_text, signature_text, target_sentence
 from edgeft.report.tables import Table, device_table, differences_table, parity_table, table
 from edgeft.report.validity import hide_time
+from edgeft.report.verdicts import subgroup_blocks, verdicts_table
 from edgeft.report.words import amount, count_text, metric_name
 
 FLIPS = (
@@ -61,6 +62,7 @@ def view_target(target: TargetRow, index: int, labels: Sequence[str]) -> TargetP
     choice = f"Chosen: {target.chosen}" if target.chosen else "Nothing was chosen"
     sections = [
         Section("verdicts", "Verdicts", grid(verdicts_table(target.verdicts))),
+        Section("subgroups", "Subgroups", subgroup_blocks(target.verdicts)),
         Section("candidates", "Candidates", _candidates(target)),
         Section("search", "Search", search_blocks(target)),
         Section("latency", "Latency", latency_blocks(target)),

@@ -182,8 +182,13 @@ class Store:
 
     def record_opening(self, digest: str, build: str, targets: Mapping[str, str], when: str) -> int:
         """Note that a sealed gate set was opened; how often it has been, this time included."""
-        with store_lock(self.layout.lock):
-            return append_opening(self.layout.openings, digest, build, targets, when, self.on_warning)
+        temporary = self._session.folder()
+        with store_lock(self.layout.lock), guard(self.layout.about):
+            if self.layout.opened() and not self.layout.openings.exists():
+                self.on_warning(f"{self.layout.openings} is lost: openings of gate sets before this one go uncounted")
+            number = append_opening(self.layout.openings, digest, build, targets, when, self.on_warning)
+            self.layout.note_opened(temporary)
+        return number
 
     def openings(self, digest: str) -> list[dict[str, Any]]:
         """Openings of one gate set, oldest first: digest, build, targets, when, number."""

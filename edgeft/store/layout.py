@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeft.canonical import canonical_json
 from edgeft.errors import StoreError
-from edgeft.store.disk import guard, read_json
+from edgeft.store.disk import guard, read_json, write_whole
 
 FORMAT = 1
 HEX = re.compile(r"[0-9a-f]{64}\Z")
@@ -95,6 +95,16 @@ class Layout:
         draft = self.root / f".store.json.{os.getpid()}"
         draft.write_bytes(canonical_json({"format": FORMAT}, indent=1))
         draft.replace(self.about)
+
+    def opened(self) -> bool:
+        """Whether a gate set was ever opened in this store."""
+        return read_json(self.about, 65536).get("opened") is True
+
+    def note_opened(self, temporary: Path) -> None:
+        """Let `opened` say so from now on. Call inside the store's lock."""
+        if not self.opened():
+            about = {**read_json(self.about, 65536), "opened": True}
+            write_whole(self.about, canonical_json(about, indent=1), temporary)
 
     def object(self, digest: str) -> Path:
         """Folder of an object."""

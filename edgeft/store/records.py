@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from edgeft.canonical import Facts, canonical_json
+from edgeft.canonical import Facts, canonical_json, digest_json
 from edgeft.errors import StoreError
 from edgeft.store.keys import step_key
 from edgeft.store.layout import FORMAT, HEX
 
+CHECK = "check"
+"""Digest of the record's other entries."""
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "material": dict,
     "kind": str,
@@ -62,8 +65,6 @@ def make_record(
 
     ValueError when `key` is not the key of `material`; StoreError when the facts are not JSON.
     """
-    import json
-
     result = StepResult(key, material, kind, "0" * 64, facts, round(seconds, 3), 0, "", warnings)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     try:
@@ -77,8 +78,9 @@ def make_record(
 
 def to_bytes(result: StepResult) -> bytes:
     """The record file's content."""
-    data = {name: getattr(result, name) for name in ("key", *_TYPES)}
-    return canonical_json({**data, "format": FORMAT, "warnings": list(result.warnings)}, indent=1)
+    named = {name: getattr(result, name) for name in ("key", *_TYPES)}
+    data = json.loads(canonical_json({**named, "format": FORMAT, "warnings": list(result.warnings)}))
+    return canonical_json({**data, CHECK: digest_json(data)}, indent=1)
 
 
 def parse_record(data: Any, key: str) -> StepResult:
@@ -96,5 +98,8 @@ def parse_record(data: Any, key: str) -> StepResult:
         raise ValueError("warnings are not texts")
     if step_key(data["material"]) != key:
         raise ValueError("its key is not the key of its material")
+    # Records of earlier versions have none. The key proves the material alone, not the digest nor the facts.
+    if CHECK in data and data[CHECK] != digest_json({name: data[name] for name in data if name != CHECK}):
+        raise ValueError("its content is not what was written")
     fields = {name: data[name] for name in _TYPES}
     return StepResult(key=key, **{**fields, "warnings": tuple(data["warnings"]), "seconds": float(data["seconds"])})

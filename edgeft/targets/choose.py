@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeft.gate import RESOURCE_METRICS, Gate
+from edgeft.gate import LOWER_IS_BETTER, RESOURCE_METRICS, Gate
 from edgeft.measurement import Measurement
 from edgeft.record import CandidateRow
 
@@ -90,6 +90,8 @@ def _refusal(row: CandidateRow, optimise: Optimise, gates: Sequence[Gate], sourc
 
 
 def _miss(row: CandidateRow, gate: Gate, source: Mapping[str, float]) -> tuple[str, float]:
+    if gate.released or gate.cases_losing is not None:
+        return "", 0.0  # decided on what the gate set alone is asked for
     found = measurement(row, gate.metric)
     if found is None:
         if gate.metric in RESOURCE_METRICS:
@@ -99,8 +101,10 @@ def _miss(row: CandidateRow, gate: Gate, source: Mapping[str, float]) -> tuple[s
     if gate.no_worse_than and gate.margin is not None:
         if gate.metric not in source:
             return "", 0.0
-        drop = source[gate.metric] - value
-        reason = f"{gate.metric} drops by {drop:.4g} on the search set, the gate allows {gate.margin:g}"
+        lower = gate.metric in LOWER_IS_BETTER
+        drop = value - source[gate.metric] if lower else source[gate.metric] - value
+        moves = "rises" if lower else "drops"
+        reason = f"{gate.metric} {moves} by {drop:.4g} on the search set, the gate allows {gate.margin:g}"
         return (reason, drop - gate.margin) if drop > gate.margin else ("", 0.0)
     if gate.at_least is not None and value < gate.at_least:
         return f"{gate.metric} is {value:.4g} on the search set, the gate asks {gate.at_least:g}", gate.at_least - value

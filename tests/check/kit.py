@@ -15,7 +15,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeft.canonical import canonical_json, digest_file, walk_files
-from edgeft.ship.bundle import FORMAT, MANIFEST, NOT_SHIPPED
+from edgeft.ship.bundle import FORMAT
+from edgeft.ship.verify import MANIFEST, NOT_SHIPPED
 
 LENGTH = 32
 INT64, FLOAT, UINT8 = TensorProto.INT64, TensorProto.FLOAT, TensorProto.UINT8
@@ -163,7 +164,7 @@ def seal(
     return folder
 
 
-def write_table(path: Path, rows: Sequence[tuple[str, str]], header: Sequence[str] = ("text", "label")) -> Path:
+def write_table(path: Path, rows: Sequence[tuple[str, ...]], header: Sequence[str] = ("text", "label")) -> Path:
     """A csv or jsonl of texts and labels."""
     if path.suffix == ".jsonl":
         path.write_text(
@@ -183,6 +184,11 @@ def worse(weights: Any, share: float, seed: int = 0) -> Any:
     turned = weights.copy()
     turned[broken] = np.roll(weights[broken], 1, axis=1)
     return turned
+
+
+def disturbed(record: dict[str, Any]) -> bool:
+    """Whether other work on this machine made the times INVALID, which is then the right thing to say of them."""
+    return any(row["check"] == "latency" and "is INVALID" in row["why"] for row in record["verdicts"])
 
 
 def copy_bundle(source: Path, place: Path) -> Path:

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgeft.data.rows import MISSING
 from edgeft.evaluate.custom import CustomValues
 from edgeft.evaluate.gates import decide_data_gate
-from edgeft.evaluate.subgroups import MAX_SUBGROUPS, MISSING
+from edgeft.evaluate.subgroups import MAX_SUBGROUPS
 from edgeft.gate import Gate, Verdict
 from tests.evaluate.gate_builders import score_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import docstrings
+from tests.material import docstrings
 from tests.pipeline.conftest import Workbench
 
 pytestmark = [pytest.mark.ml, pytest.mark.slow]

@@ -330,6 +330,30 @@ def test_a_torn_opening_is_counted_never_forgotten(store: Store) -> None:
     assert [item["number"] for item in store.openings("d1")] == [1, 3]
 
 
+def test_a_lost_list_of_openings_is_said(store: Store) -> None:
+    told: list[str] = []
+    store.on_warning = told.append
+    assert store.record_opening("d1", "demo", {}, "now") == 1
+    assert told == []
+    store.layout.openings.unlink()
+    assert store.record_opening("d1", "demo", {}, "now") == 1
+    assert "openings.jsonl is lost" in told[0]
+
+
+@pytest.mark.parametrize("change", [{"digest": ""}, {"facts": {"of": "another"}}, {"kind": "onnx"}, {"seconds": 9}])
+def test_an_edited_record_is_set_aside(store: Store, put: Put, change: dict[str, object]) -> None:
+    """Each edit leaves a well-formed record; one names another step's object, which is whole."""
+    result, other = put("a"), put("b")
+    path = store.layout.step(result.key)
+    edited = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps({**edited, "digest": edited["digest"] or other.digest}))
+    told: list[str] = []
+    again = Store(store.root, on_warning=told.append)
+    assert again.find(result.key) is None
+    assert "not what was written" in told[0] and "set aside" in told[0]
+    again.close()
+
+
 def test_the_root_is_argument_then_environment_then_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEFT_STORE", str(tmp_path / "env"))
     assert Store().root == tmp_path / "env"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edgeft.evaluate.betting import bound_mean
-from edgeft.evaluate.bootstrap import bound_from_sums, macro_f1, macro_f1_sums
+from edgeft.evaluate.bootstrap import macro_f1, macro_f1_sums
 from edgeft.evaluate.custom import CustomValues, as_metric, bound_custom, mean_of
+from edgeft.evaluate.f1 import bound_macro_f1, bound_macro_f1_loss
 from edgeft.evaluate.flips import lost_and_gained
 from edgeft.evaluate.kinds.rates import losing_rate
 from edgeft.evaluate.quantity import Quantity, absolute, count_units, loss_of
@@ -44,26 +45,18 @@ def case_mean(gate: Gate, artefact: Score, baseline: Score | None, units: Units)
 def macro_f1_mean(
     gate: Gate, artefact: Score, baseline: Score | None, units: Units, truth: Indices | None
 ) -> Quantity:  # fmt: skip
-    """Macro-F1, or its loss, by the bootstrap over units."""
-    import numpy as np
-
+    """Macro-F1, or its loss, by the bootstrap over units with an unseen case of the class that would cost most."""
     if truth is None:
         raise Undecidable("the true labels were not given")
-    classes = len(artefact.confusion)
-    rows = macro_f1_sums(truth, artefact.predictions, classes)
-    value = float(macro_f1(rows.sum(axis=0)))
+    alpha, classes, ours = 1 - gate.confidence, len(artefact.confusion), artefact.predictions
     if not gate.no_worse_than or baseline is None:
-        return absolute(gate, bound_from_sums(rows, macro_f1, units, 1 - gate.confidence), count_units(units))
-    before = macro_f1_sums(truth, baseline.predictions, classes)
-
-    def loss(sums: Floats) -> Floats:
-        after, given = np.split(sums, 2, axis=-1)
-        return macro_f1(given) - macro_f1(after)
-
-    bound = bound_from_sums(np.concatenate([rows, before], axis=1), loss, units, 1 - gate.confidence)
+        return absolute(gate, bound_macro_f1(truth, ours, classes, units, alpha), count_units(units))
+    theirs = baseline.predictions
+    bound = bound_macro_f1_loss(truth, theirs, ours, classes, units, alpha)
     lost, gained = lost_and_gained(baseline, artefact)
     counts = (int(lost.sum()), int(gained.sum()))
-    return loss_of(gate, bound, value, float(macro_f1(before.sum(axis=0))), count_units(units), counts)
+    value, before = (float(macro_f1(macro_f1_sums(truth, given, classes).sum(axis=0))) for given in (ours, theirs))
+    return loss_of(gate, bound, value, before, count_units(units), counts)
 
 
 def own_metric(gate: Gate, units: Units, custom: CustomValues | None) -> Quantity:

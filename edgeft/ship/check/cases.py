@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeft.canonical import digest_json
 from edgeft.data.checks import count_conflicts, count_duplicates
 from edgeft.data.labels import mask_labels, order_labels
-from edgeft.data.rows import to_rows, wanted_columns
+from edgeft.data.rows import MISSING, Rows, normalise, to_rows, wanted_columns
 from edgeft.data.source import Warn, require_columns, source_for
 from edgeft.data.table import read_split, write_split
 from edgeft.errors import RecipeError, StepError
 from edgeft.recipe.schema import Data
-from edgeft.ship.check.record import DataRow
+from edgeft.ship.check.record import DataRow, shown
 from edgeft.ship.check.stated import Form
 from edgeft.task import Task
 
@@ -23,20 +24,45 @@ if TYPE_CHECKING:
 
 TABLES = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 FOLDERS = frozenset({"image-folder", "image-masks"})
+BY = "by "
+"""How the columns of subgroups are called among the rows, so that one may be called `label` too."""
 COLUMN_HINT = "columns are named by --text, --label and --unit, or by --recipe"
 
 
 def read_cases(
-    path: Path, form: Form, task: Task, labels: Sequence[str], out: Path, warn: Warn
+    path: Path, form: Form, task: Task, labels: Sequence[str], by: Collection[str], out: Path, warn: Warn
 ) -> tuple[pa.Table, DataRow]:
     """(rows with their labels as places in `labels`, what they are). Files go into `out`.
+
+    by: columns of subgroups, which the rows get as BY + name.
 
     RecipeError for a file that is of no use here; StepError with the rows that have no text or no label.
     """
     spec = _spec(path, form, task)
-    content = task.columns[0]
+    table = _read(path, spec, task.columns[0], by, warn)
+    rows = _known_labels(to_rows(table, spec, task.columns[0], str(path)), spec, labels, warn)
+    named = {name: dict(zip(rows.ids, map(_subgroup, table.column(name).to_pylist()), strict=True)) for name in by}
+    count_conflicts(rows, warn)
+    repeated = count_duplicates(rows)
+    if repeated and rows.units is None:
+        # A file that holds its rows twice would otherwise show half the margin on the same evidence.
+        rows = replace(rows, units=[digest_json(normalise(value)) for value in rows.values])
+        warn(f"{repeated} of {len(rows)} cases repeat an earlier one; equal cases count as one unit")
+    split = out / "check.parquet"
+    about = write_split(rows, labels, split)
+    found = DataRow(
+        path=shown(path), n=len(rows), units=about["units"], unit=form.unit or "row", digest=about["digest"],
+        repeated=repeated,
+    )  # fmt: skip
+    written = read_split(split)
+    for name, values in named.items():
+        written = written.append_column(BY + name, [[values[key] for key in written.column("id").to_pylist()]])
+    return written, found
+
+
+def _read(path: Path, spec: Data, content: str, by: Collection[str], warn: Warn) -> pa.Table:
     source = source_for(spec)
-    columns = wanted_columns(spec, content)
+    columns = list(dict.fromkeys([*wanted_columns(spec, content), *by]))
     try:
         table = source.read(spec, None, columns, warn)
         require_columns(columns, table.column_names, str(path))
@@ -45,23 +71,25 @@ def read_cases(
         raise RecipeError(error.what, where=error.where.replace("data.path", "--data"), hint=hint) from error
     if not table.num_rows:
         raise StepError("the file holds no rows", where=str(path), hint="a check needs labelled cases")
-    rows = to_rows(table, spec, content, str(path))
-    if rows.masks is None:
-        spelt = order_labels(rows.labels, spec, labels, False, warn)[1]
-    else:
-        spelt = mask_labels(rows, spec, labels)[1]
-    rows = replace(rows, labels=spelt)
-    count_conflicts(rows, warn)
-    repeated = count_duplicates(rows)
-    if repeated and spec.unit == "row":
-        warn(f"{repeated} of {len(rows)} cases repeat an earlier one and are counted as if they were independent")
-    split = out / "check.parquet"
-    about = write_split(rows, labels, split)
-    found = DataRow(
-        path=str(path), n=len(rows), units=about["units"], unit=form.unit or "row", digest=about["digest"],
-        repeated=repeated,
-    )  # fmt: skip
-    return read_split(split), found
+    return table
+
+
+def _subgroup(value: Any) -> str:
+    """A value's name; whole numbers are written as such whatever the file's type."""
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        return MISSING
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _known_labels(rows: Rows, spec: Data, labels: Sequence[str], warn: Warn) -> Rows:
+    """The rows with their labels in the artefacts' spelling; RecipeError for one that the artefacts do not answer."""
+    try:
+        if rows.masks is None:
+            return replace(rows, labels=order_labels(rows.labels, spec, labels, False, warn)[1])
+        return replace(rows, labels=mask_labels(rows, spec, labels)[1])
+    except RecipeError as error:
+        hint = error.hint.partition("; to train")[0]
+        raise RecipeError(error.what, where=f"--data {rows.where}", hint=hint) from error
 
 
 def _spec(path: Path, form: Form, task: Task) -> Data:

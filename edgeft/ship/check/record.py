@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -14,9 +15,15 @@ Kind = Literal["accuracy", "latency", "size"]
 KINDS: tuple[Kind, ...] = ("accuracy", "latency", "size")
 
 
+def shown(path: Path) -> str:
+    """A path as text that can be written; bytes that are no UTF-8 become escapes."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class SideRow(Row):
     """Candidate or baseline. bytes, sha256: of the model's files. gated: `passed` or what else a bundle's manifest says
-    of its own gates; empty for a bare model, of which nothing is known. preprocessing: whose it is, in words."""
+    of its own gates; empty for a bare model, of which nothing is known. signer: id of the trusted key that signed the
+    bundle; empty where none was asked for. preprocessing: whose it is, in words."""
 
     path: str
     form: Literal["bundle", "model"]
@@ -25,6 +32,7 @@ class SideRow(Row):
     sha256: str
     task: str = ""
     gated: str = ""
+    signer: str = ""
     preprocessing: str = ""
 
 
@@ -39,9 +47,22 @@ class DataRow(Row):
     repeated: int = 0
 
 
+class PartRow(Row):
+    """The answer on one subgroup; the whole has an empty name."""
+
+    subgroup: str
+    status: Status
+    why: str
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    n: int | None = None
+    needed_n: int | None = None
+
+
 class CheckVerdict(Row):
     """One answer. candidate, baseline: the figure as people know it, in `unit`. value, interval, limit: what was
-    decided on (a loss, a ratio of times, bytes) in the metric's own scale. limit_from: who stated the limit."""
+    decided on (a loss, a ratio of times, bytes) in the metric's own scale. limit_from: who stated the limit. parts: of
+    a limit that holds for every subgroup; the numbers are then those of the one that decides."""
 
     check: Kind
     name: str
@@ -58,6 +79,7 @@ class CheckVerdict(Row):
     n: int | None = None
     needed_n: int | None = None
     method: str = ""
+    parts: list[PartRow] = Field(default_factory=list)
 
 
 class LeftOut(Row):

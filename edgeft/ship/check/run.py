@@ -20,7 +20,6 @@ from edgeft.ship.check.sides import Contender, are_identical, content_digest, la
 from edgeft.ship.check.stated import Margin
 from edgeft.ship.check.timing import feed_sides, tell_outputs, time_sides
 from edgeft.ship.check.verdicts import (
-    accuracy_name,
     custom_of,
     decide_accuracy,
     decide_latency,
@@ -142,9 +141,9 @@ def _measure(device: Device, match: Match, found: _Found, show: Show) -> None:
         found.verdicts += [_undecided(margin) for margin in names] or [not_checked("accuracy", "accuracy", NO_DATA)]
     if _wanted(match, "latency") and not device.times_count:
         margin, origin = match.limits.latency
-        why = f"{device.name} is emulated: times taken there are the emulator's and say nothing about the device"
-        hint = "check on a real one, or --no-latency"
-        found.verdicts.append(not_checked("latency", latency_name(margin), f"{why}; {hint}", 1 + margin, origin))
+        what = "is emulated" if device.how == "emulated" else "runs no worker, another machine answers for it"
+        why = f"{device.name} {what}: a time taken there says nothing about the device (--no-latency leaves it out)"
+        found.verdicts.append(not_checked("latency", latency_name(margin), why, 1 + margin, origin))
     if _wanted(match, "size"):
         found.verdicts.append(_size(match))
 
@@ -199,7 +198,7 @@ def _check_latency(
 
 
 def _undecided(margin: Margin) -> CheckVerdict:
-    return not_checked("accuracy", accuracy_name(margin), NO_DATA, margin.gate.margin, margin.origin)
+    return not_checked("accuracy", margin.name, NO_DATA, margin.limit, margin.origin)
 
 
 def _size(match: Match) -> CheckVerdict:

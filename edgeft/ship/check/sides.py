@@ -14,7 +14,7 @@ from edgeft.canonical import digest_file, digest_json, walk_files
 from edgeft.device.profile import Device
 from edgeft.errors import RecipeError
 from edgeft.ship.bundle import Bundle, has_bundle, open_bundle
-from edgeft.ship.check.record import SideRow
+from edgeft.ship.check.record import SideRow, shown
 from edgeft.ship.verify import NOT_SHIPPED
 from edgeft.targets.differences import match_tensors
 from edgeft.targets.profile_model import Model, inspect_model, open_model, require_runtime
@@ -46,13 +46,15 @@ class Reading:
 
 @dataclass(frozen=True)
 class Contender:
-    """One side. bundle, reading: None for a bare model that nothing says how to feed."""
+    """One side. bundle, reading: None for a bare model that nothing says how to feed. signer: id of the trusted key
+    that signed the bundle; empty where none was named."""
 
     role: Role
     path: Path
     model: Model
     bundle: Bundle | None
     reading: Reading | None
+    signer: str = ""
 
     @property
     def gated(self) -> str:
@@ -66,13 +68,14 @@ class Contender:
     def row(self) -> SideRow:
         """For the record."""
         return SideRow(
-            path=str(self.path),
+            path=shown(self.path),
             form="bundle" if self.bundle else "model",
             runtime=self.model.runtime,
             bytes=self.model.bytes,
             sha256=content_digest(self.model),
             task=self.reading.task.name if self.reading else "",
             gated=self.gated,
+            signer=self.signer,
             preprocessing=self.reading.said if self.reading else "",
         )
 
@@ -80,6 +83,8 @@ class Contender:
 @contextmanager
 def open_side(role: Role, path: Path) -> Iterator[Contender]:
     """A bundle (its files checked against its manifest) or a model file. RecipeError or BundleError."""
+    if not path.exists():
+        raise RecipeError("there is no such file or folder", where=f"{role} {path}")
     bundle = open_bundle(path) if path.is_dir() and has_bundle(path) else None
     reading, place, runtime = None, path, None
     if bundle is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from edgeft import plugins
 from edgeft.device.yaml_read import read_mapping
 from edgeft.errors import RecipeError
-from edgeft.gate import Gate
+from edgeft.gate import FLIP_RATE, SOURCE, Gate
 from edgeft.ship.bundle import Bundle
 from edgeft.ship.check.sides import Reading
 from edgeft.task import Task, has_metric
@@ -27,10 +27,20 @@ COLUMNS = ("text", "label", "group", "unit")
 
 @dataclass(frozen=True)
 class Margin:
-    """A gate `no worse than` whose other side is the baseline, and who stated it."""
+    """A gate whose other side, `source` in its words, is the baseline; and who stated it."""
 
     gate: Gate
     origin: str
+
+    @property
+    def limit(self) -> float:
+        """The margin, or the share of cases that may change."""
+        return float(self.gate.margin if self.gate.margin is not None else self.gate.at_most or 0.0)
+
+    @property
+    def name(self) -> str:
+        """`accuracy no worse than the baseline by 0.01`."""
+        return self.gate.describe().replace(f"than {SOURCE}", "than the baseline")
 
 
 @dataclass(frozen=True)
@@ -45,26 +55,50 @@ class Form:
 
 
 def find_margins(
-    metric: str | None, margin: float | None, task: Task, device: str, stated: Sequence[tuple[Gate, str]]
+    metric: str | None,
+    margin: float | None,
+    reading: Reading,
+    devices: Collection[str],
+    stated: Sequence[tuple[Gate, str]],
 ) -> list[Margin]:
     """The command line's margin, else those of `stated` that compare a metric of the task, else edgeft's default.
 
-    stated: gates with the words that say where each stands. RecipeError for a metric the task does not have.
+    devices: names the device goes by. stated: gates with the words that say where each stands. RecipeError for a metric
+    the task does not have.
     """
-    if metric is not None and not has_metric(task, metric):
-        hint = f"known: {', '.join(task.metrics)}"
-        raise RecipeError(f"{task.name} has no metric '{metric}'", where="--metric", hint=hint)
+    if metric is not None:
+        _require_metric(metric, reading)
+    task = reading.task
     if metric is None and margin is None:
         found = [
-            Margin(gate, origin)
+            Margin(gate.model_copy(update={"no_worse_than": gate.no_worse_than and SOURCE}), origin)
             for gate, origin in stated
-            if gate.no_worse_than and gate.device in (None, device) and _is_known(task, gate.metric)
+            if _compares(gate) and gate.device in (None, *devices) and _is_known(task, gate.metric)
         ]
         if found:
             return found
     origin = "--margin" if margin is not None else "edgeft's default, since nobody stated one"
     value = DEFAULT_MARGIN if margin is None else margin
-    return [Margin(Gate(metric=metric or task.headline, no_worse_than="source", margin=value), origin)]
+    if metric == FLIP_RATE:
+        return [Margin(Gate(metric=metric, at_most=value), origin)]
+    return [Margin(Gate(metric=metric or task.headline, no_worse_than=SOURCE, margin=value), origin)]
+
+
+def _require_metric(metric: str, reading: Reading) -> None:
+    """RecipeError for a metric of the command line that the task, or a label that the artefacts, do not have."""
+    task = reading.task
+    if not has_metric(task, metric):
+        known = [*task.metrics, *task.gated, *(f"{family}LABEL" for family in task.families)]
+        raise RecipeError(f"{task.name} has no metric '{metric}'", where="--metric", hint=f"known: {', '.join(known)}")
+    family = next((family for family in task.families if metric.startswith(family)), None)
+    if family is not None and metric.removeprefix(family) not in reading.labels:
+        what = f"no label '{metric.removeprefix(family)}'"
+        raise RecipeError(what, where="--metric", hint=f"labels: {', '.join(reading.labels[:20])}")
+
+
+def _compares(gate: Gate) -> bool:
+    """Whether a gate is decided on two sides; a limit on the value itself is a build's matter."""
+    return gate.no_worse_than is not None or gate.metric == FLIP_RATE or gate.cases_losing is not None
 
 
 def _is_known(task: Task, metric: str) -> bool:
@@ -143,7 +177,12 @@ def reading_of_recipe(loaded: LoadedRecipe, labels: Sequence[str] | None, out: P
     serve = recipe.serve.model_dump()
     plain = "text" in task.columns or recipe.model.onnx is not None
     serve["embed_preprocessing"] = serve["embed_preprocessing"] or ("none" if plain else "pixels")
-    task.prepare(_folder(loaded), {}, names, serve, out)
+    try:
+        task.prepare(_folder(loaded), {}, names, serve, out)
+    except ImportError as error:
+        hint = "name a folder with tokenizer.json, and model_input_names in tokenizer_config.json; or check a bundle"
+        what = f"{error.name} would have to read this folder's tokenizer, and is not installed"
+        raise RecipeError(what, where=str(_folder(loaded)), hint=hint) from error
     return Reading(task, out, tuple(names), f"that of {loaded.ref}")
 
 

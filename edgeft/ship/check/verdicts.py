@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.evaluate.gates import decide_data_gate
 from edgeft.evaluate.needed import rows_for_width
-from edgeft.gate import DATA_METRICS, Status
-from edgeft.ship.check.record import CheckVerdict, Kind
+from edgeft.evaluate.sentences import in_percent
+from edgeft.gate import Status
+from edgeft.ship.check.cases import BY
+from edgeft.ship.check.record import CheckVerdict, Kind, PartRow
 from edgeft.ship.check.stated import Margin
 from edgeft.targets.compare import Comparison
 
@@ -20,11 +22,6 @@ if TYPE_CHECKING:
 METHOD = "interleaved blocks A B B A, percentile bootstrap over quadruples; each end one-sided at 97.5%"
 
 
-def accuracy_name(margin: Margin) -> str:
-    """`accuracy no worse than the baseline by 0.01`."""
-    return f"{margin.gate.metric} no worse than the baseline by {margin.gate.margin:g}"
-
-
 def decide_accuracy(
     margin: Margin, device: str, ours: Score, theirs: Score, rows: pa.Table, custom: CustomValues | None = None
 ) -> CheckVerdict:
@@ -32,29 +29,41 @@ def decide_accuracy(
     from edgeft.data.table import column_array
 
     gate = margin.gate
-    found = decide_data_gate(
-        gate, device, ours, theirs, column_array(rows, "unit"), truth=column_array(rows, "label"), custom=custom
-    )
-    scale, unit = (100.0, "%") if gate.metric in DATA_METRICS else (1.0, "")
+    units, truth = column_array(rows, "unit"), column_array(rows, "label")
+    groups = None if gate.by is None else column_array(rows, BY + gate.by)
+    found = decide_data_gate(gate, device, ours, theirs, units, truth=truth, custom=custom, groups=groups)
+    scale, unit = (100.0, "%") if in_percent(gate) else (1.0, "")
     figures = [side.metrics.get(gate.metric) for side in (ours, theirs)]
     candidate, baseline = (None if value is None else value * scale for value in figures)
     return CheckVerdict(
         check="accuracy",
-        name=accuracy_name(margin),
+        name=margin.name,
         status=found.status,
-        why=found.why.replace("of the source", "of the baseline").replace("the source", "the baseline"),
+        why=_of_baseline(found.why),
         severity=gate.severity,
         candidate=candidate,
         baseline=baseline,
         unit=unit,
         value=found.value,
         interval=found.interval,
-        limit=gate.margin,
+        limit=margin.limit,
         limit_from=margin.origin,
         n=found.n,
         needed_n=found.needed_n,
         method=found.method,
-    )
+        parts=[
+            PartRow(
+                subgroup=part.subgroup, status=part.status, why=_of_baseline(part.why), value=part.value,
+                interval=part.interval, n=part.n, needed_n=part.needed_n,
+            )
+            for part in found.parts
+        ],
+    )  # fmt: skip
+
+
+def _of_baseline(why: str) -> str:
+    """A gate's sentence, whose other side is called the source."""
+    return why.replace("the source", "the baseline")
 
 
 def decide_latency(found: Comparison, margin: float, origin: str, device: str) -> CheckVerdict:

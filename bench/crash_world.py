@@ -1,0 +1,237 @@
+"""A finished build of a tiny recipe, copies of it that are set back to some step, and what a rerun must come to."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
+from typing import Any
+
+RECIPE = """\
+name: tiny
+model: {{path: {model}, task: text-classification}}
+data:
+  source: csv
+  path: {data}
+  text: text
+  label: label
+  group: group
+  unit: row
+  fractions: {{train: 0.45, validation: 0.1, calibration: 0.05, search: 0.15, gate: 0.25}}
+serve: {{batch: 1, length: 32}}
+seed: 3
+steps:
+  - finetune: {{method: full, epochs: 2, batch_size: 16, learning_rate: 0.003, eval_steps: 10, checkpoint_steps: 5}}
+targets:
+  - {{device: {device}, export: [onnx], candidates: [int8-dynamic], optimise: size}}
+gates:
+  - {{metric: accuracy, no_worse_than: source, margin: 0.08}}
+  - {{metric: artifact_mb, at_most: 25}}
+"""
+MEASURED = ("/latency", "/operators", "/probe")
+"""Steps whose result differs from one time to the next by nature."""
+LONGEST = 300.0
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass
+class Run:
+    """A started build. log: its output, one JSON object a line."""
+
+    pid: int
+    log: Path
+    wait: Any
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The events so far; what is no JSON (a traceback, an error) is left to `text`."""
+        found = []
+        for line in self.text().splitlines():
+            with suppress(ValueError):
+                item = json.loads(line)
+                if isinstance(item, dict):
+                    found.append(item)
+        return found
+
+    def text(self) -> str:
+        """All output so far."""
+        return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
+
+    def said(self) -> str:
+        """The last of it that a person would read."""
+        lines = [line for line in self.text().splitlines() if not line.startswith(('{"event": "pro', '{"schema'))]
+        return "\n".join(lines)[-1500:]
+
+
+class Server:
+    """Starts builds: forked from a process that has the libraries (`warm`), or from a new interpreter."""
+
+    def __init__(self, nice: int = 5) -> None:
+        self.nice = nice
+        command = ["nice", "-n", str(nice), sys.executable, "-m", "bench.crash_fork"]
+        env = {**os.environ, **quiet_env()}
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.said: Queue[str] = Queue()
+        Thread(target=self._listen, daemon=True).start()
+        if self.said.get(timeout=LONGEST) != "ready":
+            raise SystemExit("the process that forks builds did not start")
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.put(line.strip())
+
+    def _end_of(self, pid: int) -> int:
+        """Exit code of a forked build; one that does not come to an end is killed, which shows as -9."""
+        try:
+            status = self.said.get(timeout=LONGEST)
+        except Empty:
+            kill_group(pid)
+            status = self.said.get(timeout=LONGEST)
+        return os.waitstatus_to_exitcode(int(status))
+
+    def start(self, argv: Sequence[str], folder: Path, env: Mapping[str, str], warm: bool = True) -> Run:
+        """`edgeft ARGV` in `folder`, its output beside that folder: the folder's disk may be full."""
+        log = folder.parent / f"log-{time.monotonic_ns()}"
+        if not warm:
+            with log.open("ab") as stream:
+                process = subprocess.Popen(
+                    ["nice", "-n", str(self.nice), sys.executable, "-m", "edgeft", *argv], cwd=folder,
+                    env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
+                    start_new_session=True,
+                )  # fmt: skip
+            return Run(process.pid, log, lambda: process.wait(LONGEST))
+        assert self.process.stdin is not None
+        request = {"argv": list(argv), "cwd": str(folder), "env": dict(env), "log": str(log)}
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        pid = int(self.said.get(timeout=LONGEST))
+        return Run(pid, log, lambda: self._end_of(pid))
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(30)
+
+
+def quiet_env() -> dict[str, str]:
+    """One thread: several builds share this machine, and a forked child cannot take over a pool of threads."""
+    return {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+@dataclass
+class World:
+    """base: folder of the finished build. steps: its steps in order. code: its exit code."""
+
+    base: Path
+    server: Server
+    more_env: dict[str, str] = field(default_factory=dict)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    code: int = 0
+    tail: float = 1.0
+
+    def env(self, folder: Path) -> dict[str, str]:
+        """Store and temporary files of a run in `folder`."""
+        (folder / "tmp").mkdir(exist_ok=True)
+        return {**quiet_env(), "EDGEFT_STORE": str(folder / "store"), "TMPDIR": str(folder / "tmp"), **self.more_env}
+
+    def finish(self) -> None:
+        """The undisturbed build that all trials are compared with, and the time of a build that finds all cached."""
+        run = self.start(self.base)
+        self.code = run.wait()
+        if self.code not in (0, 1, 5):
+            raise SystemExit(f"the undisturbed build ended with {self.code}:\n{run.said()}")
+        self.steps = record_of(self.base)["steps"]
+        began = time.monotonic()
+        self.start(self.base).wait()
+        self.tail = time.monotonic() - began
+
+    def start(self, folder: Path, warm: bool = True) -> Run:
+        """`edgeft build` in `folder`."""
+        return self.server.start(["build", "recipe.yaml", "--json"], folder, self.env(folder), warm)
+
+    def digests(self, folder: Path) -> dict[str, str]:
+        """Step -> digest, measurements apart."""
+        rows = record_of(folder)["steps"]
+        return {row["id"]: row["digest"] for row in rows if not row["id"].endswith(MEASURED)}
+
+    @contextmanager
+    def copy(self, name: str, first: int, count: int) -> Iterator[Path]:
+        """A copy of the finished build in which `count` steps from `first` on were never done; removed at the end."""
+        folder = self.base.with_name(name)
+        shutil.copytree(self.base, folder, ignore=shutil.ignore_patterns("log-*", "tmp"))
+        set_back(folder / "store", self.steps[first : first + count])
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
+
+
+def set_back(store: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Forget steps as if they had never run: their records, and the objects that no other step has."""
+    for row in rows:
+        (store / "steps" / f"{row['key']}.json").unlink(missing_ok=True)
+    kept = {json.loads(path.read_text())["digest"] for path in (store / "steps").glob("*.json")}
+    for digest in {row["digest"] for row in rows} - kept:
+        home = store / "objects" / digest[:2]
+        shutil.rmtree(home / digest, ignore_errors=True)
+        (home / f"{digest}.files.json").unlink(missing_ok=True)
+    for row in rows:
+        for path in (store / "scratch").glob(f"{row['key']}*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    """The outcome's record."""
+    content: dict[str, Any] = json.loads((folder / "out/tiny/record.json").read_text())
+    return content
+
+
+def make_world(folder: Path, server: Server, device: str = "local-cpu", env: Mapping[str, str] | None = None) -> World:
+    """The tiny recipe on real short texts, built once."""
+    from tests.material import write_texts, write_tiny_bert
+
+    base = folder / "base"
+    base.mkdir(parents=True)
+    data = folder / "texts.csv"
+    write_texts(data)
+    write_tiny_bert(folder / "model", data)
+    (base / "recipe.yaml").write_text(RECIPE.format(model=folder / "model", data=data, device=device))
+    world = World(base, server, dict(env or {}))
+    world.finish()
+    return world
+
+
+def left_running(folder: Path) -> list[int]:
+    """Processes that work in a folder of the trial although its build is over; they are given ten seconds to end."""
+    import psutil
+
+    until = time.monotonic() + 10
+    while True:
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if Path(process.cwd()).is_relative_to(folder):
+                    found.append(process.pid)
+        if not found or time.monotonic() > until:
+            return found
+        time.sleep(0.1)
+
+
+def kill_group(pid: int) -> None:
+    """SIGKILL to all processes of a run."""
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
