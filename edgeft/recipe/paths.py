@@ -82,6 +82,11 @@ def resolve_paths(tree: Node, problems: Problems) -> Node:
     return tree
 
 
+def path_fields(tree: Node) -> set[RecipePath]:
+    """Where the tree states paths."""
+    return {path for path, _ in scalars(tree) if _kind(path) is not None}
+
+
 def _kind(path: RecipePath) -> Kind | None:
     for pattern, kind in FIELDS:
         if len(path) == len(pattern) and all(want in (None, step) for want, step in zip(pattern, path, strict=True)):

@@ -14,8 +14,8 @@ from edgeft.artifact import Artifact
 from edgeft.device.profile import Device
 from edgeft.runtimes import litert
 from edgeft.targets.parity import TOLERANCE
-from tests.material import LIBRARIES
 from tests.exporters import tiny
+from tests.material import LIBRARIES
 
 pytestmark = [pytest.mark.ml, pytest.mark.slow]
 

@@ -24,8 +24,8 @@ from edgeft.pipeline.embedded import GOLDEN_TEXTS
 from edgeft.runtimes import ort
 from edgeft.stage import Context, Split
 from edgeft.tasks.text_classification import TextClassification
-from tests.material import docstrings
 from tests.exporters import tiny
+from tests.material import docstrings
 
 pytest.importorskip("onnxruntime_extensions")
 pytestmark = pytest.mark.ml
