@@ -194,6 +194,7 @@ EVIDENCE = {
     "a verdict of words": b'{"verdicts": ["PASS"]}',
     "an unknown status": b'{"verdicts": [{"gate": "g", "metric": "m", "status": "GOOD"}]}',
     "a number of words": b'{"verdicts": [{"gate": "g", "metric": "m", "status": "PASS", "value": [1]}]}',
+    "no list": b'{"verdicts": 5}',
     "deep": b"[" * 50_000,
 }
 

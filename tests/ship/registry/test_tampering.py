@@ -16,6 +16,7 @@ from edgeft.ship.registry.log import digest
 from edgeft.ship.registry.names import RegistryError, parse_reference
 from edgeft.ship.registry.view import loose_ends, version_row, version_rows
 from tests.ship.registry.conftest import Make
+from tests.ship.registry.kit import make_bundle
 
 
 @pytest.fixture
@@ -168,6 +169,17 @@ def test_a_changed_bundle_is_told_and_not_promoted(filled: Path, name: str, how:
     with pytest.raises(RegistryError):
         registry.promote(parse_reference("tiny:2"), "production", "Ada", "good")
     assert version_rows(registry, registry.sound(), "tiny")[0].faults == []
+
+
+def test_a_manifest_written_anew_is_told(local: Registry, tmp_path: Path) -> None:
+    """A refused bundle made to say that it passed, in sound canonical form: it is not the one of its digest."""
+    added = local.add(make_bundle(tmp_path / "bundle", gate="FAIL"))
+    manifest = Path(local.place.location) / "bundles" / added.stored.digest / "manifest.json"
+    rewrite(manifest, manifest.read_bytes().replace(b'"status": "failed"', b'"status": "passed"'))
+    row = version_row(local, local.sound(), added.entry)
+    assert row.faults == ["its manifest was changed"]
+    with pytest.raises(RegistryError, match="its manifest was changed"):
+        local.promote(parse_reference("tiny:1"), "production", "Ada", "good")
 
 
 def test_a_file_too_many_a_link_and_a_lost_folder_are_told(filled: Path) -> None:
