@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         limits.add_argument(f"--{kind}-margin", default=None, metavar="X%", help=f"default {DEFAULT_SHARE}%")
     for kind in ("accuracy", "latency", "size"):
         limits.add_argument(f"--no-{kind}", action="store_true", help=f"leave {kind} out")
+    parser.add_argument(
+        "--key", action="append", default=[], type=Path, metavar="PUB",
+        help="a public key you trust: the baseline must be signed by it; repeatable",
+    )  # fmt: skip
     limits.add_argument("--allow-rejected", action="store_true", help="take a baseline that did not pass its own gates")
     add_device_options(parser)
     add_input_options(parser)
@@ -98,13 +103,16 @@ def _make_match(args: argparse.Namespace, stack: ExitStack, device: Device, scra
     from edgeft.ship.check.run import Match, take_cases
     from edgeft.ship.check.sides import open_side, share_reading
     from edgeft.ship.check.stated import Resolved, read_resolved, reading_of_recipe
+    from edgeft.ship.check.trust import require_released, require_signer
 
     loaded = load_recipe(args.recipe) if args.recipe else None
     sides = (
         stack.enter_context(open_side("candidate", args.candidate)),
         stack.enter_context(open_side("baseline", args.baseline)),
     )
-    _require_released(sides[0], sides[1], args.allow_rejected, notes)
+    notes += require_released(*sides, allow_rejected=args.allow_rejected)
+    signer, said = require_signer(sides[1], args.key)
+    notes += said
     stated = None
     if loaded is not None and any(side.bundle is None for side in sides):
         known = next((side.reading.labels for side in sides if side.reading), None)
@@ -124,21 +132,7 @@ def _make_match(args: argparse.Namespace, stack: ExitStack, device: Device, scra
         task, labels = baseline.reading.task, baseline.reading.labels
         rows, data = read_cases(args.data, form, task, labels, sorted(by), scratch, notes.append)
         rows, data = take_cases(rows, data, args.cases)
-    return Match(candidate, baseline, rows, data, limits, ask_of(args))
-
-
-def _require_released(candidate: Contender, baseline: Contender, allowed: bool, notes: list[str]) -> None:
-    """A baseline that was itself refused is no measure of a release; a candidate may still be judged."""
-    if baseline.gated not in ("", "passed"):
-        if not allowed:
-            what = f"this bundle did not pass its own gates ({baseline.gated}): it was not released"
-            hint = "name the released bundle; --allow-rejected compares with this one all the same"
-            raise RecipeError(what, where=f"--baseline {baseline.path}", hint=hint)
-        notes.append(f"the baseline did not pass its own gates ({baseline.gated}): PASS means no worse than that")
-    if baseline.bundle is None:
-        notes.append("the baseline is a bare model: whether it was released is not known")
-    if candidate.gated not in ("", "passed"):
-        notes.append(f"the candidate did not pass its own gates ({candidate.gated}), whatever this check says")
+    return Match(candidate, replace(baseline, signer=signer), rows, data, limits, ask_of(args))
 
 
 def _limits(
@@ -167,8 +161,6 @@ def _limits(
 
 def _form(args: argparse.Namespace, loaded: LoadedRecipe | None, resolved: Resolved) -> Form:
     """Columns: the command line's, else the recipe's, else those the baseline was built with."""
-    from dataclasses import replace
-
     from edgeft.ship.check.stated import form_of_recipe
 
     form = form_of_recipe(loaded) if loaded else resolved.form

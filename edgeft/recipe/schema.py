@@ -211,7 +211,7 @@ class Measure(Section):
 
 
 class Bundled(Section):
-    """What goes into the bundle besides the model."""
+    """What of the data the bundle may hold."""
 
     golden_rows: bool = Field(
         True,

@@ -111,9 +111,10 @@ def _cases(data: DataRow) -> str:
 
 def _side(side: SideRow) -> str:
     gated = f", gates: {side.gated}" if side.gated else ""
+    signed = f", signed by {side.signer}" if side.signer else ""
     reads = f", preprocessing: {side.preprocessing}" if side.preprocessing else ""
     size = f"{side.bytes:,} bytes, sha256 {side.sha256[:12]}"
-    return f"{side.path} ({side.form}, {side.runtime}, {size}{gated}{reads})"
+    return f"{side.path} ({side.form}, {side.runtime}, {size}{gated}{signed}{reads})"
 
 
 def _text(value: str) -> str:

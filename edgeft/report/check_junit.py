@@ -57,6 +57,7 @@ def _properties(record: CheckRecord) -> list[tuple[str, str]]:
     rows = [("edgeft", record.edgeft), ("status", record.status), ("device", record.device), ("how", record.how)]
     for role, side in (("candidate", record.candidate), ("baseline", record.baseline)):
         rows += [(role, side.path), (f"{role}.sha256", side.sha256), (f"{role}.runtime", side.runtime)]
+        rows += [(f"{role}.signer", side.signer)] if side.signer else []
     if data is not None:
         rows += [("data", data.path), ("data.n", str(data.n)), ("data.digest", data.digest)]
     return [*rows, *((f"left-out.{row.check}", row.why) for row in record.left_out)]

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from edgeft.ship.keys import new_key, public_file
+from edgeft.ship.signature import sign_folder
 from tests.check import kit
 
 pytestmark = pytest.mark.ml
@@ -136,12 +138,19 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_in_an_environment_of_its_own(machine: Path, world: Path) -> None:
-    """What pip installs from the file is enough to check and to profile, and holds no torch."""
+    """What pip installs from the file is enough to check, to profile and to verify, and holds no torch."""
     done = subprocess.run([machine / "edgeft", *WORDS], cwd=world, capture_output=True, text=True)
     assert done.returncode in (0, 5), done.stderr
     require_passed(json.loads(done.stdout))
     done = subprocess.run([machine / "edgeft", "profile", "base", "--json"], cwd=world, capture_output=True, text=True)
     assert done.returncode in (0, 5), done.stderr
+    key = new_key(world / "release.pem")
+    sign_folder(world / "base", key)
+    trusted = ["--key", str(public_file(world / "release.pem"))]
+    for words in (["verify", "base", *trusted], [*WORDS, *trusted]):
+        done = subprocess.run([machine / "edgeft", *words], cwd=world, capture_output=True, text=True)
+        assert done.returncode == 0 or (words[0] == "check" and done.returncode == 5), done.stdout + done.stderr
+        assert key.id in done.stdout
     looked = "import importlib.util as u; print([n for n in ('torch', 'transformers', 'peft') if u.find_spec(n)])"
     found = subprocess.run([machine / "python", "-c", looked], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "[]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -143,6 +144,17 @@ def test_the_commands(tmp_path: Path, capsys: Capture, monkeypatch: pytest.Monke
     assert cli.main(["verify", "b", "--key", "r.pem.pub", "--json"]) == 1
     out = capsys.readouterr().out
     assert json.loads(out)["outcome"] == "refused"
+
+
+def test_a_full_disk_says_nothing_against_the_bundle(
+    bundle: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(root: Path, *_: object) -> list[str]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(verify, "file_faults", full)
+    assert cli.main(["verify", str(bundle)]) == 3
+    assert "no room to check a copy" in capsys.readouterr().err
 
 
 def test_a_key_is_rotated(tmp_path: Path, bundle: Path, signer: Signer) -> None:

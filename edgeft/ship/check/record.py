@@ -22,7 +22,8 @@ def shown(path: Path) -> str:
 
 class SideRow(Row):
     """Candidate or baseline. bytes, sha256: of the model's files. gated: `passed` or what else a bundle's manifest says
-    of its own gates; empty for a bare model, of which nothing is known. preprocessing: whose it is, in words."""
+    of its own gates; empty for a bare model, of which nothing is known. signer: id of the trusted key that signed the
+    bundle; empty where none was asked for. preprocessing: whose it is, in words."""
 
     path: str
     form: Literal["bundle", "model"]
@@ -31,6 +32,7 @@ class SideRow(Row):
     sha256: str
     task: str = ""
     gated: str = ""
+    signer: str = ""
     preprocessing: str = ""
 
 

@@ -46,13 +46,15 @@ class Reading:
 
 @dataclass(frozen=True)
 class Contender:
-    """One side. bundle, reading: None for a bare model that nothing says how to feed."""
+    """One side. bundle, reading: None for a bare model that nothing says how to feed. signer: id of the trusted key
+    that signed the bundle; empty where none was named."""
 
     role: Role
     path: Path
     model: Model
     bundle: Bundle | None
     reading: Reading | None
+    signer: str = ""
 
     @property
     def gated(self) -> str:
@@ -73,6 +75,7 @@ class Contender:
             sha256=content_digest(self.model),
             task=self.reading.task.name if self.reading else "",
             gated=self.gated,
+            signer=self.signer,
             preprocessing=self.reading.said if self.reading else "",
         )
 

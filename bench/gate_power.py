@@ -1,0 +1,84 @@
+"""How many cases a gate needs before a harmless artefact passes it, and how long a decision on 10,000 cases takes.
+
+`python -m bench.gate_power [TRIALS]` prints both tables. The artefacts: what int8 compression does where it does well.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+
+from bench import gate_worlds as plain
+from bench import score_worlds as scored
+from bench.gate_world import World
+from bench.gates import rates
+from edgeft.evaluate import bootstrap, unseen
+
+TRIALS = 200
+SIZES = (100, 200, 400, 800, 1600, 3200)
+DRAWS = 500
+CASES = 10_000
+GOAL_SECONDS = 2.0
+
+
+def harmless() -> tuple[tuple[float, World], ...]:
+    """(margin, world with an artefact that does less than the margin)."""
+    return tuple((margin, world) for margin in (0.02, 0.05) for world in _at(margin))
+
+
+def _at(margin: float) -> tuple[World, ...]:
+    same = 0.001
+    return (
+        plain.flips(same, same, limit=margin),
+        plain.flips(0.01, 0.01, limit=margin),
+        plain.flips(0.01, 0.01, rows=4, limit=margin),
+        plain.sensitivity(same, 0.3, limit=margin),
+        plain.tails(0.001, 0.3, limit=margin),
+        plain.f1((0.25,) * 4, (same,) * 4, limit=margin),
+        plain.f1((0.9, 0.1), (same,) * 2, limit=margin),
+        scored.auc_noise(2, 0.1, 0.5, limit=margin),
+        scored.auc_noise(2, 0.1, 0.1, limit=margin),
+        scored.precision_noise(2, 0.1, 0.5, limit=margin),
+        scored.ece_rise(0.02, 0.0, "mass", limit=margin),
+        scored.brier_struck(0.001, limit=margin),
+    )
+
+
+def power(trials: int, sizes: tuple[int, ...] = SIZES) -> None:
+    """Print a Markdown row for each kind and margin: the share of gate sets on which the artefact passes."""
+    print(f"| gate | artefact | margin | {' | '.join(f'n = {n}' for n in sizes)} |")
+    print("|---|---|---|" + "---|" * len(sizes))
+    for margin, world in harmless():
+        cells = " | ".join(f"{rates(world, n, trials)[0]:.0%}" for n in sizes)
+        print(f"| {world.kind} | {world.data} | {margin:g} | {cells} |", flush=True)
+
+
+def seconds() -> bool:
+    """Print the processor time of one decision of each kind on 10,000 cases; whether all are under the goal."""
+    print(f"\n| gate | processor seconds for {CASES:,} cases |\n|---|---|")
+    slowest, shown = 0.0, set()
+    for _, world in harmless():
+        if world.kind in shown:
+            continue
+        shown.add(world.kind)
+        start = time.process_time()
+        world.draw(np.random.default_rng(0), CASES, 1.0)
+        took = time.process_time() - start
+        slowest = max(slowest, took)
+        print(f"| {world.kind} | {took:.2f} |", flush=True)
+    print(f"\nslowest {slowest:.2f} s, goal under {GOAL_SECONDS:g}")
+    return slowest < GOAL_SECONDS
+
+
+def main(trials: int = TRIALS) -> bool:
+    """Times with all draws first, then power with fewer."""
+    quick = seconds()
+    unseen.DRAWS = unseen.FEWEST_DRAWS = bootstrap.DRAWS = DRAWS
+    power(trials)
+    return quick
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main(int(sys.argv[1]) if len(sys.argv) > 1 else TRIALS) else 1)
