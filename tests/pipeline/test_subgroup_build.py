@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import LIBRARIES
+from tests.material import LIBRARIES
 from tests.pipeline.conftest import Workbench
 
 pytestmark = pytest.mark.ml

@@ -12,10 +12,11 @@ import pytest
 from edgeft.canonical import canonical_json
 from edgeft.cli import main
 from edgeft.ship.registry.core import Registry
-from edgeft.ship.registry.log import digest
+from edgeft.ship.registry.log import append, digest
 from edgeft.ship.registry.names import RegistryError, parse_reference
 from edgeft.ship.registry.view import loose_ends, version_row, version_rows
 from tests.ship.registry.conftest import Make
+from tests.ship.registry.kit import make_bundle
 
 
 @pytest.fixture
@@ -74,6 +75,9 @@ def test_an_edited_log_is_told_and_not_built_on(filled: Path, signed: Make, edit
         again.add(signed(3))
     with pytest.raises(RegistryError):
         again.promote(parse_reference("tiny:2"), "production", "Ada", "good")
+    if edit not in ("registry.json", "the last entry cut off"):  # the chain itself tells, even between look and write
+        with pytest.raises(RegistryError):
+            append(again.place, lambda _: {"event": "distrust", "key": "e" * 32})
 
 
 def test_what_is_wrong_is_named(filled: Path) -> None:
@@ -168,6 +172,28 @@ def test_a_changed_bundle_is_told_and_not_promoted(filled: Path, name: str, how:
     with pytest.raises(RegistryError):
         registry.promote(parse_reference("tiny:2"), "production", "Ada", "good")
     assert version_rows(registry, registry.sound(), "tiny")[0].faults == []
+
+
+def test_a_manifest_written_anew_is_told(local: Registry, tmp_path: Path) -> None:
+    """A refused bundle made to say that it passed, in sound canonical form: it is not the one of its digest."""
+    added = local.add(make_bundle(tmp_path / "bundle", gate="FAIL"))
+    manifest = Path(local.place.location) / "bundles" / added.stored.digest / "manifest.json"
+    rewrite(manifest, manifest.read_bytes().replace(b'"status": "failed"', b'"status": "passed"'))
+    row = version_row(local, local.sound(), added.entry)
+    assert row.faults == ["its manifest was changed"]
+    with pytest.raises(RegistryError, match="its manifest was changed"):
+        local.promote(parse_reference("tiny:1"), "production", "Ada", "good")
+
+
+def test_better_figures_of_the_same_length_are_told_and_not_shown(filled: Path) -> None:
+    """By `list` on a machine that has no index yet; it takes no hash of the other files."""
+    registry = Registry(str(filled), index=filled.parent / "new.sqlite")
+    added = registry.sound().find(parse_reference("tiny:1"))
+    gates = filled / "bundles" / added.bundle / "gates.json"
+    rewrite(gates, gates.read_bytes().replace(b'{"accuracy": 0.9}', b'{"accuracy": 1.0}'))
+    row = version_rows(registry, registry.sound())[0]
+    assert row.faults == ["gates.json is not the file that was bundled"]
+    assert row.facts is not None and row.facts.metrics == {}
 
 
 def test_a_file_too_many_a_link_and_a_lost_folder_are_told(filled: Path) -> None:
