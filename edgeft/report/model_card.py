@@ -198,7 +198,7 @@ def _limits(record: RunRecord, target: TargetRow) -> list[str]:
         + (", of which licences.json has what is stated." if record.status == "passed" else "."),
     ]
     if record.status == "passed":
-        items.append("Built again, every file is the same bytes but for those under `differs` in reproduce.json.")
+        items.append("Built again, every file is the same bytes but for those that reproduce.json lists as different.")
     if target.how == "emulated":
         items.append("The device was emulated: quality is real, latency and memory are not known.")
     if len(record.openings) > 1:
