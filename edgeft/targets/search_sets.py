@@ -60,7 +60,7 @@ class Mixes:
 
 
 def shortest_prefix(mixes: Mixes, order: Sequence[str], low: int) -> Generator[Ask, Evaluation, Sequence[str] | None]:
-    """The shortest prefix of the order, longer than `low`, that passes in float: 1, 2, 4, ... more, then bisection.
+    """The shortest prefix of the order, longer than `low`, that passes in float: 1, then 2, 4 ... more, then bisection.
 
     It stops where such a mix would no longer be cheaper than float or than what passes already.
     """

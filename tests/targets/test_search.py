@@ -2,90 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
-from math import inf, nan
-from random import Random
+from math import inf
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeft.exporter import Layer, Variant
-from edgeft.targets.asking import Answer, Ask, Branch, Budget, Evaluation, Noise, Settings, family, keep, spaced
+from edgeft.exporter import Variant
+from edgeft.targets.asking import Answer, Ask, Branch, Budget, Evaluation, Settings, keep
 from edgeft.targets.search import Search, bound
-from edgeft.targets.search_ladder import TRIES
-
-CASES = 64
-
-
-@pytest.fixture(scope="module", autouse=True)
-def loaded_scipy() -> None:
-    """What the first paired comparison would import: it is no part of the time that a single example may take."""
-    pytest.importorskip("scipy.special")
-
-
-@dataclass
-class Oracle:
-    """Synthetic: a variant's damage is the sum over its compressed layers, and it passes up to `limit`.
-
-    forms: family -> (factor on damage, cost of all layers compressed). broken: names of variants that cannot be made.
-    """
-
-    damage: dict[str, float]
-    cost: dict[str, float]
-    limit: float
-    forms: dict[str, tuple[float, float]] = field(default_factory=lambda: {"static": (1.0, 1.0)})
-    broken: frozenset[str] = frozenset()
-    nan_scores: frozenset[str] = frozenset()
-    seconds: float = 1.0
-
-    def answer(self, ask: Ask) -> Answer:
-        """With the cases it tells of, each as damaged as all of them."""
-        answer = self.judge(ask)
-        if ask.purpose == "layers" or answer.refused:
-            return answer
-        return replace(answer, each=dict.fromkeys(spaced(CASES, ask.cases), answer.divergence))
-
-    def judge(self, ask: Ask) -> Answer:
-        name = ask.variant.name.partition("-mixed-")[0]
-        if name in self.broken:
-            return Answer(refused="the converter refused operator Foo", cases=0, seconds=self.seconds)
-        factor, base = self.forms[family(ask.variant)]
-        factor *= float(ask.variant.options.get("factor", 1.0))
-        lost = factor * sum(value for layer, value in self.damage.items() if layer not in ask.variant.keep_float)
-        if ask.purpose == "layers":
-            total, noise = 0.0, {}
-            for layer, value in self.damage.items():
-                total += factor * value
-                noise[layer] = Noise(total, self.cost[layer])
-            return Answer(noise=noise, cases=ask.cases, seconds=self.seconds)
-        if name in self.nan_scores:
-            return Answer(nan, nan, cases=ask.cases, seconds=self.seconds)
-        scored = ask.purpose in ("finalist", "repair", "prefix", "backward")
-        cost = base + sum(self.cost[layer] for layer in ask.variant.keep_float) if ask.timed else None
-        return Answer(lost, self.limit - lost if scored else None, cost, ask.cases, self.seconds)
-
-
-def layers(count: int) -> tuple[Layer, ...]:
-    return tuple(Layer(f"layer{index}", "MatMul", 100, f"out{index}") for index in range(count))
-
-
-STATIC = Variant("int8-static", {"mode": "static"}, needs_calibration=True)
-
-
-def run(oracle: Oracle, *ladder: Variant, most: int = 500, minutes: float | None = None, **more: object) -> Search:
-    """The whole search against the oracle."""
-    names = layers(len(oracle.damage))
-    branch = Branch(
-        "onnx", ladder or (STATIC,), float_cost=1.0 + sum(oracle.cost.values()) + 1e-6, layers=names, **more
-    )  # type: ignore[arg-type]
-    search = Search([branch], Settings(CASES, first=16, shortlist=8, budget=Budget(most, minutes)))
-    while (ask := search.ask()) is not None:
-        assert search.ask() is ask, "asking twice must not move the search"
-        search.tell(oracle.answer(ask))
-    return search
-
+from tests.targets.search_oracle import CASES, STATIC, Oracle, run
 
 amounts = st.lists(
     st.tuples(st.floats(0, 1, allow_subnormal=False), st.floats(0.01, 1, allow_subnormal=False)),
@@ -101,6 +27,7 @@ def oracle_of(pairs: list[tuple[float, float]], share: float) -> Oracle:
 
 
 @given(amounts, st.floats(0, 1.2), st.integers(1, 40))
+@settings(deadline=None)
 def test_the_budget_is_never_exceeded_and_what_passed_is_returned(
     pairs: list[tuple[float, float]], share: float, most: int
 ) -> None:
@@ -116,6 +43,7 @@ def test_the_budget_is_never_exceeded_and_what_passed_is_returned(
 
 
 @given(amounts, st.floats(0, 1))
+@settings(deadline=None)
 def test_the_prefix_is_the_shortest_that_passes_when_gains_are_monotone(
     pairs: list[tuple[float, float]], share: float
 ) -> None:
@@ -136,6 +64,7 @@ def test_the_prefix_is_the_shortest_that_passes_when_gains_are_monotone(
 
 
 @given(amounts, st.floats(0.05, 1))
+@settings(deadline=None)
 def test_where_a_mix_passes_one_is_found(pairs: list[tuple[float, float]], share: float) -> None:
     """All layers in float lose nothing; where one of them may be compressed, the search ends in a mix."""
     oracle = oracle_of(pairs, share)
@@ -144,7 +73,7 @@ def test_where_a_mix_passes_one_is_found(pairs: list[tuple[float, float]], share
 
 
 @given(amounts, st.floats(0, 1))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_the_same_answers_give_the_same_questions(pairs: list[tuple[float, float]], share: float) -> None:
     first, second = (run(oracle_of(pairs, share)) for _ in range(2))
     assert [done.ask for done in first.evaluations] == [done.ask for done in second.evaluations]
@@ -189,83 +118,6 @@ def test_a_cheaper_failing_variant_is_repaired_though_a_slow_one_passes() -> Non
     search = run(oracle, STATIC, Variant("int8-weights", {"mode": "weights"}))
     assert search.best is not None
     assert search.best.ask.variant.keep_float == {"layer0"} and search.best.cost == pytest.approx(1.5)
-
-
-LADDER = [
-    Variant(f"int8-static-{index}", {"mode": "static", "factor": factor})
-    for index, factor in enumerate((3.0, 1.0, 5.0, 2.0, 0.5))
-]
-
-
-def asked(search: Search, purpose: str) -> list[tuple[int, str]]:
-    """(cases, variant) of each question asked for that purpose."""
-    return [(done.ask.cases, done.ask.variant.name) for done in search.evaluations if done.ask.purpose == purpose]
-
-
-def test_where_the_ladder_is_clear_a_first_look_decides_and_nothing_is_run_twice() -> None:
-    search = run(Oracle({"layer0": 0.1}, {"layer0": 1.0}, limit=0.2), *LADDER)
-    assert asked(search, "ladder") == [(4, f"int8-static-{index}") for index in (1, 2, 3, 4)], "the first was scored"
-    assert [name for _, name in asked(search, "finalist")] == ["int8-static-0", "int8-static-4"]
-
-
-@dataclass
-class Noisy(Oracle):
-    """Single cases tell a tenth of the damage to twice as much: few of them do not tell close variants apart."""
-
-    chance: float | None = None
-
-    def answer(self, ask: Ask) -> Answer:
-        answer = super().answer(ask)
-        if not answer.each:
-            return answer
-        each = {
-            case: lost * Random(f"{ask.variant.name} {case}").uniform(0.1, 1.9) for case, lost in answer.each.items()
-        }
-        return replace(answer, each=each, chance=self.chance if answer.slack is not None and answer.slack < 0 else None)
-
-
-def close(count: int) -> list[Variant]:
-    return [Variant(f"close-{index}", {"mode": "static", "factor": 3.0 + index / 100}) for index in range(count)]
-
-
-def test_what_a_first_look_leaves_open_is_looked_at_closer_by_the_better_half() -> None:
-    search = run(Noisy({"layer0": 0.1}, {"layer0": 1.0}, limit=0.2), *close(5))
-    rounds = [cases for cases, _ in asked(search, "ladder")]
-    assert rounds[:4] == [4] * 4 and set(rounds[4:]) == {16} and 1 <= len(rounds[4:]) <= 3
-
-
-def test_after_a_narrow_failure_others_get_a_turn_but_no_more_than_three_are_scored() -> None:
-    oracle = Noisy({"layer0": 0.1}, {"layer0": 0.0}, limit=0.2, chance=0.4)
-    assert len(asked(run(oracle, *close(6)), "finalist")) == TRIES
-    oracle.chance = 0.01
-    assert len(asked(run(oracle, *close(6)), "finalist")) <= 2, "a plain failure: only the best of the race"
-
-
-def test_a_variant_that_answers_as_another_does_is_not_scored() -> None:
-    oracle = Noisy({"layer0": 0.1}, {"layer0": 0.0}, limit=0.2, chance=0.4)
-    twins = [Variant("twin", {"mode": "static", "factor": 3.0, "form": index}) for index in range(3)]
-    assert len(asked(run(oracle, *twins), "finalist")) == 1
-
-
-def test_what_diverges_no_less_than_what_failed_is_not_scored() -> None:
-    """Layers 4 to 7 change nothing: leaving them in float too is looked at, and never scored."""
-    damage = {f"layer{index}": 1.0 if index < 4 else 0.0 for index in range(8)}
-    search = run(Oracle(damage, dict.fromkeys(damage, 0.1), limit=1.5))
-    assert search.best is not None and len(search.best.ask.variant.keep_float) == 3
-    scored = [done for done in search.evaluations if done.ask.purpose in ("prefix", "backward")]
-    failed = [done.rank for done in scored if not done.passes]
-    assert len(failed) == len(set(failed)), "the same failure twice"
-
-
-def test_scores_look_at_a_part_first_and_few_cases_lie_within_many() -> None:
-    search = run(Oracle({"layer0": 0.1, "layer1": 1.0}, {"layer0": 1.0, "layer1": 1.0}, limit=0.2))
-    parts = {done.ask.purpose: done.ask.part for done in search.evaluations}
-    assert parts["prefix"] == 16 and parts["finalist"] == 0, "the first of a family is timed, and so run in full"
-    for cases, first in ((45, 11), (586, 32), (64, 16), (33, 32), (20, 32), (7, 4)):
-        sizes = Settings(cases, first)
-        chain = [sizes.glance, sizes.few, *([sizes.part] if sizes.part >= sizes.few else []), cases]
-        for few, many in pairwise(chain):
-            assert set(spaced(cases, few)) <= set(spaced(cases, many)), (cases, first, few, many)
 
 
 def test_where_the_first_of_a_family_passes_the_others_are_not_asked_for() -> None:
