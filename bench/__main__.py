@@ -15,6 +15,7 @@ from bench import (
     protocol,
     prune,
     rebuild,
+    same_model,
     search,
     speedup,
     startup,
@@ -38,6 +39,7 @@ NAMES = {
     "gate-power": gate_power.main,
     "gate-rivals": gate_rivals.main,
     "verify": verify.main,
+    "same-model": same_model.main,
 }
 
 

@@ -50,7 +50,7 @@ def sensitivity(lost: float, prevalence: float, limit: float | None = None) -> W
         fate = random.random(positives) < lost
         return bound_loss(fate, np.zeros(positives, bool), np.arange(positives), ALPHA)
 
-    data = f"{prevalence:.0%} positives, {lost:.0%} of them lost"
+    data = f"{prevalence:.0%} positives, {100 * lost:g}% of them lost"
     return World("sensitivity, against the source", data, at_most(lost if limit is None else limit, bound))
 
 
@@ -114,8 +114,9 @@ def f1(
         artefact = np.where(fate < wrong + worse, (truth + 1) % classes, truth)
         return bound_macro_f1_loss(truth, source, artefact, classes, unit_labels(count, rows), ALPHA)
 
-    data = f"classes {', '.join(f'{s:.0%}' for s in shares)}; lose {', '.join(f'{x:.0%}' for x in lost)}" + in_units(
-        rows
+    data = (
+        f"classes {', '.join(f'{s:.0%}' for s in shares)}; lose {', '.join(f'{100 * x:g}%' for x in lost)}"
+        + in_units(rows)
     )
     return World("macro F1, against the source", data, at_most(allowed, bound))
 
@@ -145,7 +146,7 @@ def _tailed(
 
 
 def _tail(share: float, loss: float) -> str:
-    return f"{share:.0%} lose {loss:g}"
+    return f"{100 * share:g}% lose {loss:g}"
 
 
 def _f1_of(table: Floats) -> float:

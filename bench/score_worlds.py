@@ -38,7 +38,7 @@ def auc_struck(apart: float, share: float, prevalence: float) -> World:
         artefact = np.where(positive & (random.random(n) < share), -99.0, source)
         return bound_auc_loss(source, artefact, positive, units, ALPHA)
 
-    data = f"area {before:.3f}, {share:.0%} of the {prevalence:.0%} positives fall to the end"
+    data = f"area {before:.3f}, {100 * share:g}% of the {prevalence:.0%} positives fall to the end"
     return World("AUC, against the source", data, at_most(share * before, bound))
 
 
@@ -78,7 +78,7 @@ def precision_struck(share: float, prevalence: float) -> World:
     grid = np.linspace(0, share, 20_001)[1:] - share / 40_000
     found = prevalence * (1 - share + grid)
     last = float((found / (found + 1 - prevalence)).mean()) * share
-    data = f"perfect, {share:.0%} of the {prevalence:.0%} positives fall to the end"
+    data = f"perfect, {100 * share:g}% of the {prevalence:.0%} positives fall to the end"
     return World("average precision, against the source", data, at_most(share - last, bound))
 
 
@@ -123,7 +123,7 @@ def ece_struck(share: float) -> World:
         artefact = (np.where(struck, 0.95, confidence), correct & ~struck)
         return bound_ece_rise((confidence, correct), artefact, units, ALPHA, binning="width")
 
-    return World("ECE, against the source", f"{share:.0%} surely wrong, equal width", at_most(0.95 * share, bound))
+    return World("ECE, against the source", f"{100 * share:g}% surely wrong, equal width", at_most(0.95 * share, bound))
 
 
 def brier_struck(share: float, limit: float | None = None) -> World:
@@ -135,7 +135,7 @@ def brier_struck(share: float, limit: float | None = None) -> World:
         return bound_mean(after, np.arange(n), ALPHA, low=-1.0, high=1.0)
 
     return World(
-        "Brier, against the source", f"{share:.0%} surely wrong", at_most(share if limit is None else limit, bound)
+        "Brier, against the source", f"{100 * share:g}% surely wrong", at_most(share if limit is None else limit, bound)
     )
 
 

@@ -61,6 +61,7 @@ class Build:
 
     held: the leases on its devices, until the steps have run. about: target -> what its probe step found.
     differences: target -> its artefacts' answers against another target's. searches: target -> its search.
+    undecided: targets without a choice because times are INVALID.
     """
 
     loaded: LoadedRecipe
@@ -72,6 +73,7 @@ class Build:
     trials: dict[str, list[Trial]] = field(default_factory=dict)
     chosen: dict[str, Trial] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    undecided: set[str] = field(default_factory=set)
     judgement: Judgement = field(default_factory=Judgement)
     about: dict[str, Facts] = field(default_factory=dict)
     differences: dict[str, list[DifferenceRow]] = field(default_factory=dict)
@@ -196,7 +198,7 @@ def _probe(build: Build) -> None:
 
 def _choose(build: Build) -> None:
     from edgeft.pipeline.gatekeeping import gates_for
-    from edgeft.pipeline.rungs import next_rung
+    from edgeft.pipeline.rungs import AGAIN, next_rung
     from edgeft.targets.choose import choose
 
     recipe = build.plan.loaded.recipe
@@ -211,7 +213,10 @@ def _choose(build: Build) -> None:
         )
         for trial, row in zip(trials, choice.rows, strict=True):
             trial.row = row
-        build.reasons[device] = "; ".join(filter(None, [choice.why, next_rung(recipe, target, choice.missed)]))
+        if choice.undecided:
+            build.undecided.add(device)
+        rung = AGAIN if choice.undecided else next_rung(recipe, target, choice.missed)
+        build.reasons[device] = "; ".join(filter(None, [choice.why, rung]))
         if choice.chosen is not None:
             build.chosen[device] = next(trial for trial in trials if trial.row.name == choice.chosen)
 
@@ -250,8 +255,9 @@ def outcome(build: Build) -> tuple[str, Exit]:
         return "error", build.error.exit_code
     if build.stopped:
         return "stopped", Exit.OK
-    if set(build.chosen) != set(build.trials):
-        return "failed", Exit.GATE_FAILED
+    if without := set(build.trials) - set(build.chosen):
+        known = without - build.undecided
+        return ("failed", Exit.GATE_FAILED) if known else ("inconclusive", Exit.INCONCLUSIVE)
     # Each target by itself: one without a verdict is inconclusive, whatever the others say.
     codes = [overall(build.judgement.verdicts.get(device, []))[1] for device in build.plan.devices]
     code = worst(*codes) if codes else Exit.INCONCLUSIVE

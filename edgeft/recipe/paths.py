@@ -18,6 +18,9 @@ Kind = Literal["model", "adapter", "onnx", "weights", "tokenizer", "code", "data
 PICKLES = frozenset({".pt", ".pth", ".bin", ".pkl", ".ckpt"})
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?\Z")
 PACKAGE = "package:"
+OWN_PACKAGE = "package:edgeft_recipes/"
+TRUSTED = "EDGEFT_CODE"
+"""Environment variable: further folders whose code recipes may run."""
 
 FIELDS: tuple[tuple[tuple[str | None, ...], Kind], ...] = (
     (("model", "path"), "model"),
@@ -47,11 +50,15 @@ class BadPath(ValueError):
 
 @dataclass(frozen=True)
 class Stated:
-    """A path as the recipe states it. source: the recipe's `data.source`."""
+    """A path as the recipe states it. source: the recipe's `data.source`.
+
+    home: folder of the file that states it; None where the user did, on the command line.
+    """
 
     text: str
     folder: Path
     source: str
+    home: Path | None = None
 
 
 def resolve_paths(tree: Node, problems: Problems) -> Node:
@@ -62,8 +69,11 @@ def resolve_paths(tree: Node, problems: Problems) -> Node:
         kind = _kind(path)
         if kind is None or not isinstance(node.value, str):
             continue
+        origin = node.mark.source
         try:
-            text = RESOLVERS[kind](Stated(node.value, node.folder, data_source))
+            text = RESOLVERS[kind](
+                Stated(node.value, node.folder, data_source, origin.folder if origin.lines else None)
+            )
         except BadPath as error:
             problems.add(node.mark, path, error.what, error.hint)
         except (OSError, ValueError, RuntimeError):
@@ -71,6 +81,11 @@ def resolve_paths(tree: Node, problems: Problems) -> Node:
         else:
             tree = put(tree, path, replace(node, value=text))
     return tree
+
+
+def path_fields(tree: Node) -> set[RecipePath]:
+    """Where the tree states paths."""
+    return {path for path, _ in scalars(tree) if _kind(path) is not None}
 
 
 def _kind(path: RecipePath) -> Kind | None:
@@ -179,7 +194,21 @@ def _code(stated: Stated) -> str:
     file, colon, function = stated.text.rpartition(":")
     if not colon or not file.endswith(".py") or not function.isidentifier():
         raise BadPath(f"'{stated.text}' is not of the form file.py:function", "for instance net.py:build")
-    return f"{_need(replace(stated, text=file), Path.is_file, 'file')}:{function}"
+    path = _need(replace(stated, text=file), Path.is_file, "file")
+    if not (file.startswith(OWN_PACKAGE) or _trusted(path, stated.home)):
+        raise BadPath(
+            f"{file} lies outside the recipe's folder: its code is not run",
+            f"put it beside the recipe, or say that you trust its folder: {TRUSTED}={path.resolve().parent} edgeft ...",
+        )
+    return f"{path}:{function}"
+
+
+def _trusted(path: Path, home: Path | None) -> bool:
+    """A recipe may come from anywhere: it brings code of its own, links followed, and cannot point at other code."""
+    if home is None:
+        return True
+    named = [Path(text).expanduser() for text in os.environ.get(TRUSTED, "").split(os.pathsep) if text]
+    return any(path.resolve().is_relative_to(folder.resolve()) for folder in (Path.cwd() / home, *named))
 
 
 def _data(stated: Stated) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgeft import cli
-from edgeft.targets import profile_compare
+from edgeft.ship.check import sessions
 from tests.check import kit
 
 Ask = Callable[..., tuple[int, dict[str, Any]]]
@@ -25,7 +25,7 @@ def texts(text_csv: Path) -> kit.Texts:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interleaved protocol as it is, in short blocks."""
-    monkeypatch.setitem(profile_compare.PLANS, "quick", profile_compare.Plan(blocks=6, seconds=0.6))
+    monkeypatch.setitem(sessions.PLANS, "quick", sessions.Plan(sessions=3, blocks=2, seconds=0.6))
 
 
 @pytest.fixture

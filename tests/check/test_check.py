@@ -33,7 +33,7 @@ def test_a_copy_with_other_bytes_passes_everything(world: Path, short: None, ask
     assert accuracy["limit"] == 0.01 and accuracy["limit_from"].startswith("edgeft's default")
     latency = verdict(record, "latency")
     assert latency["interval"][0] <= latency["value"] <= latency["interval"][1] and latency["limit"] == 1.6
-    assert latency["n"] <= 6 and "quadruples A B B A" in latency["why"]
+    assert latency["n"] <= 3 and "sessions of blocks A B B A" in latency["why"]
     assert record["outputs"].startswith("the same answer on 480 of 480 cases")
 
 
@@ -258,17 +258,17 @@ def test_recorded_times_are_not_looked_at(world: Path, short: None, ask: Ask, mo
     (world / "base" / ".." / "record.json").write_text('{"latency": 0.0}')
     seen: list[float] = []
     from edgeft.ship.check import run
-    from edgeft.targets.compare import Comparison
+    from edgeft.ship.check.sessions import Timing
 
-    def timed(*_: Any) -> Comparison:
+    def timed(*_: Any) -> Timing:
         seen.append(1)
-        return Comparison(4.0, 5.0, 0.8, (0.79, 0.81), 12, 900, False)
+        return Timing(4.0, 5.0, 1.25, (1.23, 1.27), 6, 900, "one process")
 
     monkeypatch.setattr(run, "time_sides", timed)
     code, record = ask("same --baseline base --no-accuracy --no-size")
     latency = verdict(record, "latency")
     assert seen and code == 1 and latency["value"] == pytest.approx(1.25)
-    assert latency["interval"] == pytest.approx([1 / 0.81, 1 / 0.79])
+    assert latency["interval"] == pytest.approx([1.23, 1.27])
 
 
 def test_answers_that_are_no_numbers_are_an_error_of_that_side(

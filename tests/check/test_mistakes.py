@@ -27,6 +27,7 @@ FAST = "--no-latency"
         (f"same --baseline base --data test.csv {FAST} --latency-margin=-1%", 2, "'-1%' is no margin"),
         (f"same --baseline base --data test.csv {FAST} --metric f1", 2, "known: accuracy, macro_f1"),
         (f"same --baseline base --data test.csv {FAST} --metric auroc_pandas", 2, "no label 'pandas'"),
+        (f"same --baseline phone --data test.csv {FAST}", 2, "the margins that were stated are for pixel-8"),
         (f"same --baseline sited --data test.csv {FAST}", 2, "no column 'site'"),
         (f"same --baseline base --data test.csv {FAST} --cases 0", 2, "--cases: must be 1 or more"),
         (f"same --baseline base --data none.csv {FAST}", 3, "only a header, no rows"),
@@ -65,6 +66,8 @@ def test_it_is_said(
     (world / "torn" / "model.onnx").write_bytes(b"other")
     by_site = "  - {metric: accuracy, no_worse_than: source, margin: 0.1, by: site}\n"
     kit.text_bundle(world / "sited", texts, gates=by_site)
+    elsewhere = "  - {metric: accuracy, no_worse_than: source, margin: 0.1, device: pixel-8}\n"
+    kit.text_bundle(world / "phone", texts, gates=elsewhere)
     few = texts.test[:3]
     kit.write_table(world / "none.csv", [])
     kit.write_table(world / "hole.csv", [*few, ("x y", ""), ("y z", "")])

@@ -34,8 +34,8 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 from edgeft import cli
-from edgeft.targets import profile_compare
-profile_compare.PLANS["quick"] = profile_compare.Plan(blocks=4, seconds=0.4)
+from edgeft.ship.check import sessions
+sessions.PLANS["quick"] = sessions.Plan(sessions=3, blocks=2, seconds=0.4)
 code = cli.main(sys.argv[1:])
 assert not Absent.names & set(sys.modules)
 sys.exit(code)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgeft.ship.check import sessions
 from edgeft.ship.check.run import overall_status
+from edgeft.ship.check.sessions import Timing, interval_over
 from edgeft.ship.check.verdicts import decide_latency, decide_size
-from edgeft.targets.compare import Comparison, ratio_interval
+from edgeft.targets.compare import Comparison
 from tests.check.sample import sample_verdict
 
 
-def compared(low: float, middle: float, high: float, reasons: tuple[str, ...] = ()) -> Comparison:
-    """By the candidate's time over the baseline's; `Comparison` holds the inverse."""
-    return Comparison(10.0, 10.0 * middle, 1 / middle, (1 / high, 1 / low), 12, 900, False, reasons=reasons)
+def compared(low: float, middle: float, high: float, reasons: tuple[str, ...] = ()) -> Timing:
+    """Of the candidate's time over the baseline's."""
+    return Timing(10.0, 10.0 * middle, middle, (low, high), 6, 900, "one process", reasons)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +31,7 @@ def compared(low: float, middle: float, high: float, reasons: tuple[str, ...] = 
 def test_latency_is_decided_on_the_interval(low: float, middle: float, high: float, status: str) -> None:
     verdict = decide_latency(compared(low, middle, high), 0.05, "--latency-margin", "pi")
     assert verdict.status == status and verdict.interval == pytest.approx((low, high))
-    assert verdict.limit == 1.05 and verdict.limit_from == "--latency-margin" and verdict.n == 12
+    assert verdict.limit == 1.05 and verdict.limit_from == "--latency-margin" and verdict.n == 6
     assert (verdict.needed_n is not None) == (status == "INCONCLUSIVE" and middle < 1.05), "more would not pass 1.20"
 
 
@@ -56,12 +58,33 @@ def test_the_worst_that_blocks_is_the_status() -> None:
 
 
 def test_a_candidate_slower_by_the_margin_rarely_passes() -> None:
-    """At a true ratio equal to the limit a PASS is an error. Quadruples of 12, noise of 3% with a heavy tail."""
-    random, trials, passed = np.random.default_rng(1), 1000, 0
+    """At a true ratio equal to the limit a PASS is an error. Sessions differ by 0.7%, as copies of one model did, some
+    by much more; within them nothing of that is seen."""
+    random, trials, passed = np.random.default_rng(1), 2000, 0
     for _ in range(trials):
-        noise = np.exp(0.03 * random.standard_t(3, (12, 2)))
-        pairs = [(float(a), 1.05 * float(b)) for a, b in noise]
-        ratio, interval = ratio_interval(pairs)
-        found = Comparison(1.0, 1.05, ratio, interval, 12, 900, False)
-        passed += decide_latency(found, 0.05, "", "pi").status == "PASS"
-    assert passed / trials <= 0.05, f"{passed} of {trials}"
+        ratio, interval = interval_over((1.05 * np.exp(0.007 * random.standard_t(4, 6))).tolist())
+        passed += decide_latency(Timing(1.0, 1.05, ratio, interval, 6, 900, ""), 0.05, "", "pi").status == "PASS"
+    assert passed / trials <= 0.03, f"{passed} of {trials}"
+
+
+def test_sessions_alternate_and_slow_ones_are_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The candidate takes 1.2 times as long whichever is loaded first; every third session has a slow core."""
+    order: list[str] = []
+
+    def compare(_: object, a: str, b: str, **about: object) -> Comparison:
+        order.append(a)
+        ms = {"baseline": 10.0, "candidate": 12.0 + len(order) * 1e-6}
+        slow = ("slow",) if len(order) % 3 == 0 else ()
+        return Comparison(ms[a], ms[b], ms[a] / ms[b], (1, 1), 2, 100, False, reasons=slow)
+
+    monkeypatch.setattr(sessions, "compare_sides", compare)
+    plan, sides = sessions.Plan(6, 2, 1.0), ("baseline", "candidate")
+    found = sessions.time_in_sessions(None, *sides, 1, plan, lambda *_: None)  # type: ignore[arg-type]
+    assert order == ["baseline", "candidate"] * 4 and found.sessions == 6 and not found.reasons
+    assert found.ratio == pytest.approx(1.2, rel=1e-4) and found.baseline_ms == 10 < found.candidate_ms
+    assert found.interval[0] < found.ratio < found.interval[1]
+    monkeypatch.setattr(
+        sessions, "compare_sides", lambda *a, **k: Comparison(1, 1, 1, (1, 1), 2, 9, True, reasons=("x",))
+    )
+    found = sessions.time_in_sessions(None, *sides, 1, plan, lambda *_: None)  # type: ignore[arg-type]
+    assert "only 0 of 6 sessions" in found.reasons[0]

@@ -23,6 +23,7 @@ WORLDS = [
     (plain.tails(0.1, 0.6), 400, 300),
     (plain.catastrophes(0.02, 0.3), 800, 1500),
     (plain.own_metric(0.05, 0.6), 400, 250),
+    (plain.own_metric(0.1, 0.6, callback=True), 200, 250),
     (plain.f1((0.9, 0.1), (0.0, 0.2)), 100, 300),
     (plain.f1_absolute((0.9, 0.1), 0.05), 200, 300),
     (scored.auc_struck(9, 0.05, 0.5), 400, 150),
@@ -37,7 +38,7 @@ NAMES = [f"{world.kind}, {world.data}" for world, _, _ in WORLDS]
 
 @pytest.fixture(autouse=True)
 def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("unseen.DRAWS", "unseen.FEWEST_DRAWS", "bootstrap.DRAWS"):
+    for name in ("unseen.DRAWS", "unseen.FEWEST_DRAWS", "bootstrap.DRAWS", "bootstrap.CALLBACK_DRAWS"):
         monkeypatch.setattr(f"edgeft.evaluate.{name}", 400)
 
 

@@ -70,13 +70,18 @@ def find_margins(
         _require_metric(metric, reading)
     task = reading.task
     if metric is None and margin is None:
+        compared = [(gate, origin) for gate, origin in stated if _compares(gate) and _is_known(task, gate.metric)]
         found = [
             Margin(gate.model_copy(update={"no_worse_than": gate.no_worse_than and SOURCE}), origin)
-            for gate, origin in stated
-            if _compares(gate) and gate.device in (None, *devices) and _is_known(task, gate.metric)
+            for gate, origin in compared
+            if gate.device in (None, *devices)
         ]
         if found:
             return found
+        if compared:
+            others = ", ".join(sorted({str(gate.device) for gate, _ in compared}))
+            what = f"the margins that were stated are for {others}"
+            raise RecipeError(what, where="--device", hint="check there, or state one: --margin 0.01")
     origin = "--margin" if margin is not None else "edgeft's default, since nobody stated one"
     value = DEFAULT_MARGIN if margin is None else margin
     if metric == FLIP_RATE:

@@ -11,10 +11,10 @@ from edgeft.artifact import Signature
 from edgeft.device.profile import Device
 from edgeft.device.protocol import OnProgress
 from edgeft.ship.check.asking import feeds_of
+from edgeft.ship.check.sessions import PLANS, Timing, time_in_sessions
 from edgeft.ship.check.sides import Contender
-from edgeft.targets.compare import Comparison, Side, compare_sides
+from edgeft.targets.compare import Side
 from edgeft.targets.differences import match_tensors, measure_differences, translate_feeds
-from edgeft.targets.profile_compare import PLANS
 from edgeft.targets.profile_inputs import Feeds, make_feeds
 from edgeft.targets.profile_run import Ask
 from edgeft.task import declared_inputs
@@ -57,13 +57,9 @@ def feed_sides(
     return Fed(_side(theirs, their, feeds.arrays), _side(ours, our, other), feeds.batch, True, feeds.said)
 
 
-def time_sides(device: Device, fed: Fed, ask: Ask, on_progress: OnProgress) -> Comparison:
-    """A: the baseline, B: the candidate."""
-    plan = PLANS[ask.protocol]
-    return compare_sides(
-        device, fed.baseline, fed.candidate, batch=fed.batch, blocks=plan.blocks, seconds=plan.seconds,
-        on_progress=on_progress,
-    )  # fmt: skip
+def time_sides(device: Device, fed: Fed, ask: Ask, on_progress: OnProgress) -> Timing:
+    """The candidate against the baseline, as long as was asked for."""
+    return time_in_sessions(device, fed.baseline, fed.candidate, fed.batch, PLANS[ask.protocol], on_progress)
 
 
 def tell_outputs(device: Device, fed: Fed) -> str:

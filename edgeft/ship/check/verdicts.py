@@ -10,8 +10,8 @@ from edgeft.evaluate.sentences import in_percent
 from edgeft.gate import Status
 from edgeft.ship.check.cases import BY
 from edgeft.ship.check.record import CheckVerdict, Kind, PartRow
+from edgeft.ship.check.sessions import Timing
 from edgeft.ship.check.stated import Margin
-from edgeft.targets.compare import Comparison
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edgeft.evaluate.custom import CustomValues
     from edgeft.task import Score
 
-METHOD = "interleaved blocks A B B A, percentile bootstrap over quadruples; each end one-sided at 97.5%"
+METHOD = "interleaved blocks A B B A in fresh processes, Student's t over their log ratios; each end one-sided at 97.5%"
 
 
 def decide_accuracy(
@@ -66,37 +66,36 @@ def _of_baseline(why: str) -> str:
     return why.replace("the source", "the baseline")
 
 
-def decide_latency(found: Comparison, margin: float, origin: str, device: str) -> CheckVerdict:
-    """Candidate's time over the baseline's, held against 1 + margin. found: A is the baseline, B the candidate.
+def decide_latency(found: Timing, margin: float, origin: str, device: str) -> CheckVerdict:
+    """Candidate's time over the baseline's, held against 1 + margin.
 
     PASS where the interval's upper end is within the limit, FAIL where its lower end is beyond; an INVALID comparison
     is INCONCLUSIVE whatever it shows.
     """
-    low, high = 1 / found.interval[1], 1 / found.interval[0]
-    ratio, limit = 1 / found.ratio, 1 + margin
+    (low, high), ratio, limit = found.interval, found.ratio, 1 + margin
     status: Status = "PASS" if high <= limit else "FAIL" if low > limit else "INCONCLUSIVE"
     if found.reasons:
         status = "INCONCLUSIVE"
     seen = (
-        f"{ratio:.3f} times the baseline's time (95% interval {low:.3f} to {high:.3f}; medians {found.b_ms:.4g} ms "
-        f"against {found.a_ms:.4g} ms, {found.blocks} quadruples A B B A, {found.runs:,} runs, {found.how}, "
-        f"on {device})"
+        f"{ratio:.3f} times the baseline's time (95% interval {low:.3f} to {high:.3f}; medians "
+        f"{found.candidate_ms:.4g} ms against {found.baseline_ms:.4g} ms, {found.sessions} sessions of blocks A B B A, "
+        f"{found.runs:,} runs, {found.how}, on {device})"
     )
     open_ended = status == "INCONCLUSIVE" and not found.reasons
-    needed = rows_for_width(found.blocks, ratio, high, limit) if open_ended else None
+    needed = rows_for_width(found.sessions, ratio, high, limit) if open_ended else None
     return CheckVerdict(
         check="latency",
         name=latency_name(margin),
         status=status,
         why=f"{seen}: {_time_ending(status, found, limit, needed)}",
-        candidate=found.b_ms,
-        baseline=found.a_ms,
+        candidate=found.candidate_ms,
+        baseline=found.baseline_ms,
         unit="ms",
         value=ratio,
         interval=(low, high),
         limit=limit,
         limit_from=origin,
-        n=found.blocks,
+        n=found.sessions,
         needed_n=needed,
         method=METHOD,
     )
@@ -107,14 +106,14 @@ def latency_name(margin: float) -> str:
     return f"latency at most {_percent(margin)} above the baseline's"
 
 
-def _time_ending(status: Status, found: Comparison, limit: float, needed: int | None) -> str:
+def _time_ending(status: Status, found: Timing, limit: float, needed: int | None) -> str:
     if found.reasons:
         return f"the comparison is INVALID: {'; '.join(found.reasons)}. Check again on a quiet device"
     if status == "PASS":
         return f"at most {limit:.4g}, as required"
     if status == "FAIL":
         return f"slower than the {limit:.4g} that are allowed"
-    more = f"; about {needed:,} quadruples would decide it" if needed else ""
+    more = f"; about {needed:,} sessions would decide it" if needed else ""
     return f"the interval reaches across {limit:.4g}{more}. --full measures longer"
 
 
