@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import stat
 import struct
 import tarfile
@@ -71,7 +72,7 @@ def test_a_bundle_in_an_archive_is_verified(
 
 def test_packing_gives_the_same_bytes_and_a_bundle(bundle: Path, tmp_path: Path, trusted: dict[str, bytes]) -> None:
     pack(bundle, tmp_path / "one.zip")
-    (bundle / "model.onnx").touch()
+    os.utime(bundle / "model.onnx", (1e9, 1e9))
     pack(bundle, tmp_path / "two.zip")
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
     assert zipfile.ZipFile(tmp_path / "one.zip").namelist()[:2] == ["manifest.json", "manifest.sig"]

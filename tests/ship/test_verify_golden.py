@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -172,6 +173,29 @@ def test_arrays_that_are_none(golden: Path, see: See, signer: Signer) -> None:
     place.write_bytes(raw.replace(b"(5, 3), }          ", b"(5, 300000000000), }"))
     assert place.read_bytes() != raw
     see(again(golden, signer), 1, "cannot be run")
+
+
+class Spy:
+    """Whoever unpickles it leaves a file."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.place,)
+
+
+def test_a_pickle_is_never_opened(golden: Path, see: See, signer: Signer, tmp_path: Path) -> None:
+    (golden / "golden/inputs/x.npy").write_bytes(pickle.dumps(Spy(tmp_path / "opened")))
+    see(again(golden, signer), 1, "cannot be run")
+    assert not (tmp_path / "opened").exists()
+
+
+def test_answers_of_another_shape_fail(golden: Path, see: See, signer: Signer) -> None:
+    """Also where numpy would stretch them."""
+    np.save(golden / "golden/inputs/x.npy", np.ones((CASES, 3), np.float32))
+    np.save(golden / "golden/outputs/y.npy", np.full((CASES, 1), 2, np.float32))
+    see(again(golden, signer), 1, "y has shape (2, 3), not (2, 1)")
 
 
 def test_it_needs_no_torch(golden: Path, tmp_path: Path, signer: Signer) -> None:
