@@ -7,6 +7,9 @@ import sys
 from bench import (
     calibration,
     distil,
+    gate_power,
+    gate_rivals,
+    gates,
     overhead,
     peer,
     protocol,
@@ -17,6 +20,7 @@ from bench import (
     speedup,
     startup,
     unet,
+    verify,
 )
 
 NAMES = {
@@ -31,6 +35,10 @@ NAMES = {
     "search": search.main,
     "calibration": calibration.main,
     "distil": distil.main,
+    "gates": gates.main,
+    "gate-power": gate_power.main,
+    "gate-rivals": gate_rivals.main,
+    "verify": verify.main,
     "same-model": same_model.main,
 }
 

@@ -19,22 +19,23 @@ if TYPE_CHECKING:
     from bench.crash import Trial
     from bench.crash_world import Server
 
-DISK = 64 << 20
-"""Bytes of the small disk; a finished build of the tiny recipe takes a tenth of it."""
-LEAST, MOST = 4096, 3 << 20
-"""Bytes left free on it."""
+DISK = 1 << 30
+"""Bytes of the disk in memory: a build does not start where it sees less than its estimate."""
+LEAST, MOST = 4096, 1 << 20
+"""Bytes left free on it once it is filled."""
 BOARD = """\
-summary: A board behind ssh on this machine.
+name: board
+description: this machine, reached as a board is
+os: linux
 transport: ssh
 architecture: ARCHITECTURE
 runtimes: [onnxruntime]
-threads: 1
 """
 
 
 def disk(world: World, rng: Random, number: int) -> Trial:
-    """The store and the outcome on a small real file system that is full but for some bytes; then room is made."""
-    from bench.crash import Trial, judge
+    """Store and outcome on a real file system that another program fills while a step runs; then room is made."""
+    from bench.crash import GOOD, Trial, judge, wait_until
 
     index = rng.randrange(len(world.steps))
     at, left = world.steps[index]["id"], int(LEAST * (MOST / LEAST) ** rng.random())
@@ -46,11 +47,12 @@ def disk(world: World, rng: Random, number: int) -> Trial:
             return Trial("disk", "tmpfs", at, "not possible here")
         try:
             subprocess.run(["cp", "-a", *(str(folder / name) for name in ("store", "out", "recipe.yaml")), str(small)])
-            about = os.statvfs(small)
-            with (small / "ballast").open("wb") as stream:
-                stream.write(bytes(max(0, about.f_bavail * about.f_frsize - left)))
             full = World(world.base, world.server, {"TMPDIR": away}, world.steps, world.code)
             run = full.start(small)
+            wait_until(full, run, at, rng.uniform(0, world.steps[index]["seconds"] * 0.7))
+            about = os.statvfs(small)
+            with (small / "ballast").open("wb") as stream:
+                os.posix_fallocate(stream.fileno(), 0, max(1, about.f_bavail * about.f_frsize - left))
             code, text = run.wait(), run.text()
             (small / "ballast").unlink()
             if "fault of edgeft itself" in text:
@@ -58,7 +60,9 @@ def disk(world: World, rng: Random, number: int) -> Trial:
             if code != world.code and "disk" not in text:
                 return Trial("disk", "tmpfs", at, "SILENT", left, run.said())
             outcome, detail = judge(full, small)
-            named = code != world.code and outcome == "same digests"
+            if code == world.code:
+                return Trial("disk", "tmpfs", at, "over before the kill" if outcome in GOOD else outcome, left, detail)
+            named = outcome == "same digests"
             return Trial("disk", "tmpfs", at, "named, same digests" if named else outcome, left, detail)
         finally:
             subprocess.run(["umount", "-l", str(small)], check=True)

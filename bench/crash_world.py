@@ -121,9 +121,8 @@ class Server:
         return Run(pid, log, lambda: self._end_of(pid))
 
     def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
+        """End the process, whatever it waits for."""
+        self.process.kill()
         self.process.wait(30)
 
 

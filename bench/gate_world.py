@@ -1,7 +1,8 @@
 """A world in which an artefact is exactly as bad as its gate allows, and how a gate answers in it.
 
-`draw(random, n)` gives a gate set of n cases and answers (passed, naive): whether edgeft's bound would pass the
-gate, and whether the point estimate would. All data are synthetic; true values are exact shares, sums or integrals.
+`draw(random, n, kept)` gives a gate set of n cases and answers (passed, naive): whether edgeft's bound would pass the
+gate, and whether the point estimate would. kept: share of the bound's width that is left of it, 1 but where a test
+looks whether too narrow a bound is noticed. All data are synthetic; true values are exact shares, sums or integrals.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from edgeft.evaluate.statistics import Bound, Undecidable
 ALPHA = 0.05
 Random = np.random.Generator
 Floats = NDArray[np.float64]
-Draw = Callable[[Random, int], tuple[bool, bool]]
+Draw = Callable[[Random, int, float], tuple[bool, bool]]
 Bounded = Callable[[Random, int], Bound]
 
 
@@ -33,12 +34,13 @@ class World:
 def at_most(limit: float, bound: Bounded) -> Draw:
     """The gate on an upper bound. What cannot be decided passes neither way."""
 
-    def draw(random: Random, n: int) -> tuple[bool, bool]:
+    def draw(random: Random, n: int, kept: float) -> tuple[bool, bool]:
         try:
             found = bound(random, n)
         except Undecidable:
             return False, False
-        return found.high <= limit, found.estimate <= limit + ROUNDING
+        edge = found.estimate + kept * (found.high - found.estimate)
+        return edge <= limit, found.estimate <= limit + ROUNDING
 
     return draw
 
@@ -46,12 +48,13 @@ def at_most(limit: float, bound: Bounded) -> Draw:
 def at_least(limit: float, bound: Bounded) -> Draw:
     """The gate on a lower bound."""
 
-    def draw(random: Random, n: int) -> tuple[bool, bool]:
+    def draw(random: Random, n: int, kept: float) -> tuple[bool, bool]:
         try:
             found = bound(random, n)
         except Undecidable:
             return False, False
-        return found.low >= limit, found.estimate >= limit - ROUNDING
+        edge = found.estimate - kept * (found.estimate - found.low)
+        return edge >= limit, found.estimate >= limit - ROUNDING
 
     return draw
 

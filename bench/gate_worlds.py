@@ -12,8 +12,11 @@ from edgeft.evaluate.f1 import bound_macro_f1, bound_macro_f1_loss
 from edgeft.evaluate.means import bound_tail
 from edgeft.evaluate.statistics import Bound, Undecidable, bound_loss, bound_rate
 
+NOISE = 0.01
+"""Most cases' Dice changes by up to this, up or down."""
 
-def flips(lost: float, gained: float, rows: int = 1) -> World:
+
+def flips(lost: float, gained: float, rows: int = 1, limit: float | None = None) -> World:
     """Cases lost and gained at these rates, whole units of `rows` at once."""
 
     def bound(random: Random, n: int) -> Bound:
@@ -22,20 +25,22 @@ def flips(lost: float, gained: float, rows: int = 1) -> World:
         return bound_loss(fate < lost, (fate >= lost) & (fate < lost + gained), unit_labels(count, rows), ALPHA)
 
     data = f"{lost:.1%} lost, {gained:.1%} gained" + in_units(rows)
-    return World("accuracy, against the source", data, at_most(lost - gained, bound))
+    return World("accuracy, against the source", data, at_most(lost - gained if limit is None else limit, bound))
 
 
-def rate(kind: str, share: float, *, high: bool, rows: int = 1) -> World:
+def rate(kind: str, share: float, *, high: bool, rows: int = 1, limit: float | None = None) -> World:
     """A share of cases, gated from below (accuracy) or from above (flips, catastrophes)."""
 
     def bound(random: Random, n: int) -> Bound:
         count = n // rows
         return bound_rate(np.repeat(random.random(count) < share, rows), unit_labels(count, rows), ALPHA)
 
-    return World(kind, f"{share:.1%}" + in_units(rows), (at_most if high else at_least)(share, bound))
+    return World(
+        kind, f"{share:.1%}" + in_units(rows), (at_most if high else at_least)(share if limit is None else limit, bound)
+    )
 
 
-def sensitivity(lost: float, prevalence: float) -> World:
+def sensitivity(lost: float, prevalence: float, limit: float | None = None) -> World:
     """Positives lost at a rate; how many positives there are is chance as well."""
 
     def bound(random: Random, n: int) -> Bound:
@@ -45,25 +50,29 @@ def sensitivity(lost: float, prevalence: float) -> World:
         fate = random.random(positives) < lost
         return bound_loss(fate, np.zeros(positives, bool), np.arange(positives), ALPHA)
 
-    data = f"{prevalence:.0%} positives, {lost:.0%} of them lost"
-    return World("sensitivity, against the source", data, at_most(lost, bound))
+    data = f"{prevalence:.0%} positives, {100 * lost:g}% of them lost"
+    return World("sensitivity, against the source", data, at_most(lost if limit is None else limit, bound))
 
 
-def tails(share: float, loss: float, noise: float = 0.01, rows: int = 1) -> World:
+def tails(share: float, loss: float, rows: int = 1, limit: float | None = None) -> World:
     """Dice: most cases change a little around 0, a share of the cases (or units) loses `loss`."""
 
     def bound(random: Random, n: int) -> Bound:
-        losses, units = _tailed(random, n, share, loss, noise, rows)
+        losses, units = _tailed(random, n, share, loss, NOISE, rows)
         return bound_mean(losses, units, ALPHA, low=-1.0, high=1.0)
 
-    return World("Dice, against the source", _tail(share, loss) + in_units(rows), at_most(share * loss, bound))
+    return World(
+        "Dice, against the source",
+        _tail(share, loss) + in_units(rows),
+        at_most(share * loss if limit is None else limit, bound),
+    )
 
 
 def catastrophes(share: float, loss: float) -> World:
     """The tail gate beside a mean: cases that lose more than 0.1."""
 
     def bound(random: Random, n: int) -> Bound:
-        losses, units = _tailed(random, n, share, loss, 0.01, 1)
+        losses, units = _tailed(random, n, share, loss, NOISE, 1)
         return bound_tail(losses, 0.1, units, ALPHA)
 
     return World("catastrophic cases", _tail(share, loss), at_most(share, bound))
@@ -73,7 +82,7 @@ def own_metric(share: float, loss: float, *, callback: bool = False, rows: int =
     """A user's own metric: values per case, or a function of cases."""
 
     def bound(random: Random, n: int) -> Bound:
-        losses, units = _tailed(random, n, share, loss, 0.01, rows)
+        losses, units = _tailed(random, n, share, loss, NOISE, rows)
         if callback:
             return bound_from_callback(lambda picked: float(losses[picked].mean()), units, ALPHA)
         sums = np.stack([losses, np.ones(len(losses))], axis=1)
@@ -83,7 +92,9 @@ def own_metric(share: float, loss: float, *, callback: bool = False, rows: int =
     return World(kind, _tail(share, loss) + in_units(rows), at_most(share * loss, bound))
 
 
-def f1(shares: tuple[float, ...], lost: tuple[float, ...], wrong: float = 0.1, rows: int = 1) -> World:
+def f1(
+    shares: tuple[float, ...], lost: tuple[float, ...], wrong: float = 0.1, rows: int = 1, limit: float | None = None
+) -> World:
     """Macro F1: classes with these shares lose these rates of their right answers, to the next class."""
     classes = len(shares)
     before = np.diag([s * (1 - wrong) for s in shares]) + np.diag([s * wrong for s in shares[:-1]], 1)
@@ -92,7 +103,7 @@ def f1(shares: tuple[float, ...], lost: tuple[float, ...], wrong: float = 0.1, r
     after = before - np.diag(moved)
     for label in range(classes):
         after[label, (label + 1) % classes] += moved[label]
-    limit = float(_f1_of(before) - _f1_of(after))
+    allowed = _f1_of(before) - _f1_of(after) if limit is None else limit
 
     def bound(random: Random, n: int) -> Bound:
         count = n // rows
@@ -103,10 +114,11 @@ def f1(shares: tuple[float, ...], lost: tuple[float, ...], wrong: float = 0.1, r
         artefact = np.where(fate < wrong + worse, (truth + 1) % classes, truth)
         return bound_macro_f1_loss(truth, source, artefact, classes, unit_labels(count, rows), ALPHA)
 
-    data = f"classes {', '.join(f'{s:.0%}' for s in shares)}; lose {', '.join(f'{x:.0%}' for x in lost)}" + in_units(
-        rows
+    data = (
+        f"classes {', '.join(f'{s:.0%}' for s in shares)}; lose {', '.join(f'{100 * x:g}%' for x in lost)}"
+        + in_units(rows)
     )
-    return World("macro F1, against the source", data, at_most(limit, bound))
+    return World("macro F1, against the source", data, at_most(allowed, bound))
 
 
 def f1_absolute(shares: tuple[float, ...], wrong: float) -> World:
@@ -134,7 +146,7 @@ def _tailed(
 
 
 def _tail(share: float, loss: float) -> str:
-    return f"{share:.0%} lose {loss:g}"
+    return f"{100 * share:g}% lose {loss:g}"
 
 
 def _f1_of(table: Floats) -> float:

@@ -18,7 +18,7 @@ from bench.gate_world import ALPHA, World
 from edgeft.evaluate import bootstrap, unseen
 
 TRIALS = 1000
-DRAWS = 1000
+DRAWS = 500
 """Instead of 4,000, for time: fewer draws move a bound, not how often it holds."""
 SIZES = (50, 100, 200, 400, 800)
 ERRORS = 3.0
@@ -54,10 +54,11 @@ def worlds() -> Iterator[World]:
     yield from (scored.brier_struck(0.02), scored.brier_struck(0.1))
 
 
-def rates(world: World, n: int, trials: int, seed: int = 0) -> tuple[float, float]:
-    """(share passed by edgeft, share passed by the point estimate) of `trials` gate sets of n cases."""
+def rates(world: World, n: int, trials: int, *, kept: float = 1.0, seed: int = 0) -> tuple[float, float]:
+    """(share passed by edgeft, share passed by the point estimate) of `trials` gate sets of n cases. kept: see
+    gate_world."""
     random = np.random.default_rng([seed, n])
-    answers = np.array([world.draw(random, n) for _ in range(trials)])
+    answers = np.array([world.draw(random, n, kept) for _ in range(trials)])
     passed, naive = answers.mean(axis=0)
     return float(passed), float(naive)
 

@@ -16,7 +16,7 @@ from edgeft.evaluate.statistics import Bound
 Bools = NDArray[np.bool_]
 
 
-def auc_noise(apart: float, noise: float, prevalence: float, rows: int = 1) -> World:
+def auc_noise(apart: float, noise: float, prevalence: float, rows: int = 1, limit: float | None = None) -> World:
     """Two normals `apart`; the artefact has the source's scores with noise. Units share half the variance."""
     before, after = ndtr(apart / 2**0.5), ndtr(apart / (2 * (1 + noise**2)) ** 0.5)
 
@@ -26,7 +26,7 @@ def auc_noise(apart: float, noise: float, prevalence: float, rows: int = 1) -> W
         return bound_auc_loss(source, artefact, positive, units, ALPHA)
 
     data = f"area {before:.3f}, noise on every score, {prevalence:.0%} positives" + in_units(rows)
-    return World("AUC, against the source", data, at_most(float(before - after), bound))
+    return World("AUC, against the source", data, at_most(float(before - after) if limit is None else limit, bound))
 
 
 def auc_struck(apart: float, share: float, prevalence: float) -> World:
@@ -38,7 +38,7 @@ def auc_struck(apart: float, share: float, prevalence: float) -> World:
         artefact = np.where(positive & (random.random(n) < share), -99.0, source)
         return bound_auc_loss(source, artefact, positive, units, ALPHA)
 
-    data = f"area {before:.3f}, {share:.0%} of the {prevalence:.0%} positives fall to the end"
+    data = f"area {before:.3f}, {100 * share:g}% of the {prevalence:.0%} positives fall to the end"
     return World("AUC, against the source", data, at_most(share * before, bound))
 
 
@@ -53,9 +53,9 @@ def auc_absolute(area: float, prevalence: float) -> World:
     return World("AUC", f"area {area:g}, {prevalence:.0%} positives", at_least(area, bound))
 
 
-def precision_noise(apart: float, noise: float, prevalence: float) -> World:
+def precision_noise(apart: float, noise: float, prevalence: float, limit: float | None = None) -> World:
     """Average precision, noise on every score."""
-    limit = _precision_of(apart, 1.0, prevalence) - _precision_of(apart, (1 + noise**2) ** 0.5, prevalence)
+    lost = _precision_of(apart, 1.0, prevalence) - _precision_of(apart, (1 + noise**2) ** 0.5, prevalence)
 
     def bound(random: Random, n: int) -> Bound:
         positive, source, units = _normals(random, n, apart, prevalence, 1)
@@ -63,7 +63,7 @@ def precision_noise(apart: float, noise: float, prevalence: float) -> World:
         return bound_average_precision_loss(source, artefact, positive, units, ALPHA)
 
     data = f"normals {apart:g} apart, noise on every score, {prevalence:.0%} positives"
-    return World("average precision, against the source", data, at_most(limit, bound))
+    return World("average precision, against the source", data, at_most(lost if limit is None else limit, bound))
 
 
 def precision_struck(share: float, prevalence: float) -> World:
@@ -78,7 +78,7 @@ def precision_struck(share: float, prevalence: float) -> World:
     grid = np.linspace(0, share, 20_001)[1:] - share / 40_000
     found = prevalence * (1 - share + grid)
     last = float((found / (found + 1 - prevalence)).mean()) * share
-    data = f"perfect, {share:.0%} of the {prevalence:.0%} positives fall to the end"
+    data = f"perfect, {100 * share:g}% of the {prevalence:.0%} positives fall to the end"
     return World("average precision, against the source", data, at_most(share - last, bound))
 
 
@@ -103,7 +103,7 @@ def ece_absolute(error: float, binning: Binning, rows: int = 1) -> World:
     return World("ECE", f"{error:g} too sure, equal {binning}" + in_units(rows), at_most(error, bound))
 
 
-def ece_rise(before: float, rise: float, binning: Binning) -> World:
+def ece_rise(before: float, rise: float, binning: Binning, limit: float | None = None) -> World:
     """The source is `before` too sure, the artefact `rise` more; both answer the same."""
 
     def bound(random: Random, n: int) -> Bound:
@@ -111,7 +111,7 @@ def ece_rise(before: float, rise: float, binning: Binning) -> World:
         return bound_ece_rise((confidence, correct), (confidence + rise, correct), units, ALPHA, binning=binning)
 
     data = f"source {before:g} too sure, artefact {rise:g} more, equal {binning}"
-    return World("ECE, against the source", data, at_most(rise, bound))
+    return World("ECE, against the source", data, at_most(rise if limit is None else limit, bound))
 
 
 def ece_struck(share: float) -> World:
@@ -123,10 +123,10 @@ def ece_struck(share: float) -> World:
         artefact = (np.where(struck, 0.95, confidence), correct & ~struck)
         return bound_ece_rise((confidence, correct), artefact, units, ALPHA, binning="width")
 
-    return World("ECE, against the source", f"{share:.0%} surely wrong, equal width", at_most(0.95 * share, bound))
+    return World("ECE, against the source", f"{100 * share:g}% surely wrong, equal width", at_most(0.95 * share, bound))
 
 
-def brier_struck(share: float) -> World:
+def brier_struck(share: float, limit: float | None = None) -> World:
     """Two classes, the source surely right; the artefact surely wrong on a share: a Brier score of that share."""
 
     def bound(random: Random, n: int) -> Bound:
@@ -134,7 +134,9 @@ def brier_struck(share: float) -> World:
         after = brier_cases(np.stack([p, 1 - p], axis=1), np.zeros(n, np.int64))
         return bound_mean(after, np.arange(n), ALPHA, low=-1.0, high=1.0)
 
-    return World("Brier, against the source", f"{share:.0%} surely wrong", at_most(share, bound))
+    return World(
+        "Brier, against the source", f"{100 * share:g}% surely wrong", at_most(share if limit is None else limit, bound)
+    )
 
 
 def _normals(

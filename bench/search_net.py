@@ -7,6 +7,7 @@ anything clinical. Training and validation slices come from slabs with gaps betw
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,22 @@ HEIGHT, WIDTH, CLASSES = 192, 96, 3
 SLABS = {"train": ((30, 56), (96, 122)), "calibration": ((36, 52), (100, 116)), "validation": ((66, 86), (132, 157))}
 """Axial slices of each part, 10 between training and validation; 45 for validation, as in the comparison this one
 follows. Calibration slices are training slices."""
+
+
+BOTTOM, MIDDLE = "model.1.submodule.1.submodule.1.submodule", "model.1.submodule.2"
+OUTLIERS = {
+    "deep": (
+        (f"{BOTTOM}.conv.unit0.conv.weight", 0, 3, 1), (f"{BOTTOM}.conv.unit0.conv.bias", 0, 3, 1),
+        (f"{BOTTOM}.residual.weight", 0, 3, 1), (f"{BOTTOM}.residual.bias", 0, 3, 1),
+        ("model.1.submodule.1.submodule.2.0.conv.weight", 0, 64 + 3, -1),
+    ),
+    "late": (
+        (f"{MIDDLE}.0.conv.weight", 1, 3, 1), (f"{MIDDLE}.0.conv.bias", 0, 3, 1),
+        (f"{MIDDLE}.1.conv.unit0.conv.weight", 1, 3, -1), (f"{MIDDLE}.1.conv.unit0.conv.weight", 0, 3, 1),
+        (f"{MIDDLE}.1.conv.unit0.conv.bias", 0, 3, 1), ("model.2.0.conv.weight", 0, 16 + 3, -1),
+    ),
+}  # fmt: skip
+"""Place -> (weights, axis, channel, power of the factor): at the bottom of the UNet, and before its last upsampling."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +69,14 @@ def load_slices() -> dict[str, Slices]:
     return parts
 
 
-def train_net(train: Slices, steps: int = 150) -> Any:
+def train_net(train: Slices, steps: int = 150, seed: int = 0) -> Any:
     """The UNet after that many steps of eight noisy, rescaled slices."""
     import torch
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from monai.networks.nets import UNet
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     torch.set_num_threads(1)
     net = UNet(2, 1, CLASSES, channels=(16, 32, 64, 128), strides=(2, 2, 2), num_res_units=1, norm="batch")
     images, truth = torch.from_numpy(train.images), torch.from_numpy(train.truth)
@@ -90,6 +107,21 @@ def save_onnx(net: Any, path: Path) -> Path:
         raise RuntimeError("torch.onnx.export returned no program")
     program.save(str(path))
     return path
+
+
+def plant_outliers(path: Path, places: Sequence[str], factor: float = 64.0) -> None:
+    """Make one channel of the saved net that much larger and what reads it that much smaller: in float nothing changes,
+    8-bit ranges become bad. places: `deep`, `late`. PReLU is linear in its scale, so that it may lie between."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(path)
+    weights = {item.name: item for item in model.graph.initializer}
+    for name, axis, channel, power in [item for place in places for item in OUTLIERS[place]]:
+        array = numpy_helper.to_array(weights[name]).copy()
+        array[(slice(None),) * axis + (channel,)] *= factor**power
+        weights[name].CopyFrom(numpy_helper.from_array(array, name))
+    onnx.save(model, path)
 
 
 def dice(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -281,7 +281,8 @@ class CandidateRow(Row):
 
 
 class EvaluationRow(Row):
-    """One question of a search and its answer. purpose: what it was asked for. kept: layers in float.
+    """One question of a search and its answer. purpose: what it was asked for. kept: layers in float. cases: how
+    many it tells of; those that an earlier question ran are not run again.
 
     divergence: of the outputs from the float artefact's; it only ranks. chance: to pass the gates, least of all gates.
     cost: in the search's unit; estimated says whether it was measured. passes: None where it was only ranked.

@@ -6,6 +6,7 @@ import ast
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
@@ -37,12 +38,27 @@ def check_function(spec: str, where: str = "") -> None:
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
         raise RecipeError(f"{getattr(error, 'msg', error)}", where=f"{path}:{line}") from error
+    _check_neighbours(path, where)
     names = {name for node in ast.walk(tree) for name in _bound(node)}
     if function not in names and "*" not in names:
         own = sorted(name for node in tree.body for name in _bound(node))
         raise RecipeError(
             f"{path.name} has no function '{function}'", where=where or str(path), hint=_near(function, own)
         )
+
+
+def _check_neighbours(path: Path, where: str) -> None:
+    """RecipeError where a module beside the file that it imports is named as Python's own or an installed one."""
+    folder = path.parent.resolve()
+    for beside in _beside(path, path.parent):
+        name = beside.relative_to(path.parent).parts[0].removesuffix(".py")
+        elsewhere = PathFinder.find_spec(name, [entry for entry in sys.path if Path(entry).resolve() != folder])
+        if name in sys.stdlib_module_names or elsewhere is not None:
+            raise RecipeError(
+                f"{beside.name} beside {path.name} has the name of another module, {name}, which would be imported",
+                where=where or str(path),
+                hint=f"rename it, for instance to my_{name}.py",
+            )
 
 
 def _bound(node: ast.AST) -> list[str]:
@@ -99,6 +115,7 @@ def load_function(spec: str, where: str = "") -> Callable[..., Any]:
     and the error names the line of the user's file: RecipeError for a wrong spec, StepError for failing code.
     """
     path, function = split_spec(spec, where)
+    _check_neighbours(path, where)
     name = f"edgeft_user_{path.stem}_{digest_json(str(path.resolve()))[:8]}"
     module = ModuleType(name)
     module.__file__ = str(path)
@@ -123,14 +140,14 @@ def call(spec: str, function: Callable[..., Any], *args: Any, **options: Any) ->
 
 @contextmanager
 def import_path(folder: Path) -> Iterator[None]:
-    """Modules in `folder` can be imported inside the block."""
+    """Modules in `folder` can be imported inside the block, after all others: none takes an installed one's place."""
     entry = str(folder.resolve())
-    sys.path.insert(0, entry)
+    sys.path.append(entry)
     try:
         yield
     finally:
         if entry in sys.path:
-            sys.path.remove(entry)
+            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(entry)]
 
 
 @contextmanager

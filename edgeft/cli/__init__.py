@@ -19,6 +19,7 @@ COMMANDS = {
     "init": "Write a commented recipe from your data, model and device",
     "verify": "Check a bundle, without trusting it: signature, every file, golden outputs, gates",
     "sign": "Sign a bundle that passed its gates",
+    "pack": "Write a bundle as one .zip file, the same bytes each time",
     "keys": "Make a signing key, or show its public half",
     "run": "Answer one input with a built bundle, on the real runtime",
     "profile": "Measure one model on a device: latency, start-up, memory, operators, VALID or INVALID",

@@ -98,11 +98,13 @@ def run(args: argparse.Namespace) -> int:
     from edgeft.pipeline.progress import open_events
     from edgeft.pipeline.recorder import make_record
     from edgeft.recipe.load import load_recipe
+    from edgeft.ship.bundle import open_bundle
     from edgeft.ship.keys import find_signer
     from edgeft.store import Store
 
     started, began = datetime.now(UTC), time.monotonic()
-    options = Options(args.out, args.to, args.start, args.locked, args.offline, args.remeasure, args.wait_device)
+    how = (args.out, args.to, args.start, args.locked, args.offline, args.remeasure, args.wait_device)
+    options = Options(*how, open_bundle=open_bundle)
     if args.export and not args.to:
         from edgeft.errors import RecipeError
 

@@ -41,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
     from edgeft.pipeline.inputs import resolve_inputs
     from edgeft.pipeline.plan import known_dataset, make_plan, plan_rows
     from edgeft.pipeline.reach import known_fleet
+    from edgeft.pipeline.released import check_all_labels, open_released
     from edgeft.recipe.load import load_recipe
+    from edgeft.ship.bundle import open_bundle
     from edgeft.store import Store
 
     store = Store()
@@ -53,9 +55,11 @@ def run(args: argparse.Namespace) -> int:
         inputs = resolve_inputs(loaded, store, offline=args.offline, download=False)
     except NeedsDownload as need:
         return _print_download(need.what, as_json=args.json)
+    released = open_released(loaded, open_bundle, inputs.labels)
     plan = make_plan(loaded, inputs, store, devices, known_fleet(devices, store).facts)
     if dataset := known_dataset(plan, store):
         gate_sizes.check_gate_set(loaded, dataset)
+        check_all_labels(loaded, released, dataset["labels"])
     rows = plan_rows(plan, store)
     preflight.check_disk(rows, store, str(store.root))
     notes = list(account_notes(loaded))

@@ -65,7 +65,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _configure_add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add = _action(actions, "add", "store a bundle as a new version")
-    add.add_argument("bundle", type=Path, metavar="BUNDLE", help="a bundle's folder, or a build's with one target")
+    add.add_argument(
+        "bundle", type=Path, metavar="BUNDLE", help="a bundle's folder or archive, or a build's folder with one target"
+    )
     add.add_argument("--name", default="", metavar="NAME", help="default: what the bundle calls itself")
     add.add_argument("--version", default="", metavar="V", help="default: 1, 2, 3, ...")
     add.add_argument("--parent", default="", metavar="VERSION", help="what it derives from or was compared with")

@@ -8,12 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from edgeft.canonical import digest_file, digest_json, walk_files
+from edgeft.device.external import check_inside, external_files
 from edgeft.errors import DeviceError
 
 COMPANIONS = (".bin", ".data", ".onnx_data", ".weights")
 """Suffixes of files with the entry's stem that hold its weights: OpenVINO, ncnn, ONNX."""
-EXTERNAL_LIMIT = 1 << 31
-"""A protobuf message ends at 2 GiB."""
 
 
 @dataclass(frozen=True)
@@ -49,29 +48,11 @@ def _files(entry: Path, stamp: tuple[int, int]) -> dict[str, Path]:
     for path in sorted(entry.parent.iterdir()):
         if path.name.startswith(f"{entry.stem}.") and path.suffix in COMPANIONS and path.is_file():
             found[path.name] = path
-    for name in _external(entry) if entry.suffix == ".onnx" else ():
-        path = (entry.parent / name).resolve()
-        if not path.is_relative_to(entry.parent):
-            raise DeviceError(f"the model refers to a file outside its folder: {name[:200]}", where=str(entry))
+    for path in found.values():
+        check_inside(entry, path, path.name)
+    for path in external_files(entry):
         found[path.relative_to(entry.parent).as_posix()] = path
     return found
-
-
-def _external(entry: Path) -> set[str]:
-    """Locations of outside weights in an ONNX file; none where onnx is not installed or the file is not ONNX."""
-    if entry.stat().st_size > EXTERNAL_LIMIT:
-        return set()
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError
-    except ImportError:
-        return set()
-    try:
-        graph = onnx.load(str(entry), load_external_data=False).graph
-    except DecodeError:
-        return set()
-    pairs = (pair for tensor in graph.initializer for pair in tensor.external_data)
-    return {pair.value for pair in pairs if pair.key == "location"}
 
 
 @lru_cache(maxsize=256)

@@ -153,7 +153,7 @@ def _replicates(models: tuple[Floats, ...], positive: Bools, units: Units) -> tu
     areas: list[list[Floats]] = [[] for _ in models]
     unseen = []
     for weights, _ in draw_weights(count, width=len(inverse)):
-        rows, extra = weights[:, inverse], extras[start : start + len(weights)]
+        rows, extra = weights if count == len(inverse) else weights[:, inverse], extras[start : start + len(weights)]
         start += len(weights)
         mass = np.stack([rows @ positive, rows @ ~positive], axis=1)
         unseen.append((extra / (mass + extra)).max(axis=1))

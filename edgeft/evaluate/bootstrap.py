@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from edgeft.evaluate.statistics import Bound, unseen_rate
+from edgeft.evaluate.unseen import pick_bounds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +82,9 @@ def bound_from_sums(
 def bound_from_callback(
     metric: Callable[[Indices], float], units: NDArray[Any], alpha: float, *, scale: float = 1.0, seed: int = 0
 ) -> Bound:
-    """Percentile bounds (Efron 1979, Annals of Statistics 7) of a metric that is only known as a function of cases.
+    """Percentile bounds (Efron 1979, Annals of Statistics 7) of a metric that is only known as a function of cases,
+    each draw charged with the share of a unit nobody has seen (see `unseen`), which has the distribution that 1 of
+    count + 1 weights has there.
 
     metric: row numbers (k,) int64, repetitions included -> float. A NaN in any draw makes both bounds NaN.
     """
@@ -96,9 +99,10 @@ def bound_from_callback(
         np.concatenate([members[unit] for unit in random.integers(0, count, count)]) for _ in range(CALLBACK_DRAWS)
     )
     replicates = np.array([float(metric(draw)) for draw in draws])
-    low, high = np.quantile(replicates, [alpha, 1 - alpha]) if np.isfinite(replicates).all() else (np.nan, np.nan)
-    method = f"approximate: percentile bootstrap over {count} units, {CALLBACK_DRAWS} draws"
-    return _widen(Bound(estimate, float(low), float(high), len(units), float(count), method), count, alpha, scale)
+    unseen = 1 - ((random.permutation(CALLBACK_DRAWS) + 0.5) / CALLBACK_DRAWS) ** (1 / count)
+    low, high = pick_bounds(replicates - unseen * scale, replicates + unseen * scale, alpha)
+    method = f"approximate: percentile bootstrap over {count} units and an unseen one, {CALLBACK_DRAWS} draws"
+    return _widen(Bound(estimate, low, high, len(units), float(count), method), count, alpha, scale)
 
 
 def acceleration(jackknife: Floats) -> float:

@@ -60,9 +60,10 @@ def bound_by_weights(
 
     _, inverse = np.unique(units, return_inverse=True)
     count = int(inverse.max()) + 1
+    alone = count == len(inverse)
     low, high = [], []
     for weights, unseen in draw_weights(count, width=len(inverse)):
-        values = statistic(weights[:, inverse])
+        values = statistic(weights if alone else weights[:, inverse])
         low.append(values - unseen * scale)
         high.append(values + unseen * scale)
     estimate = float(statistic(np.ones((1, len(inverse))))[0])

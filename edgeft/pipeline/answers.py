@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from edgeft.device.protocol import ArtefactRefused
 from edgeft.errors import StepError
 from edgeft.exporter import Unsupported
 from edgeft.stage import Context
+from edgeft.targets.asking import spaced
 from edgeft.task import case_bytes, declared_inputs
 
 SOURCE_DEVICE = "local-cpu"
@@ -101,9 +103,39 @@ def prepared_of(ctx: Context) -> Path:
 
 def thin_index(total: int, cases: int | None) -> list[int] | None:
     """Which of `total` rows are taken when at most `cases` are wanted, evenly spaced; None: all of them."""
-    if cases is None or total <= cases:
-        return None
-    return [index * total // cases for index in range(cases)]
+    return None if cases is None or total <= cases else spaced(total, cases)
+
+
+@dataclass(frozen=True)
+class KnownAnswers:
+    """Answers of an earlier, shorter run. rows: place among the wanted rows -> its row in `arrays`; missing: the places
+    that have no answer yet."""
+
+    rows: Mapping[int, int]
+    missing: Sequence[int]
+    arrays: Mapping[str, Any]
+
+    def join(self, fresh: Mapping[str, Any]) -> dict[str, Any]:
+        """Both, in the order of the wanted rows. fresh: answers to the missing ones, in their order."""
+        import numpy as np
+
+        order = np.argsort([*self.rows, *self.missing], kind="stable")
+        taken = list(self.rows.values())
+        return {
+            name: np.concatenate([array[taken], *([fresh[name]] if name in fresh else [])])[order]
+            for name, array in self.arrays.items()
+        }
+
+
+def known_answers(outputs: Artifact, total: int, wanted: int | None) -> KnownAnswers:
+    """What the outputs, of cases evenly spaced in `total` rows, already answer of `wanted` such cases; None: of all."""
+    from edgeft.pipeline.arrays import load_arrays
+
+    have = {row: index for index, row in enumerate(spaced(total, int(outputs.facts["n"])))}
+    places = thin_index(total, wanted) or range(total)
+    rows = {place: have[row] for place, row in enumerate(places) if row in have}
+    missing = [place for place in range(len(places)) if place not in rows]
+    return KnownAnswers(rows, missing, load_arrays(outputs.path / "outputs.npz"))
 
 
 def thin(rows: Any, cases: int | None) -> Any:

@@ -19,7 +19,16 @@ from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.gate_sizes import Held, can_pass, check_planned
 from edgeft.pipeline.measuring import outputs_spec
 from edgeft.pipeline.plan import Plan
-from edgeft.pipeline.scoring import answered_rows, score_outputs, source_arrays, source_score, split_rows, with_gated
+from edgeft.pipeline.released import baseline_id, released_spec
+from edgeft.pipeline.scoring import (
+    answered_rows,
+    baseline_arrays,
+    baseline_score,
+    score_outputs,
+    source_score,
+    split_rows,
+    with_gated,
+)
 from edgeft.pipeline.spec import Spec
 from edgeft.pipeline.trial import Trial
 from edgeft.pipeline.trunk_specs import source_spec
@@ -108,8 +117,11 @@ def _open(
         device: outputs_spec(trial.candidate, recipe, "gate", planned=planned.get(device))
         for device, trial in chosen.items()
     }
-    result.opening = _count_opening(plan, executor, chosen, [source_step, *specs.values()])
-    executor.perform(source_step)
+    used = {gate.released for gates in sealed.values() for gate in gates}
+    baselines = [released_spec(plan.loaded, item) for path, item in plan.released.items() if path in used]
+    result.opening = _count_opening(plan, executor, chosen, [source_step, *baselines, *specs.values()])
+    for step in (source_step, *baselines):
+        executor.perform(step)
     for device, spec in specs.items():
         outputs = executor.perform(spec)
         rows = answered_rows(executor, "gate", None, outputs)
@@ -125,7 +137,8 @@ def _open(
             confusion=score.confusion.tolist(),
         )
         for gate in sealed[device]:
-            result.verdicts[device].append(_decide(gate, device, executor, score, source, units, outputs, rows))
+            theirs = baseline_id(gate, plan.released)
+            result.verdicts[device].append(_decide(gate, device, executor, score, theirs, outputs, rows))
 
 
 def _plan_cases(
@@ -159,12 +172,14 @@ def _held(executor: Executor, cases: int) -> tuple[int, Held]:
 
 
 def _decide(
-    gate: Gate, device: str, executor: Executor, score: Score, source: Score, units: Any, outputs: Artifact, rows: Any
+    gate: Gate, device: str, executor: Executor, score: Score, baseline: str, outputs: Artifact, rows: Any
 ) -> Verdict:
-    custom = None
+    """baseline: the step that answered for what the gate compares with."""
+    custom, units = None, column_array(rows, "unit")
+    source = baseline_score(executor, baseline, rows, outputs)
     if ":" in gate.metric:
         ours = load_arrays(outputs.path / "outputs.npz")["logits"]
-        custom = custom_values(gate, ours, source_arrays(executor, "gate", outputs)["logits"], rows)
+        custom = custom_values(gate, ours, baseline_arrays(executor, baseline, outputs)["logits"], rows)
     groups = column_array(rows, by_column(gate.by)) if gate.by else None
     truth = column_array(rows, "label")
     return decide_data_gate(gate, device, score, source, units, truth=truth, custom=custom, groups=groups)

@@ -24,14 +24,15 @@ HOPELESS = -inf
 class Likely:
     """slack: the least, over the gates, of the chance to pass less the chance asked; negative: it is not taken.
 
-    chance: the least chance, None without a gate on data. why: the gate that speaks against it, empty if none does;
-    metric: of that gate.
+    chance: the least chance, None without a gate on data. share: the least part it is of a lossless candidate's.
+    why: the gate that speaks against it, empty if none does; metric: of that gate.
     """
 
     slack: float
     chance: float | None
     why: str
     metric: str = ""
+    share: float = 1.0
 
     @property
     def miss(self) -> Miss | None:
@@ -47,7 +48,7 @@ def judge_likely(plan: Plan, executor: Executor, trial: Trial, asked: float) -> 
     """
     from edgeft.pipeline.gatekeeping import gates_for
 
-    slack, least, why, metric = inf, None, "", ""
+    slack, least, why, metric, share = inf, None, "", "", 1.0
     for gate in gates_for(plan.loaded.recipe.gates, trial.candidate.device.name):
         if gate.severity != "block":
             continue
@@ -59,11 +60,12 @@ def judge_likely(plan: Plan, executor: Executor, trial: Trial, asked: float) -> 
             continue  # a released bundle meets the gate set alone
         for part, chance, best in _chances(plan, executor, trial, gate):
             least = chance if least is None else min(least, chance)
+            share = min(share, chance / best) if best else share
             if chance - asked * best < slack:
                 slack, metric = chance - asked * best, gate.metric
                 seen = f" in {gate.by} '{part}'" if part else _seen(gate, trial)
                 why = f"'{gate.describe()}': chance to pass {chance:.2f}, asked {asked * best:.2f}{seen}"
-    return Likely(slack, least, why, metric) if slack < 0 else Likely(slack, least, "")
+    return Likely(slack, least, why, metric, share) if slack < 0 else Likely(slack, least, "", share=share)
 
 
 def _chances(plan: Plan, executor: Executor, trial: Trial, gate: Gate) -> list[tuple[str, float, float]]:

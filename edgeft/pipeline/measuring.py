@@ -10,6 +10,7 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import Facts, canonical_json
 from edgeft.pipeline.answers import (
     answer_in_chunks,
+    known_answers,
     logits_of,
     prepared_of,
     read_cases,
@@ -70,23 +71,29 @@ def parity_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
 
 
 def outputs_spec(
-    candidate: Candidate, recipe: Recipe, split: str, few: int | None = None, planned: int | None = None
+    candidate: Candidate,
+    recipe: Recipe,
+    split: str,
+    few: int | None = None,
+    planned: int | None = None,
+    begun: int | None = None,
 ) -> Spec:
     """The artefact's answers on its device's runtime over a split; facts["n"] says over how many of its cases.
 
     few: that many of them, evenly spaced, for a first look. Else, under emulation, `planned`, or what the pace step
-    planned; elsewhere `measure.search_cases`, or all.
+    planned; elsewhere `measure.search_cases`, or all. begun: such a look has been taken at so many; its cases are not
+    run again.
     """
     most = recipe.measure.search_cases if split == "search" else None
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         from edgeft.targets.measure import run_outputs
 
-        rows = read_cases(ctx, split, most)
-        if few is not None:
-            rows = thin(rows, few)
-        elif "pace" in inputs:
-            rows = thin(rows, planned or int(inputs["pace"].facts["cases"]))
+        rows, wanted = read_cases(ctx, split, most), few
+        if few is None and "pace" in inputs:
+            wanted = planned or int(inputs["pace"].facts["cases"])
+        known = known_answers(inputs["begun"], rows.num_rows, wanted) if "begun" in inputs else None
+        rows = thin(rows, wanted)
         artifact = inputs["artifact"]
         signature = candidate.exporter.signature(artifact)
 
@@ -99,7 +106,10 @@ def outputs_spec(
                 refuse_broken(outputs)
             return outputs
 
-        return write_outputs(answer_in_chunks(answer, rows, ctx), rows, out, ctx)
+        if known is None:
+            return write_outputs(answer_in_chunks(answer, rows, ctx), rows, out, ctx)
+        fresh = answer_in_chunks(answer, rows.take(known.missing), ctx)
+        return write_outputs(known.join(fresh), rows, out, ctx)
 
     config = {"cases": most, "device": device_config(candidate), "batch": recipe.serve.batch, "task": recipe.model.task}
     config |= {"planned": planned} if planned else {}
@@ -107,6 +117,8 @@ def outputs_spec(
     if few is not None:
         config["few"] = few
         needs.pop("pace", None)
+    if begun is not None:
+        needs = {**needs, "begun": f"{candidate.id}/outputs-{begun}"}
     place = f"{candidate.id}/outputs" if few is None else f"{candidate.id}/outputs-{few}"
     part = "" if few is None else f"{few} cases of "
     return Spec(

@@ -82,7 +82,13 @@ def _check_architecture(loaded: LoadedRecipe, config: Mapping[str, Any]) -> None
         raise loaded.error(
             ("model", "path"), "its config.json names no model_type", "give the folder that save_pretrained wrote"
         )
-    known = _known_types()
+    known, own = _known_types(), config.get("auto_map")
+    if known and own and f'"{kind}"' not in known:
+        raise loaded.error(
+            ("model", "path"),
+            f"its model_type '{kind}' is built by code of its own ({str(own)[:80]}), which is never run",
+            "read that code, and give the network as yours: model: {code: net.py:build, weights: W.safetensors}",
+        )
     if known and f'"{kind}"' not in known:
         import importlib.metadata
 

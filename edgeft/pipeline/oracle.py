@@ -20,7 +20,7 @@ from edgeft.pipeline.measuring import outputs_spec
 from edgeft.pipeline.noise_step import noise_spec, read_noise
 from edgeft.pipeline.plan import Plan
 from edgeft.pipeline.trial import Trial, make_compressed, new_trial, refusal_text, score_trial, try_one
-from edgeft.targets.asking import SCORED, Answer, Ask, Noise
+from edgeft.targets.asking import HOPELESS, SCORED, Answer, Ask, Noise
 from edgeft.targets.choose import COSTS
 from edgeft.targets.measure import artifact_bytes
 from edgeft.targets.sensitivity import with_parts
@@ -32,14 +32,18 @@ FLOAT_WEIGHT, INT8_WEIGHT = 4, 1
 
 @dataclass
 class Oracle:
-    """Answers for one target. floats: exporter -> its float trial, which ran. trials: tried in full, by name."""
+    """Answers for one target. floats: exporter -> its float trial, which ran. trials: tried in full, by name.
+
+    ran: how often a case was run for all answers together, whatever was looked at.
+    """
 
     plan: Plan
     executor: Executor
     floats: Mapping[str, Trial]
     chance: float
     trials: dict[str, Trial] = field(default_factory=dict)
-    judged: dict[str, Likely] = field(default_factory=dict)
+    ran: int = 0
+    _begun: dict[str, int] = field(default_factory=dict)
     _counted: set[str] = field(default_factory=set)
 
     def answer(self, ask: Ask) -> Answer:
@@ -99,8 +103,20 @@ class Oracle:
         if ask.purpose in SCORED:
             return self._scored(ask, candidate)
         make_compressed(self.plan, self.executor, candidate)
-        outputs = self.executor.perform(outputs_spec(candidate, self.plan.loaded.recipe, "search", ask.cases))
-        return Answer(self._divergence(ask.exporter, outputs), cases=int(outputs.facts["n"]))
+        outputs = self._outputs(candidate, ask.cases)
+        far, each = self._divergence(ask.exporter, outputs)
+        return Answer(far, cases=int(outputs.facts["n"]), each=each)
+
+    def _outputs(self, candidate: Candidate, few: int | None = None) -> Artifact:
+        """Answers to so many search cases, or all; what an earlier look ran is not run again, unless answers may depend
+        on what else is in their batch."""
+        recipe = self.plan.loaded.recipe
+        begun = self._begun.get(candidate.id) if recipe.serve.batch == 1 else None
+        found = self.executor.perform(outputs_spec(candidate, recipe, "search", few, begun=begun))
+        self.ran += int(found.facts["n"]) - (begun or 0)
+        if few is not None:
+            self._begun[candidate.id] = max(few, begun or 0)
+        return found
 
     def _scored(self, ask: Ask, candidate: Candidate) -> Answer:
         """In full, with its time, where that is asked for; else only made and run over the search set."""
@@ -108,44 +124,62 @@ class Oracle:
         if ask.timed and candidate.name not in self.trials:
             self.trials[candidate.name] = trial
             try_one(self.plan, self.executor, trial, timed=self._times_matter(candidate))
+            self.ran += int(trial.outputs.facts["n"]) if trial.outputs is not None else 0
             if trial.row.status != "eligible":
                 return Answer(refused=trial.row.why)
         elif trial.outputs is None:
+            if ask.part and (hopeless := self._glimpse(ask, candidate)) is not None:
+                return hopeless
             self._run(trial)
         if trial.outputs is None or trial.score is None:
             return Answer(refused=trial.row.why or "it did not run")
         likely = judge_likely(self.plan, self.executor, trial, self.chance)
-        self.judged[candidate.name] = likely
         trial.unlikely = likely.miss
         cost = self.cost(trial)
+        known = cost is not None and (ask.timed or trial.candidate.target.optimise == "size")
+        return replace(self._judgement(ask, trial, likely), cost=cost if known else None)
+
+    def _glimpse(self, ask: Ask, candidate: Candidate) -> Answer | None:
+        """The answer by a part of the cases, where these leave a candidate next to no chance; None where it has one."""
+        if candidate.emulated:
+            return None
+        trial = new_trial(candidate)
+        self._run(trial, ask.part)
+        likely = judge_likely(self.plan, self.executor, trial, self.chance)
+        if likely.share >= HOPELESS or not likely.why:
+            return None
+        told = self._judgement(ask, trial, likely)
+        return replace(told, said=f"left after {told.cases} of {ask.cases} cases: {likely.why}")
+
+    def _judgement(self, ask: Ask, trial: Trial, likely: Likely) -> Answer:
+        """What the answers of a trial say of it, without its cost."""
+        if trial.outputs is None or trial.score is None:
+            raise ValueError(f"{trial.candidate.name} did not run")
+        far, each = self._divergence(ask.exporter, trial.outputs)
         return Answer(
-            self._divergence(ask.exporter, trial.outputs),
-            likely.slack,
-            cost if cost is not None and (ask.timed or trial.candidate.target.optimise == "size") else None,
-            int(trial.outputs.facts["n"]),
-            metrics=dict(trial.score.metrics),
-            chance=likely.chance,
-            said=likely.why,
-        )
+            far, likely.slack, None, int(trial.outputs.facts["n"]), metrics=dict(trial.score.metrics),
+            chance=likely.chance, said=likely.why, each=each,
+        )  # fmt: skip
 
     def _times_matter(self, candidate: Candidate) -> bool:
         """Whether anything but the proposal must be timed: not where size is the aim and no gate limits a time."""
         gates = gates_for(self.plan.loaded.recipe.gates, candidate.device.name)
         return candidate.target.optimise != "size" or any(gate.metric in TIMED for gate in gates)
 
-    def _run(self, trial: Trial) -> None:
+    def _run(self, trial: Trial, few: int | None = None) -> None:
         from edgeft.pipeline.emulation import pace_spec
 
         recipe, candidate = self.plan.loaded.recipe, trial.candidate
         trial.artifact = make_compressed(self.plan, self.executor, candidate)
-        if candidate.emulated:
+        if candidate.emulated and few is None:
             self.executor.perform(pace_spec(candidate, recipe))
-        trial.outputs = self.executor.perform(outputs_spec(candidate, recipe, "search"))
+        trial.outputs = self._outputs(candidate, few)
         score_trial(self.executor, trial, recipe, trial.outputs)
 
     def _noise(self, ask: Ask, candidate: Candidate) -> Answer:
         spec = noise_spec(candidate, self.plan.loaded.recipe, ask.cases)
         noise = read_noise(self.executor.perform(spec).facts)
+        self.ran += 2 * ask.cases
         for part in ("weights", "activations"):
             noise = with_parts(noise, part, self._part(ask, candidate, part))
         costs = self._costs(ask, candidate)
@@ -159,7 +193,9 @@ class Oracle:
         other = replace(candidate, variant=made)
         try:
             make_compressed(self.plan, self.executor, other)
-            return read_noise(self.executor.perform(noise_spec(other, self.plan.loaded.recipe, ask.cases)).facts)
+            found = read_noise(self.executor.perform(noise_spec(other, self.plan.loaded.recipe, ask.cases)).facts)
+            self.ran += 2 * ask.cases
+            return found
         except (Unsupported, StepError):
             self.executor.leave_out(f"this exporter cannot compress {part} alone")
             return {}
@@ -175,22 +211,21 @@ class Oracle:
         extra = before - after if before is not None and after is not None else 0.0
         return layer_costs(layers, plain.row.operators, trial.row.operators, extra)
 
-    def _divergence(self, exporter: str, outputs: Artifact) -> float:
-        """From the float artefact's answers, on the cases that both answered."""
-        from edgeft.targets.divergence import divergence
+    def _divergence(self, exporter: str, outputs: Artifact) -> tuple[float, dict[int, float]]:
+        """From the float artefact's answers, on the cases that both answered: (in all, case -> of that case)."""
+        from edgeft.targets.divergence import divergence, divergences
 
         plain = self.floats[exporter].outputs
         total = int(self.executor.done["source/search"].facts["n"])
         if plain is None:
-            return float("nan")
+            return float("nan"), {}
         ours, theirs = _cases(plain, total), _cases(outputs, total)
         common = sorted(set(ours) & set(theirs))
         reference, other = load_arrays(plain.path / "outputs.npz"), load_arrays(outputs.path / "outputs.npz")
         first, second = [ours[case] for case in common], [theirs[case] for case in common]
-        return divergence(
-            {name: array[first] for name, array in reference.items()},
-            {name: array[second] for name, array in other.items() if len(array) == len(theirs)},
-        )
+        ours_of = {name: array[first] for name, array in reference.items()}
+        theirs_of = {name: array[second] for name, array in other.items() if len(array) == len(theirs)}
+        return divergence(ours_of, theirs_of), dict(zip(common, divergences(ours_of, theirs_of), strict=True))
 
     def _refused(self, why: str) -> Answer:
         self.executor.leave_out(why)

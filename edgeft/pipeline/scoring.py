@@ -40,7 +40,12 @@ def score_outputs(executor: Executor, outputs: Artifact, split: str, most: int |
 
 def source_arrays(executor: Executor, split: str, outputs: Artifact) -> dict[str, Any]:
     """The source's answers to the cases that `outputs` answer; the source answered all of them or more."""
-    source = executor.done[f"source/{split}"]
+    return baseline_arrays(executor, f"source/{split}", outputs)
+
+
+def baseline_arrays(executor: Executor, step: str, outputs: Artifact) -> dict[str, Any]:
+    """The same of any step that answered every case of the split."""
+    source = executor.done[step]
     index = thin_index(int(source.facts["n"]), int(outputs.facts["n"]))
     arrays = load_arrays(source.path / "outputs.npz")
     return dict(arrays) if index is None else {name: array[index] for name, array in arrays.items()}
@@ -50,6 +55,11 @@ def source_score(executor: Executor, split: str, most: int | None, outputs: Arti
     """The source on the very cases that `outputs` answer."""
     rows = answered_rows(executor, split, most, outputs)
     return executor.task.score(source_arrays(executor, split, outputs), rows, _labels(executor))
+
+
+def baseline_score(executor: Executor, step: str, rows: Any, outputs: Artifact) -> Score:
+    """What that step answered, on the very rows that `outputs` answer."""
+    return executor.task.score(baseline_arrays(executor, step, outputs), rows, _labels(executor))
 
 
 def with_gated(score: Score, source: Score, rows: Any, gates: Iterable[Gate]) -> Score:

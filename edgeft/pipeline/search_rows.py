@@ -11,6 +11,7 @@ from edgeft.recipe.schema import Target
 from edgeft.record import EvaluationRow, SearchRow, SensitivityRow
 from edgeft.targets.asking import SCORED, Evaluation
 from edgeft.targets.search import Search
+from edgeft.targets.search_race import mean
 from edgeft.targets.sensitivity import layer_row, suggest
 
 UNITS = {"latency": "ms", "size": "bytes", "energy-proxy": "processor-ms"}
@@ -25,7 +26,7 @@ def search_row(search: Search, oracle: Oracle, target: Target, chance: float) ->
         chance=chance,
         evaluations=rows,
         budget=search.settings.budget.evaluations,
-        cases=sum(row.cases for row in rows),
+        cases=oracle.ran,
         seconds=sum(row.seconds for row in rows),
         best=f"{best.ask.exporter}/{best.ask.variant.name}" if best else None,
         front=front(search.evaluations),
@@ -73,13 +74,13 @@ def _sensitivity(search: Search, oracle: Oracle, done: Evaluation) -> Sensitivit
     kept = best.ask.variant.keep_float if best is not None and mine else base.keep_float
     kept |= done.answer.float_anyway
     alone, only = _curves(search, exporter, base, layers)
-    whole = _find(search, exporter, base, ("ladder",))
+    seen = search.seen(exporter, base, search.settings.glance)
     return SensitivityRow(
         exporter=exporter,
         variant=base.name,
         cases=done.answer.cases,
         layers=[layer_row(layer, noise.get(layer.name), alone, only, layer.name in kept) for layer in layers],
-        whole=_finite(whole.answer.divergence) if whole else None,
+        whole=_finite(mean(seen)) if seen else None,
         suggestion=_suggestion(search, oracle, done, layers) if mine else "",
     )
 
@@ -116,14 +117,9 @@ def _suggestion(search: Search, oracle: Oracle, done: Evaluation, layers: Sequen
     cost = f"{more / 1e6:.2g} MB" if unit == "size" else f"{more:.2g} {UNITS[unit]}"
     cost += " (estimated)" if best.estimated else ""
     said = suggest(len(kept), len(layers), 100 * (after - before), cost, metric)
+    if base.answer.cases < best.answer.cases:
+        said += f" Without, it was left after {base.answer.cases} of {best.answer.cases} cases."
     return f"{said} Found by evaluation {best.number} of {len(search.evaluations)}."
-
-
-def _find(search: Search, exporter: str, variant: Variant, purposes: Sequence[str]) -> Evaluation | None:
-    for done in search.evaluations:
-        if done.ask.exporter == exporter and done.ask.variant == variant and done.ask.purpose in purposes:
-            return done
-    return None
 
 
 def _finite(value: float) -> float | None:

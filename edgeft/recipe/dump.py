@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,27 @@ PLAIN_REST = PLAIN_FIRST | frozenset(" -+()@=")
 MAX_PLAIN = 200
 
 
-def dump_recipe(recipe: Recipe) -> str:
-    """Text that ends in a newline. `extends` is left out: what it brought in is written here."""
+def dump_recipe(recipe: Recipe, shown: Mapping[str, str] | None = None) -> str:
+    """Text that ends in a newline. `extends` is left out: what it brought in is written here.
+
+    shown: value -> how it is written instead, references to the environment included.
+    """
     entries = to_plain(recipe)
     entries.pop("extends", None)
     entries["steps"] = [{stage.name: to_plain(stage)} for stage in recipe.steps]
-    return "\n".join(_mapping(entries, 0)) + "\n"
+    return "\n".join(_mapping(_with_references(entries, shown or {}), 0)) + "\n"
+
+
+class _Reference(str):
+    """Text with `${NAME}`s that mean what they say: they are not escaped."""
+
+
+def _with_references(value: Any, shown: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_references(found, shown) for key, found in value.items()}
+    if isinstance(value, list):
+        return [_with_references(found, shown) for found in value]
+    return _Reference(shown[value]) if isinstance(value, str) and value in shown else value
 
 
 def to_plain(value: Any) -> Any:
@@ -48,7 +64,7 @@ def scalar(value: Any) -> str:
     """A scalar as YAML; text is quoted unless it reads as the same text without."""
     if not isinstance(value, str):
         return json.dumps(value)
-    text = escape(value)
+    text = str(value) if isinstance(value, _Reference) else escape(value)
     try:
         same = isinstance(resolve(text), str)
     except BadScalar:

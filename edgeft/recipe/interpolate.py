@@ -36,6 +36,11 @@ def interpolate(tree: Node, environ: Mapping[str, str], problems: Problems) -> N
     return tree
 
 
+def references(text: str) -> tuple[str, ...]:
+    """Names in the `${NAME}`s of a text that `interpolate` accepted."""
+    return tuple(part["body"].partition(":-")[0] for part in _PART.finditer(text) if part["body"])
+
+
 def escape(text: str) -> str:
     """Text that `interpolate` gives back as it is."""
     return text.replace("${", "$${")

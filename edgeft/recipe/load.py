@@ -17,9 +17,10 @@ from edgeft.recipe.extend import read_extended
 from edgeft.recipe.interpolate import interpolate
 from edgeft.recipe.names import check_names
 from edgeft.recipe.overrides import apply_sets
-from edgeft.recipe.paths import resolve_paths
+from edgeft.recipe.paths import path_fields, resolve_paths
 from edgeft.recipe.problems import Problem, Problems
 from edgeft.recipe.schema import Recipe
+from edgeft.recipe.shown import shown_texts
 from edgeft.recipe.steps import build_steps
 from edgeft.recipe.tree import Node, RecipePath, find, plain
 
@@ -29,7 +30,7 @@ class LoadedRecipe:
     """A recipe that is valid, with the places its values came from.
 
     ref: what the user named. files: every file read, the named one first. resolved_yaml: the whole recipe with
-    defaults, absolute paths and environment values; loading that text gives an equal recipe.
+    defaults and absolute paths; loading that text gives an equal recipe. Text from the environment is named, not shown.
     """
 
     recipe: Recipe
@@ -68,6 +69,7 @@ def load_recipe(ref: str | Path, sets: Sequence[str] = (), environ: Mapping[str,
     tree, files = read_extended(ref)
     tree = apply_sets(tree, sets)
     problems = Problems()
+    stated = tree
     tree = interpolate(tree, environ, problems)
     problems.stop()
     tree = resolve_paths(tree, problems)
@@ -75,7 +77,8 @@ def load_recipe(ref: str | Path, sets: Sequence[str] = (), environ: Mapping[str,
     problems.stop()
     if recipe is None:
         raise RecipeError("the recipe is not valid", where=str(ref))
-    return LoadedRecipe(recipe, os.fspath(ref), files, dump_recipe(recipe), tree)
+    shown = shown_texts(stated, tree, environ, path_fields(tree))
+    return LoadedRecipe(recipe, os.fspath(ref), files, dump_recipe(recipe, shown), tree)
 
 
 def _validate(tree: Node, problems: Problems) -> Recipe | None:

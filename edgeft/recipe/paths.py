@@ -13,11 +13,14 @@ from edgeft.recipe.extend import near_names
 from edgeft.recipe.problems import Problems
 from edgeft.recipe.tree import Node, RecipePath, put, scalars
 
-Kind = Literal["model", "adapter", "onnx", "weights", "tokenizer", "code", "data", "device", "metric"]
+Kind = Literal["model", "adapter", "onnx", "weights", "tokenizer", "code", "data", "device", "metric", "released"]
 
 PICKLES = frozenset({".pt", ".pth", ".bin", ".pkl", ".ckpt"})
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?\Z")
 PACKAGE = "package:"
+OWN_PACKAGE = "package:edgeft_recipes/"
+TRUSTED = "EDGEFT_CODE"
+"""Environment variable: further folders whose code recipes may run."""
 
 FIELDS: tuple[tuple[tuple[str | None, ...], Kind], ...] = (
     (("model", "path"), "model"),
@@ -32,6 +35,7 @@ FIELDS: tuple[tuple[tuple[str | None, ...], Kind], ...] = (
     (("targets", None, "device"), "device"),
     (("gates", None, "device"), "device"),
     (("gates", None, "metric"), "metric"),
+    (("gates", None, "no_worse_than"), "released"),
 )
 """Every path field; None stands for any index or key."""
 
@@ -46,11 +50,15 @@ class BadPath(ValueError):
 
 @dataclass(frozen=True)
 class Stated:
-    """A path as the recipe states it. source: the recipe's `data.source`."""
+    """A path as the recipe states it. source: the recipe's `data.source`.
+
+    home: folder of the file that states it; None where the user did, on the command line.
+    """
 
     text: str
     folder: Path
     source: str
+    home: Path | None = None
 
 
 def resolve_paths(tree: Node, problems: Problems) -> Node:
@@ -61,8 +69,11 @@ def resolve_paths(tree: Node, problems: Problems) -> Node:
         kind = _kind(path)
         if kind is None or not isinstance(node.value, str):
             continue
+        origin = node.mark.source
         try:
-            text = RESOLVERS[kind](Stated(node.value, node.folder, data_source))
+            text = RESOLVERS[kind](
+                Stated(node.value, node.folder, data_source, origin.folder if origin.lines else None)
+            )
         except BadPath as error:
             problems.add(node.mark, path, error.what, error.hint)
         except (OSError, ValueError, RuntimeError):
@@ -70,6 +81,11 @@ def resolve_paths(tree: Node, problems: Problems) -> Node:
         else:
             tree = put(tree, path, replace(node, value=text))
     return tree
+
+
+def path_fields(tree: Node) -> set[RecipePath]:
+    """Where the tree states paths."""
+    return {path for path, _ in scalars(tree) if _kind(path) is not None}
 
 
 def _kind(path: RecipePath) -> Kind | None:
@@ -178,7 +194,21 @@ def _code(stated: Stated) -> str:
     file, colon, function = stated.text.rpartition(":")
     if not colon or not file.endswith(".py") or not function.isidentifier():
         raise BadPath(f"'{stated.text}' is not of the form file.py:function", "for instance net.py:build")
-    return f"{_need(replace(stated, text=file), Path.is_file, 'file')}:{function}"
+    path = _need(replace(stated, text=file), Path.is_file, "file")
+    if not (file.startswith(OWN_PACKAGE) or _trusted(path, stated.home)):
+        raise BadPath(
+            f"{file} lies outside the recipe's folder: its code is not run",
+            f"put it beside the recipe, or say that you trust its folder: {TRUSTED}={path.resolve().parent} edgeft ...",
+        )
+    return f"{path}:{function}"
+
+
+def _trusted(path: Path, home: Path | None) -> bool:
+    """A recipe may come from anywhere: it brings code of its own, links followed, and cannot point at other code."""
+    if home is None:
+        return True
+    named = [Path(text).expanduser() for text in os.environ.get(TRUSTED, "").split(os.pathsep) if text]
+    return any(path.resolve().is_relative_to(folder.resolve()) for folder in (Path.cwd() / home, *named))
 
 
 def _data(stated: Stated) -> str:
@@ -204,6 +234,16 @@ def _metric(stated: Stated) -> str:
     return _code(stated) if ":" in stated.text else stated.text
 
 
+def _released(stated: Stated) -> str:
+    """`source`, or the folder of a bundle."""
+    if stated.text == "source":
+        return stated.text
+    path = absolute(stated)
+    if not path.is_dir():
+        raise BadPath(f"'{stated.text}' is neither source nor the folder of a released bundle", near_names(path))
+    return str(path)
+
+
 RESOLVERS: dict[Kind, Callable[[Stated], str]] = {
     "model": _model,
     "adapter": _folder,
@@ -214,4 +254,5 @@ RESOLVERS: dict[Kind, Callable[[Stated], str]] = {
     "data": _data,
     "device": _device,
     "metric": _metric,
+    "released": _released,
 }

@@ -160,7 +160,9 @@ class SearchKeys(Section):
         "of the gate set, relative to a candidate that loses nothing.",
     )  # fmt: skip
     shortlist: int = Field(12, ge=0, le=256, description="Layers left in float one at a time; 0: no mixed precision.")
-    first_cases: int = Field(32, ge=4, description="Search cases of the first round of the ladder; rounds double them.")
+    first_cases: int = Field(
+        32, ge=4, description="Most search cases of what only ranks; a first look takes a quarter."
+    )
     repairs: bool = Field(
         True,
         description="Try the exporter's repairs (other ranges, equalisation, bias correction) before float.",
@@ -211,7 +213,7 @@ class Measure(Section):
 
 
 class Bundled(Section):
-    """What goes into the bundle besides the model."""
+    """What of the data the bundle may hold."""
 
     golden_rows: bool = Field(
         True,

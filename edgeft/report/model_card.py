@@ -194,8 +194,11 @@ def _verdicts(target: TargetRow) -> list[str]:
 def _limits(record: RunRecord, target: TargetRow) -> list[str]:
     items = [
         "Evidence is of the data and the device named above; other data and other devices need their own.",
-        "The licence is not known to edgeft: it follows from the base model and the data.",
+        "The licence is not known to edgeft: it follows from the base model and the data"
+        + (", of which licences.json has what is stated." if record.status == "passed" else "."),
     ]
+    if record.status == "passed":
+        items.append("Built again, every file is the same bytes but for those that reproduce.json lists as different.")
     if target.how == "emulated":
         items.append("The device was emulated: quality is real, latency and memory are not known.")
     if len(record.openings) > 1:

@@ -62,7 +62,7 @@ def version_lines(row: VersionRow, moves: Iterable[Entry]) -> list[str]:
         found.append(_pair("signatures", told))
         found += ["lineage", _pair("parent", row.parent or "none was named")]
         found.append(_pair("recipe", facts.recipe or "not stated"))
-        found += [_pair(split, digest) for split, digest in facts.data.items()]
+        found += [_pair(f"data {split}", digest) for split, digest in facts.data.items()]
         found += ["gates"] if facts.verdicts else []
         found += [f"  {_verdict_line(verdict)}" for verdict in facts.verdicts]
     return [*found, "log", *(f"  {safe_text(move_text(entry), 250)}" for entry in moves)]

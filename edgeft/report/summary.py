@@ -64,7 +64,10 @@ def summary_lines(record: RunRecord, *, report: str = "") -> list[str]:
         lines += [f"    {line}" for line in record.error.excerpt.splitlines()]
         lines += [f"  hint: {record.error.hint}"] if record.error.hint else []
     for target in map(hide_time, record.targets):
-        if target.chosen or record.status == "failed":  # an error or a stop comes before the choice, and says so itself
+        if target.chosen or record.status in (
+            "failed",
+            "inconclusive",
+        ):  # an error or a stop comes before the choice, and says so itself
             lines.append(f"  {target_sentence(target)}")
         for figure in key_figures(target):
             detail = ", ".join(text for text in (figure.note, figure.how, figure.interval) if text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +45,17 @@ class Contents:
     prepared: Artifact
     render: Renderers
 
-    @property
+    @cached_property
     def signature(self) -> Signature:
         """The artefact's own names, dtypes and shapes."""
         return self.trial.candidate.exporter.signature(self.artifact)
 
-    @property
+    @cached_property
     def places(self) -> Places:
         """What of the builder's machine no file of the bundle may say."""
         return places_of(self.build.loaded, self.build.executor.store.root)
 
-    @property
+    @cached_property
     def needed(self) -> list[str]:
         """Distributions that a Python receiver must have: the runtime's, and what turns raw input into feeds."""
         runtime = plugins.load("runtimes", self.trial.candidate.exporter.runtime)
@@ -66,7 +67,7 @@ class Contents:
             names.append("tokenizers")
         return names
 
-    @property
+    @cached_property
     def versions(self) -> dict[str, str]:
         """Distribution -> version that the steps used; of the runtime, the one on the device that was gated."""
         found = environment.with_needs(environment.used_tools(self.build))

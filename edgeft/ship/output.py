@@ -62,7 +62,7 @@ def write_outcome(
 
 def _artefacts(build: Build, record: RunRecord, fresh: Path, render: Renderers, signer: Signer | None) -> RunRecord:
     """The chosen artefacts; where nothing could be chosen, the float one is kept apart under rejected/."""
-    refused = not build.judgement.verdicts and record.status == "failed"
+    refused = not build.judgement.verdicts and record.status in ("failed", "inconclusive")
     if build.stopped or not (build.judgement.verdicts or refused):
         return record
     passed = record.status == "passed"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.artifact import Artifact
-from edgeft.canonical import digest_file
+from edgeft.canonical import digest_file, digest_json
 from edgeft.pipeline.build import Build
 
 SALT_FILE = "split-salt.txt"
@@ -52,7 +52,7 @@ def provenance_json(build: Build, dataset: Artifact) -> dict[str, Any]:
     """Source, content hashes, licence, and how rows were divided, with counts and a digest of each split."""
     data, facts = build.loaded.recipe.data, dataset.facts
     found = build.executor.store.find(build.executor.keys["data"])
-    content = found.material["config"]["content"] if found else None
+    content = without_names(found.material["config"]["content"]) if found else None
     return {
         "source": facts["source"],
         "content": content,
@@ -72,6 +72,15 @@ def provenance_json(build: Build, dataset: Artifact) -> dict[str, Any]:
             "salt": "not in the bundle: ask the builder, who has it beside the build's report",
         },
     }
+
+
+def without_names(content: Any) -> Any:
+    """A source's fingerprint whose lists of [file, digest] are a count and one digest: file names may be patients'."""
+    if isinstance(content, list) and content and all(isinstance(item, list) and len(item) == 2 for item in content):
+        return {"files": len(content), "sha256": digest_json(content)}
+    if isinstance(content, dict):
+        return {key: without_names(value) for key, value in content.items()}
+    return content
 
 
 def write_salt(folder: Path, dataset: Artifact) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import errno
 import hashlib
 import json
 import os
@@ -45,7 +46,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """One check. verdict: pass, fail, or open where it could not be decided."""
+    """One check. verdict: pass, fail, open where it could not be decided, skip where there was nothing to decide."""
 
     check: str
     verdict: str
@@ -69,6 +70,10 @@ class Verification:
         verdicts = {finding.verdict for finding in self.findings}
         return 1 if "fail" in verdicts else 5 if "open" in verdicts else 0
 
+    def and_also(self, finding: Finding) -> Verification:
+        """With one finding more."""
+        return Verification((*self.findings, finding), self.signer, self.raw)
+
     def lines(self) -> list[str]:
         """For the terminal, the outcome last."""
         undecided = "intact, not wholly checked" if self.signer else "intact, signer unknown"
@@ -84,7 +89,7 @@ class Verification:
 def verify_folder(root: Path, keys: Mapping[str, bytes], *, keep: Path | None = None) -> Verification:
     """Manifest, signature, files and status of the bundle in `root`. keys: id -> raw public key of trusted signers.
 
-    keep: a private folder that gets a copy of exactly the bytes whose hashes were taken.
+    keep: a private folder that gets a copy of exactly the bytes whose hashes were taken; OSError where it is full.
     """
     try:
         raw = read_small(root / MANIFEST, MAX_MANIFEST_BYTES, "manifest")
@@ -176,6 +181,8 @@ def parse_manifest(raw: bytes) -> dict[str, Any]:
         raise Refused("manifest", f"{MANIFEST} is not written in canonical form")
     if not isinstance(files, dict) or not 0 < len(files) <= MOST_FILES:
         raise Refused("manifest", f"it must list 1 to {MOST_FILES} files")
+    if files.keys() & {MANIFEST, SIGNATURE}:
+        raise Refused("manifest", "it cannot list itself or its signature")
     check_names(files)
     for name, row in files.items():
         if not (isinstance(row, dict) and row.keys() == {"sha256", "bytes"}):
@@ -187,28 +194,30 @@ def parse_manifest(raw: bytes) -> dict[str, Any]:
     return manifest
 
 
-def check_names(names: Iterable[str]) -> None:
+def check_names(names: Iterable[str], check: str = "manifest") -> None:
     """Refused for a name that leads outside, or that two systems would take for different files or for the same."""
     seen: dict[str, str] = {}
-    files = list(names)
-    for name in files:
+    files, folders = set(), set()
+    for name in names:
         if fault := _name_fault(name):
-            raise Refused("manifest", f"{shown(name)}: {fault}")
+            raise Refused(check, f"{shown(name)}: {fault}")
+        if name in files:
+            raise Refused(check, f"{shown(name)} is there twice")
         parts = name.split("/")
-        for path in ("/".join(parts[:depth]) for depth in range(1, len(parts) + 1)):
+        paths = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+        for path in paths:
             # Mac and Windows fold case and accents: two files would become one there.
             folded = unicodedata.normalize("NFC", unicodedata.normalize("NFKC", path).casefold())
             if seen.setdefault(folded, path) != path:
-                raise Refused("manifest", f"{shown(path)} and {shown(seen[folded])} are one name on some systems")
-    for name in files:
-        if any(other.startswith(name + "/") for other in seen.values()):
-            raise Refused("manifest", f"{shown(name)} is both a file and a folder")
+                raise Refused(check, f"{shown(path)} and {shown(seen[folded])} are one name on some systems")
+        files.add(name)
+        folders.update(paths[:-1])
+    if both := files & folders:
+        raise Refused(check, f"{shown(min(both))} is both a file and a folder")
 
 
 def _name_fault(name: str) -> str:
     parts = name.split("/")
-    if name in (MANIFEST, SIGNATURE):
-        return "the manifest cannot list itself or its signature"
     if any(part in ("", ".", "..") for part in parts) or "\\" in name or ":" in name:
         return "the name leads outside the bundle"
     if len(parts) > DEEPEST or any(len(part.encode("utf-8", "replace")) > LONGEST for part in parts):
@@ -295,6 +304,8 @@ def _content_fault(path: Path, seen: os.stat_result, row: Mapping[str, Any], cop
                 if copy is not None:
                     out.write(chunk)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # of the copy's disk: nothing against the bundle
+            raise
         return f"cannot be read: {error.strerror}"
     return "" if hasher.hexdigest() == row["sha256"] else "is not the file that was bundled: its SHA-256 differs"
 

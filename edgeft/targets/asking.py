@@ -10,10 +10,16 @@ from typing import Any, Literal
 from edgeft.canonical import digest_json
 from edgeft.exporter import Layer, Variant
 
-Purpose = Literal["ladder", "finalist", "repair", "layers", "keep one", "quantise one", "prefix", "backward"]
-"""Why something is asked. ladder, keep one, quantise one: the divergence of outputs, which only ranks. finalist,
+Purpose = Literal["ladder", "finalist", "repair", "layers", "keep one", "quantise one", "look", "prefix", "backward"]
+"""Why something is asked. ladder, keep one, quantise one, look: the divergence of outputs, which only ranks. finalist,
 repair, prefix, backward: the task's metrics against the gates. layers: the noise of each layer's output."""
 SCORED = frozenset({"finalist", "repair", "prefix", "backward"})
+GLANCE = 4
+"""Least cases of a first look: with fewer, a paired comparison has no spread to speak of."""
+PART = 8
+"""Least cases that may tell that a candidate is hopeless."""
+HOPELESS = 0.02
+"""A candidate whose chance on a part of the cases is below this share of a lossless one's is not run on the rest."""
 MIXED = "-mixed-"
 FORM = ("mode", "bits", "algorithm", "operators", "activation_bits")
 """Options that change what is computed and so what it costs; the others only change how well."""
@@ -23,7 +29,8 @@ FORM = ("mode", "bits", "algorithm", "operators", "activation_bits")
 class Ask:
     """One question: make this variant, run it over `cases` search cases (all of them where it is scored), answer.
 
-    timed: its cost must be measured; otherwise an answer without one is estimated by the search itself.
+    timed: its cost must be measured; otherwise an answer without one is estimated by the search itself. part: where it
+    is scored, look at so many cases first, and leave the rest where these say that it is hopeless; 0: at all of them.
     """
 
     purpose: Purpose
@@ -31,6 +38,7 @@ class Ask:
     variant: Variant
     cases: int
     timed: bool = False
+    part: int = 0
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -63,7 +71,8 @@ class Answer:
 
     divergence: of the outputs from the float artefact's, 0 where they are equal. slack: how far the candidate is on the
     right side of what the gates ask, negative where it is not; None where it was not scored. cost: in the search's unit
-    (ms, bytes); None where not measured. cases: how many were run for it. refused: why it could not be made or run.
+    (ms, bytes); None where not measured. cases: how many it tells of. refused: why it could not be made or run.
+    chance: to pass the gates. each: search case -> divergence of its outputs, so that no case is run twice.
     """
 
     divergence: float = nan
@@ -75,6 +84,7 @@ class Answer:
     metrics: Mapping[str, float] = field(default_factory=dict)
     chance: float | None = None
     said: str = ""
+    each: Mapping[int, float] = field(default_factory=dict)
     noise: Mapping[str, Noise] = field(default_factory=dict)
     float_anyway: frozenset[str] = frozenset()
     """Layers that the variant leaves in float by itself, such as a classifier's head."""
@@ -126,7 +136,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Settings:
-    """cases: in the search set. first: cases of the first round of the ladder. shortlist: layers tried one by one.
+    """cases: in the search set. first: most cases of what only ranks. shortlist: layers tried one by one.
 
     curves: also compress each shortlisted layer alone, for the report.
     """
@@ -136,6 +146,30 @@ class Settings:
     shortlist: int = 12
     budget: Budget = Budget()
     curves: bool = False
+
+    @property
+    def few(self) -> int:
+        """Cases that decide a rank which a first look leaves open."""
+        glance = self.glance
+        return self.cases if self.cases <= self.first else max(glance, self.first // glance * glance)
+
+    @property
+    def glance(self) -> int:
+        """Cases of a first look. The larger numbers are multiples of it: evenly spaced, they contain its cases."""
+        return min(self.cases, max(GLANCE, self.first // 4))
+
+    @property
+    def part(self) -> int:
+        """Cases after which a hopeless candidate is left; 0 where the search set is too small for that."""
+        if self.cases < 4 * PART:
+            return 0
+        size = self.few if self.few <= self.cases // 4 else self.glance
+        return self.cases // 4 // size * size
+
+
+def spaced(total: int, cases: int) -> list[int]:
+    """`cases` of `total` places, evenly spaced, all of them where there are no more."""
+    return [index * total // cases for index in range(cases)] if cases < total else list(range(total))
 
 
 def identity(variant: Variant) -> str:

@@ -29,6 +29,17 @@ def divergence(reference: Arrays, other: Arrays) -> float:
     return float(np.mean(parts)) if parts else float("nan")
 
 
+def divergences(reference: Arrays, other: Arrays) -> list[float]:
+    """The divergence of each case by itself."""
+    return [
+        divergence(
+            {name: array[index : index + 1] for name, array in reference.items()},
+            {name: array[index : index + 1] for name, array in other.items()},
+        )
+        for index in range(len(next(iter(reference.values()), ())))
+    ]
+
+
 def noise_ratio(reference: NDArray[Any], other: NDArray[Any]) -> float:
     """Power of the difference over power of the reference: 10 ** (-SQNR / 10)."""
     import numpy as np

@@ -14,6 +14,7 @@ from typing import Any
 from edgeft import plugins
 from edgeft.artifact import SIGNATURE, Artifact, Signature, TensorSpec, entry_file, read_signature
 from edgeft.canonical import digest_tree, walk_files
+from edgeft.device.external import check_inside, external_files
 from edgeft.device.profile import Device
 from edgeft.device.protocol import ArtefactRefused, Job
 from edgeft.device.transport import run_job, runtime_file
@@ -55,7 +56,7 @@ def open_model(path: Path, runtime: str | None = None) -> Iterator[Model]:
     with TemporaryDirectory(prefix="edgeft-model-") as temporary:
         folder = Path(temporary)
         for source in (entry, *_weights(entry)):
-            _take(source, folder / source.name)
+            _take(source, folder / source.relative_to(entry.parent))
         digest = digest_tree(folder)
         size = sum(item.stat().st_size for _, item in walk_files(folder))
         if entry.stem == "model" and (entry.parent / SIGNATURE).is_file():
@@ -133,23 +134,9 @@ def _weights(entry: Path) -> list[Path]:
     """Files beside an entry file that hold its weights; for ONNX also those that the graph itself names."""
     stem = entry.name[: -len(entry.suffix)] if entry.suffix else entry.name
     named = [entry.with_name(stem + ending) for ending in WEIGHTS.get(entry.suffix.lower(), ())]
-    if entry.suffix.lower() == ".onnx":
-        named += [entry.with_name(name) for name in _external_names(entry)]
-    return sorted({path for path in named if path.is_file() and path != entry})
-
-
-def _external_names(entry: Path) -> set[str]:
-    """Names of files in the same folder that an ONNX graph keeps tensors in; none without the onnx package."""
-    try:
-        import onnx
-    except ImportError:
-        return set()
-    try:
-        graph = onnx.load(str(entry), load_external_data=False).graph
-    except Exception:  # noqa: BLE001  what is no ONNX file is refused by the runtime, in its words
-        return set()
-    places = [part.value for tensor in graph.initializer for part in tensor.external_data if part.key == "location"]
-    return {place for place in places if place == Path(place).name and place not in ("", ".", "..")}
+    for path in named:
+        check_inside(entry, path, path.name)
+    return sorted({path for path in (*named, *external_files(entry)) if path.is_file() and path != entry})
 
 
 def _take(source: Path, place: Path) -> None:
@@ -157,6 +144,7 @@ def _take(source: Path, place: Path) -> None:
     if source.is_dir():
         shutil.copytree(source, place)
         return
+    place.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source.resolve(), place)
     except OSError:

@@ -1,10 +1,10 @@
 """The search for the fastest (or smallest) artefact that still passes: it only asks and is told, and runs nothing.
 
-A ladder of cheap variants is thinned by successive halving on output divergence (Jamieson & Talwalkar 2016, arXiv
-1502.07943); the best of each family is scored by the task's metrics. Where a cheaper one fails, some of its layers stay
-in float: the noise of layer outputs shortlists them, leaving out one at a time orders them by gain per cost, and an
-exponential, then binary search (Bentley & Yao 1976) finds how many are needed; at last those that turn out not to be
-needed are compressed again.
+Of each family of cheap variants the first is scored by the task's metrics; where it fails, the others race on the
+divergence of their outputs, and the best is scored too. Where a cheaper one fails, some of its layers stay in float:
+the noise of layer outputs shortlists them, leaving out one at a time orders them by gain per cost, and an exponential,
+then binary search (Bentley & Yao 1976) finds how many are needed; at last those that turn out not to be needed are
+compressed again.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Generator, Sequence
 from math import inf, isfinite
 
 from edgeft.exporter import Variant
-from edgeft.targets.asking import Answer, Ask, Branch, Budget, Evaluation, Settings, family, identity
-from edgeft.targets.search_ladder import finalists, halving_bound
+from edgeft.targets.asking import Answer, Ask, Branch, Budget, Evaluation, Settings, family, identity, spaced
+from edgeft.targets.search_ladder import finalists, ladder_bound
 from edgeft.targets.search_mix import draw_curves, mix
+from edgeft.targets.search_race import Look
 
 __all__ = ["Answer", "Ask", "Branch", "Budget", "Search", "Settings", "bound"]
 
@@ -32,6 +33,7 @@ class Search:
         self.evaluations: list[Evaluation] = []
         self.stopped = ""
         self._known: dict[tuple[str, str, str, int], Evaluation] = {}
+        self._each: dict[tuple[str, str], dict[int, float]] = {}
         self._steps = self._strategy()
         self._pending: Ask | None = None
         self._begun = False
@@ -55,6 +57,8 @@ class Search:
         done = Evaluation(len(self.evaluations) + 1, asked, answer, cost, estimated)
         self.evaluations.append(done)
         self._known[asked.key] = done
+        if asked.purpose != "layers":
+            self._each.setdefault((asked.exporter, identity(asked.variant)), {}).update(answer.each)
         self._advance(done)
         return done
 
@@ -89,6 +93,12 @@ class Search:
         """The scored evaluation of a variant, if there is one."""
         return self._known.get(("score", exporter, identity(variant), self.settings.cases))
 
+    def seen(self, exporter: str, variant: Variant, cases: int) -> Look | None:
+        """Divergence of each of so many cases, evenly spaced, where all of them were run for some question."""
+        each = self._each.get((exporter, identity(variant)), {})
+        places = spaced(self.settings.cases, cases)
+        return tuple(each[place] for place in places) if places and all(place in each for place in places) else None
+
     def _advance(self, done: Evaluation | None) -> None:
         """Run the strategy to its next new question; what was asked before is answered from memory."""
         try:
@@ -111,13 +121,19 @@ class Search:
             return inf, True
         base = max(below, key=lambda done: len(done.ask.variant.keep_float))
         costs = {name: item.cost for done in same for name, item in done.answer.noise.items()}
-        extra = [costs.get(name, 0.0) for name in kept - base.ask.variant.keep_float]
-        return base.cost + sum(value for value in extra if isfinite(value)), True
+        costs = {name: value for name, value in costs.items() if isfinite(value)}
+        extra = sum(costs.get(name, 0.0) for name in kept - base.ask.variant.keep_float)
+        return base.cost + extra * self._scale(base, sum(costs.values())), True
+
+    def _scale(self, base: Evaluation, total: float) -> float:
+        """With all layers in float a mix costs what float does: times of single layers that add up to more are less."""
+        limit = self.branches[base.ask.exporter].float_cost
+        return min(1.0, (limit - base.cost) / total) if limit is not None and total > 0 and limit > base.cost else 1.0
 
     def _strategy(self) -> Generator[Ask, Evaluation, None]:
         scored: list[Evaluation] = []
         for branch in self.branches.values():
-            scored += yield from finalists(branch, self.settings)
+            scored += yield from finalists(self, branch)
         mixed = []
         for done in sorted((d for d in scored if not d.passes and not d.answer.refused), key=_preference):
             if self.branches[done.ask.exporter].layers and self._promising(done):
@@ -125,7 +141,7 @@ class Search:
         if self.settings.curves:
             for tried in mixed:
                 if tried is not None:
-                    yield from draw_curves(tried, self.settings)
+                    yield from draw_curves(self, tried)
 
     def _promising(self, done: Evaluation) -> bool:
         """Cheaper than float and than what already passes: only then can a mix of it be worth having."""
@@ -142,7 +158,7 @@ def bound(branches: Sequence[Branch], settings: Settings) -> int:
         sizes: dict[str, int] = {}
         for variant in branch.ladder:
             sizes[family(variant)] = sizes.get(family(variant), 0) + 1
-        total += sum(halving_bound(size) + (1 if size == 1 else 2) for size in sizes.values())
+        total += sum(ladder_bound(size) for size in sizes.values())
         if branch.layers or not branch.ladder:
             total += settings.budget.evaluations
     return min(total, settings.budget.evaluations)

@@ -4,33 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from math import ceil, isfinite, log2
-from typing import Protocol
 
 from edgeft.exporter import Variant
-from edgeft.targets.asking import Ask, Branch, Evaluation, Noise, Purpose, Settings, family, keep
+from edgeft.targets.asking import Ask, Branch, Evaluation, Noise, family, keep
+from edgeft.targets.search_race import Look, State, clearly_less, look, mean
+from edgeft.targets.search_sets import Mixes, compress_again, shortest_prefix
 
 PLAIN = 0.9
 """A layer that alone takes this share of the divergence away needs no comparison with the rest of the shortlist."""
-LEAST_COST = 1e-9
-"""A layer that costs nothing in float comes first; the floor keeps its gain per cost finite."""
+LEAST_COST = 0.1
+"""Share of the layers' mean cost below which no cost counts: times of single layers are known no better, and a layer
+that seems to cost nothing must not come before one that takes the damage away."""
 
+
+TINY = 1e-9
+"""Keeps a gain per cost finite where nothing costs anything."""
 
 Tried = tuple[Branch, Variant, tuple[str, ...]]
 """What was mixed from, and the layers that were tried one by one."""
-
-
-class State(Protocol):
-    """What a mix sees of the search: the budget left and the best so far."""
-
-    settings: Settings
-
-    @property
-    def left(self) -> int: ...
-
-    @property
-    def best(self) -> Evaluation | None: ...
-
-    def worth(self, done: Evaluation) -> bool: ...
 
 
 def mix(state: State, branch: Branch, failed: Evaluation) -> Generator[Ask, Evaluation, Tried | None]:
@@ -39,39 +30,67 @@ def mix(state: State, branch: Branch, failed: Evaluation) -> Generator[Ask, Eval
     base = yield from _repair(state, branch, failed)
     if base is None or not settings.shortlist:
         return None
-    measured = yield Ask("layers", branch.exporter, base.ask.variant, min(settings.first, settings.cases))
+    measured = yield Ask("layers", branch.exporter, base.ask.variant, settings.glance)
     done = base.ask.variant.keep_float | measured.answer.float_anyway
     names = [layer.name for layer in branch.layers if layer.name not in done]
-    noise = measured.answer.noise
-    affordable = state.left - 2 * ceil(log2(len(names) + 1)) - 2
-    short = shortlist(names, noise, max(0, min(settings.shortlist, affordable)))
-    gains = yield from _leave_out_one(branch, base, short, settings)
-    order = by_gain(names, gains, noise)
-    found = yield from _shortest_prefix(state, branch, base, order)
-    if found is not None:
-        yield from _compress_again(state, branch, base, found, order)
-    return branch, base.ask.variant, tuple(short)
+    mixes = Mixes(state, branch, base, names)
+    tried, kept = yield from _find_kept(mixes, measured.answer.noise)
+    if kept:
+        yield from compress_again(mixes, kept)
+    return branch, base.ask.variant, tuple(tried)
 
 
-def draw_curves(tried: Tried, settings: Settings) -> Generator[Ask, Evaluation, None]:
+def _find_kept(
+    mixes: Mixes, noise: Mapping[str, Noise]
+) -> Generator[Ask, Evaluation, tuple[list[str], Sequence[str] | None]]:
+    """(layers tried one by one, layers to keep in float; None where no mix can be had).
+
+    A plain culprit is kept and scored at once; where that is not enough, the others are tried on top of it.
+    """
+    state, first, tried = mixes.state, list[str](), list[str]()
+    while True:
+        rest = [name for name in mixes.names if name not in first]
+        affordable = state.left - 2 * ceil(log2(len(rest) + 1)) - 2
+        short = shortlist(rest, noise, max(0, min(state.settings.shortlist, affordable)))
+        tried = tried or short
+        gains, culprit = yield from _leave_out_one(mixes, first, short)
+        if culprit is None:
+            order = [*first, *by_gain(rest, gains, noise)]
+            return tried, (yield from shortest_prefix(mixes, order, len(first)))
+        first.append(culprit)
+        if (yield from mixes.passes(first, "prefix")):
+            return tried, first
+        if mixes.dear:
+            return tried, None
+
+
+def draw_curves(state: State, tried: Tried) -> Generator[Ask, Evaluation, None]:
     """Each shortlisted layer alone compressed, all the others in float: for the report, not for the choice."""
     branch, variant, short = tried
     names = frozenset(layer.name for layer in branch.layers)
     for name in short:
-        yield Ask("quantise one", branch.exporter, keep(variant, names - {name}), _few(settings))
+        yield Ask("quantise one", branch.exporter, keep(variant, names - {name}), state.settings.glance)
 
 
 def _repair(state: State, branch: Branch, failed: Evaluation) -> Generator[Ask, Evaluation, Evaluation | None]:
-    """The variant to mix from: the failed one, or a repair of it with less divergence; None once a repair passes."""
-    base = failed
+    """The variant to mix from: the failed one, or a repair of it with less divergence; None once a repair passes.
+
+    A repair that diverges no less at a first look is not scored.
+    """
+    settings, base = state.settings, failed
+    least = mean((yield from look(state, branch.exporter, failed.ask.variant, settings.glance)))
     for variant in branch.repairs(failed.ask.variant):
+        rank = mean((yield from look(state, branch.exporter, variant, settings.glance, "look")))
+        if rank >= least:
+            continue
         other = family(variant) != family(failed.ask.variant)  # what computes otherwise costs otherwise
-        done = yield Ask("repair", branch.exporter, variant, state.settings.cases, timed=other)
+        part = 0 if other else settings.part
+        done = yield Ask("repair", branch.exporter, variant, settings.cases, timed=other, part=part)
         if not state.worth(done):
             continue
         if done.passes:
             return None
-        base = min(base, done, key=lambda item: item.rank)
+        base, least = done, rank
     return base
 
 
@@ -92,30 +111,57 @@ def shortlist(names: Sequence[str], noise: Mapping[str, Noise], most: int) -> li
 
 
 def _leave_out_one(
-    branch: Branch, base: Evaluation, short: Sequence[str], settings: Settings
-) -> Generator[Ask, Evaluation, dict[str, float]]:
-    """Layer -> how much of the divergence goes when that layer alone stays in float; ends early at a plain culprit."""
-    cases = _few(settings)
+    mixes: Mixes, first: Sequence[str], short: Sequence[str]
+) -> Generator[Ask, Evaluation, tuple[dict[str, float], str | None]]:
+    """(layer -> how much of the divergence goes when it alone joins those in float, a plain culprit).
+
+    It ends early at a culprit. The better half is looked at closer where no layer's gain is clear at a first look.
+    """
+    settings = mixes.state.settings
     if not short:
-        return {}
-    whole = yield Ask("ladder", branch.exporter, base.ask.variant, cases)
-    gains = {}
-    for name in short:
-        done = yield Ask("keep one", branch.exporter, keep(base.ask.variant, frozenset({name})), cases)
-        gain = whole.rank - done.rank
-        gains[name] = gain if isfinite(gain) else float("-inf")
-        if isfinite(whole.rank) and gain >= PLAIN * whole.rank > 0:
+        return {}, None
+    whole, looks = yield from _looks(mixes, first, short, settings.glance)
+    gains = {name: _gain(whole, seen) for name, seen in looks.items()}
+    if settings.few > settings.glance and not any(clearly_less(seen, whole) for seen in looks.values()):
+        half = sorted(gains, key=lambda name: -gains[name])[: ceil(len(gains) / 2)]
+        whole, looks = yield from _looks(mixes, first, half, settings.few)
+        gains |= {name: _gain(whole, seen) for name, seen in looks.items()}
+    culprits = [name for name, seen in looks.items() if _plain(whole, seen)]
+    return gains, culprits[0] if culprits else None
+
+
+def _looks(
+    mixes: Mixes, first: Sequence[str], names: Sequence[str], cases: int
+) -> Generator[Ask, Evaluation, tuple[Look, dict[str, Look]]]:
+    """(divergence with only the first in float, with one more each), until one takes nearly all of it away."""
+    whole = yield from mixes.look(first, cases, "look" if first else "ladder")
+    found: dict[str, Look] = {}
+    for name in names:
+        found[name] = yield from mixes.look([*first, name], cases, "look" if first else "keep one")
+        if _plain(whole, found[name]):
             break
-    return gains
+    return whole, found
+
+
+def _plain(whole: Look, seen: Look) -> bool:
+    return isfinite(mean(whole)) and _gain(whole, seen) >= PLAIN * mean(whole) > 0
+
+
+def _gain(whole: Look, seen: Look) -> float:
+    gain = mean(whole) - mean(seen)
+    return gain if isfinite(gain) else float("-inf")
 
 
 def by_gain(names: Sequence[str], gains: Mapping[str, float], noise: Mapping[str, Noise]) -> list[str]:
     """Layers in the order they go to float: gain per cost, then those that were not tried by their noise per cost, then
     those that were tried and gained nothing."""
 
+    costs = [noise[name].cost for name in names if name in noise and isfinite(noise[name].cost)]
+    floor = max(LEAST_COST * sum(costs) / max(1, len(costs)), TINY)
+
     def per_cost(name: str, value: float) -> float:
         cost = noise[name].cost if name in noise else 1.0
-        return value / max(cost, LEAST_COST) if isfinite(cost) else value
+        return value / max(cost, floor) if isfinite(cost) else value
 
     helped = [name for name in names if gains.get(name, 0.0) > 0]
     helped.sort(key=lambda name: -per_cost(name, gains[name]))
@@ -124,63 +170,6 @@ def by_gain(names: Sequence[str], gains: Mapping[str, float], noise: Mapping[str
     useless = [name for name in names if name in gains and name not in helped]
     useless.sort(key=lambda name: -gains[name])
     return [*helped, *untried, *useless]
-
-
-def _shortest_prefix(
-    state: State, branch: Branch, base: Evaluation, order: Sequence[str]
-) -> Generator[Ask, Evaluation, int | None]:
-    """The shortest prefix of the order that passes when it is kept in float: 1, 2, 4, ... layers, then bisection.
-
-    It stops where such a mix would no longer be cheaper than float or than what passes already.
-    """
-    low, high, size = 0, None, 1
-    while high is None and low < len(order):
-        size = min(size, len(order))
-        done = yield from _score(state, branch, base, order[:size])
-        if done.passes:
-            high = size
-        elif not _cheaper(state, done):
-            return None
-        else:
-            low, size = size, 2 * size
-    if high is None:
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        done = yield from _score(state, branch, base, order[:middle])
-        low, high = (low, middle) if done.passes else (middle, high)
-    return high
-
-
-def _compress_again(
-    state: State, branch: Branch, base: Evaluation, size: int, order: Sequence[str]
-) -> Generator[Ask, Evaluation, None]:
-    """Without each layer of the prefix in turn, last but one first: what still passes without it is compressed again.
-
-    The last one is needed: the prefix without it did not pass.
-    """
-    kept = list(order[:size])
-    for name in reversed(order[: size - 1]):
-        done = yield from _score(state, branch, base, [item for item in kept if item != name], "backward")
-        if done.passes:
-            kept.remove(name)
-
-
-def _score(
-    state: State, branch: Branch, base: Evaluation, layers: Sequence[str], purpose: Purpose = "prefix"
-) -> Generator[Ask, Evaluation, Evaluation]:
-    variant: Variant = keep(base.ask.variant, frozenset(layers))
-    return (yield Ask(purpose, branch.exporter, variant, state.settings.cases))
-
-
-def _cheaper(state: State, done: Evaluation) -> bool:
-    best = state.best
-    return state.worth(done) and (best is None or not isfinite(done.cost) or done.cost < best.cost)
-
-
-def _few(settings: Settings) -> int:
-    """Cases for what only ranks."""
-    return min(settings.cases, max(settings.first, settings.cases // 4))
 
 
 def _ratio(noise: Mapping[str, Noise], name: str) -> float:

@@ -36,6 +36,8 @@ def test_every_promised_file_is_there_and_in_the_manifest(text: Built) -> None:
     assert on_disk - {"manifest.json", "manifest.sig"} == files
     about = text.json("reproduce.json")
     assert {*about["same"], *about["differs"]} - {"manifest.json", "manifest.sig"} == files
+    card = (text.bundle / "model_card.md").read_text()
+    assert "reproduce.json" in card and "licences.json" in card
 
 
 @pytest.mark.parametrize("name", ["text", "private"])

@@ -215,6 +215,17 @@ def test_preflight_and_gate_agree(metric: str, enough: float) -> None:
     assert decide(gate, n - 1, 0, 0).status == "INCONCLUSIVE"
 
 
+def test_the_usual_tests_are_told_and_decide_nothing() -> None:
+    """269 cases without a flip: Tango's interval would show a loss of at most 0.01, the gate does not pass."""
+    _, source, artefact = flipped(269, 0, 0)
+    gate = Gate(metric="accuracy", no_worse_than="source", margin=0.01)
+    verdict = decide_data_gate(gate, "here", artefact, source, np.arange(269))
+    assert verdict.status == "INCONCLUSIVE"
+    assert "Tango's interval -0.0100 to 0.0100, McNemar's mid-p 1" in verdict.method
+    paired = decide_data_gate(gate, "here", artefact, source, np.arange(269) // 2)
+    assert "Tango" not in paired.method, "it takes rows of one unit as independent"
+
+
 def test_overall_takes_the_worst_of_what_blocks() -> None:
     good = Verdict("g", "accuracy", "t", "PASS", "")
     bad, unsure = replace(good, status="FAIL"), replace(good, status="INCONCLUSIVE")

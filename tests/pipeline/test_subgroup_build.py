@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import LIBRARIES
+from tests.material import LIBRARIES
 from tests.pipeline.conftest import Workbench
 
 pytestmark = pytest.mark.ml
@@ -52,5 +52,5 @@ def test_the_worst_site_decides(workbench: Callable[..., Workbench], text_csv: P
     assert flips["parts"] and calibration["owner"] == "A. Hughes" and calibration["unaccounted"] == []
     page = (bench.folder / "out/tiny/report.html").read_text(encoding="utf-8")
     assert "annex" in page and "A. Hughes" in page and "read by people, not by rules" in page
-    plan = bench.run("plan", "recipe.yaml", "--set", "gates.4.owner=null")
+    plan = bench.run("plan", "recipe.yaml", "--set", "gates.3.owner=null")
     assert "has no `owner:`" in plan.stdout

@@ -84,3 +84,25 @@ def test_reference_inside_braces_needs_quotes(write: Write) -> None:
         load_recipe(write(text=GOOD.replace("length: 64", "length: ${N}")))
     assert caught.value.where == "demo.yaml:4:28"
     assert "put ${...} in quotes" in caught.value.hint
+
+
+def test_the_resolved_text_names_the_environment_and_shows_none_of_it(
+    write: Write, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(project))
+    secret = 'pa$${ss}"w\u00f6rd'
+    for name in ("texts/train.csv", "up/texts/train.csv"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).touch()
+    environ = {"WORDS": secret, "D": str(project / "up") + "/", "N": "16"}
+    text = recipe_with("[WORDS, D, N]", length="\n  length: ${N}").replace(
+        "name: demo", "name: demo\ndescription: 'a ${WORDS} $${D} ${WORDS}'"
+    )
+    for data in ("${D}texts/train.csv", "${D}/../texts/train.csv"):
+        loaded = load_recipe(write(text=text.replace("train.csv", f"'{data}'")), environ=environ)
+        assert "pa$$" not in loaded.resolved_yaml and "ss}" not in loaded.resolved_yaml
+        assert str(project) not in loaded.resolved_yaml
+        assert "length: 16" in loaded.resolved_yaml
+        again = load_recipe(write("other/again.yaml", loaded.resolved_yaml), environ=environ)
+        assert again.recipe == loaded.recipe
+        assert again.resolved_yaml == loaded.resolved_yaml

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -29,16 +30,16 @@ def test_a_key_is_written_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     if sys.platform != "win32":
         assert stat.S_IMODE(place.stat().st_mode) == 0o600
     before = place.read_bytes()
-    for taken in (place, tmp_path / "deep/release.pem.pub"):
-        taken.touch()
-        with pytest.raises(RecipeError, match="is there already"):
-            new_key(place)
-        if taken == place:
-            (tmp_path / "deep/release.pem.pub").unlink()
-            with pytest.raises(RecipeError, match="is there already"):
-                new_key(place)
-            (tmp_path / "deep/release.pem.pub").touch()
+    with pytest.raises(RecipeError, match="is there already"):
+        new_key(place)
+    (tmp_path / "deep/release.pem.pub").unlink()
+    with pytest.raises(RecipeError, match=r"release\.pem: is there already"):
+        new_key(place)
     assert place.read_bytes() == before
+    (tmp_path / "other.pem.pub").touch()
+    with pytest.raises(RecipeError, match=r"other\.pem\.pub: is there already"):
+        new_key(tmp_path / "other.pem")
+    assert not (tmp_path / "other.pem").exists(), "no half of a pair"
 
 
 def test_a_key_under_a_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +144,17 @@ def test_the_commands(tmp_path: Path, capsys: Capture, monkeypatch: pytest.Monke
     assert cli.main(["verify", "b", "--key", "r.pem.pub", "--json"]) == 1
     out = capsys.readouterr().out
     assert json.loads(out)["outcome"] == "refused"
+
+
+def test_a_full_disk_says_nothing_against_the_bundle(
+    bundle: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(root: Path, *_: object) -> list[str]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(verify, "file_faults", full)
+    assert cli.main(["verify", str(bundle)]) == 3
+    assert "no room to check a copy" in capsys.readouterr().err
 
 
 def test_a_key_is_rotated(tmp_path: Path, bundle: Path, signer: Signer) -> None:

@@ -86,7 +86,7 @@ def test_too_long_and_too_deep() -> None:
 
 @pytest.mark.parametrize("name", ["manifest.json", "manifest.sig"])
 def test_a_manifest_does_not_list_itself(name: str) -> None:
-    refuse(manifest({name: ROW}), "cannot list itself")
+    refuse(manifest({name: ROW}), "it cannot list itself")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,9 @@ def test_a_build_signs_what_passed_and_says_so(workbench: Bench, tmp_path: Path)
     assert f"(signed by key {signer.id})" in (out / "report.html").read_text()
     assert bench.record()["targets"][0]["signed_by"] == signer.id
     assert verify.verify_folder(out / "targets/local-cpu", {signer.id: signer.public}).exit_code == 0
+    checked = bench.run("verify", "out/tiny", "--key", "release.pem.pub")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "pass  golden: 8 cases: logits is off by" in checked.stdout and "same processor" in checked.stdout
     assert bench.run("run", "out/tiny", "text").returncode == 0, "the signature is no foreign file"
 
     secret = (tmp_path / "release.pem").read_bytes().splitlines()[1]

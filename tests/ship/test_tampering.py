@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable
@@ -69,6 +70,16 @@ def test_two_files_of_one_size_swapped(tmp_path: Path, signer: Signer, refused: 
     (tmp_path / "b/one.bin").write_bytes(b"2222")
     (tmp_path / "b/two.bin").write_bytes(b"1111")
     refused(tmp_path / "b", "files", "one.bin is not the file that was bundled: its SHA-256 differs; two.bin")
+
+
+def test_a_size_that_is_not_the_files(tmp_path: Path) -> None:
+    """Told before a byte is hashed: a file that grew to gigabytes costs nothing."""
+    content = b"1111"
+    (tmp_path / "a").write_bytes(content)
+    row = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": 4}
+    assert verify.file_faults(tmp_path, {"a": row}) == []
+    said = "a is not the file that was bundled: 4 bytes, not 5"
+    assert verify.file_faults(tmp_path, {"a": {**row, "bytes": 5}}) == [said]
 
 
 @pytest.mark.parametrize("name", ["more.txt", "golden/more.npy", ".hidden", "manifest.json.bak", "new/deep/more.txt"])

@@ -2,74 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from math import inf, nan
+from math import inf
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeft.exporter import Layer, Variant
-from edgeft.targets.asking import Answer, Ask, Branch, Budget, Evaluation, Noise, Settings, family, keep
+from edgeft.exporter import Variant
+from edgeft.targets.asking import Answer, Ask, Branch, Budget, Evaluation, Settings, keep
 from edgeft.targets.search import Search, bound
-
-CASES = 64
-
-
-@dataclass
-class Oracle:
-    """Synthetic: a variant's damage is the sum over its compressed layers, and it passes up to `limit`.
-
-    forms: family -> (factor on damage, cost of all layers compressed). broken: names of variants that cannot be made.
-    """
-
-    damage: dict[str, float]
-    cost: dict[str, float]
-    limit: float
-    forms: dict[str, tuple[float, float]] = field(default_factory=lambda: {"static": (1.0, 1.0)})
-    broken: frozenset[str] = frozenset()
-    nan_scores: frozenset[str] = frozenset()
-    seconds: float = 1.0
-
-    def answer(self, ask: Ask) -> Answer:
-        name = ask.variant.name.partition("-mixed-")[0]
-        if name in self.broken:
-            return Answer(refused="the converter refused operator Foo", cases=0, seconds=self.seconds)
-        factor, base = self.forms[family(ask.variant)]
-        factor *= float(ask.variant.options.get("factor", 1.0))
-        lost = factor * sum(value for layer, value in self.damage.items() if layer not in ask.variant.keep_float)
-        if ask.purpose == "layers":
-            total, noise = 0.0, {}
-            for layer, value in self.damage.items():
-                total += factor * value
-                noise[layer] = Noise(total, self.cost[layer])
-            return Answer(noise=noise, cases=ask.cases, seconds=self.seconds)
-        if name in self.nan_scores:
-            return Answer(nan, nan, cases=ask.cases, seconds=self.seconds)
-        scored = ask.purpose in ("finalist", "repair", "prefix", "backward")
-        cost = base + sum(self.cost[layer] for layer in ask.variant.keep_float) if ask.timed else None
-        return Answer(lost, self.limit - lost if scored else None, cost, ask.cases, self.seconds)
-
-
-def layers(count: int) -> tuple[Layer, ...]:
-    return tuple(Layer(f"layer{index}", "MatMul", 100, f"out{index}") for index in range(count))
-
-
-STATIC = Variant("int8-static", {"mode": "static"}, needs_calibration=True)
-
-
-def run(oracle: Oracle, *ladder: Variant, most: int = 500, minutes: float | None = None, **more: object) -> Search:
-    """The whole search against the oracle."""
-    names = layers(len(oracle.damage))
-    branch = Branch(
-        "onnx", ladder or (STATIC,), float_cost=1.0 + sum(oracle.cost.values()) + 1e-6, layers=names, **more
-    )  # type: ignore[arg-type]
-    search = Search([branch], Settings(CASES, first=16, shortlist=8, budget=Budget(most, minutes)))
-    while (ask := search.ask()) is not None:
-        assert search.ask() is ask, "asking twice must not move the search"
-        search.tell(oracle.answer(ask))
-    return search
-
+from tests.targets.search_oracle import CASES, STATIC, Oracle, run
 
 amounts = st.lists(
     st.tuples(st.floats(0, 1, allow_subnormal=False), st.floats(0.01, 1, allow_subnormal=False)),
@@ -85,6 +27,7 @@ def oracle_of(pairs: list[tuple[float, float]], share: float) -> Oracle:
 
 
 @given(amounts, st.floats(0, 1.2), st.integers(1, 40))
+@settings(deadline=None)
 def test_the_budget_is_never_exceeded_and_what_passed_is_returned(
     pairs: list[tuple[float, float]], share: float, most: int
 ) -> None:
@@ -100,6 +43,7 @@ def test_the_budget_is_never_exceeded_and_what_passed_is_returned(
 
 
 @given(amounts, st.floats(0, 1))
+@settings(deadline=None)
 def test_the_prefix_is_the_shortest_that_passes_when_gains_are_monotone(
     pairs: list[tuple[float, float]], share: float
 ) -> None:
@@ -109,9 +53,10 @@ def test_the_prefix_is_the_shortest_that_passes_when_gains_are_monotone(
     order = [done for done in search.evaluations if done.ask.purpose == "prefix"]
     if search.best is None or not order:
         return
-    lengths = {len(done.ask.variant.keep_float): done.passes for done in order}
-    shortest = min(size for size, passes in lengths.items() if passes)
-    assert shortest == 1 or lengths[shortest - 1] is False
+    passing = [done.ask.variant.keep_float for done in order if done.passes]
+    longest = max((done.ask.variant.keep_float for done in order if not done.passes), key=len, default=frozenset())
+    if passing:
+        assert longest < min(passing, key=len)
     kept = min((d for d in search.evaluations if d.passes), key=lambda d: len(d.ask.variant.keep_float))
     for layer in kept.ask.variant.keep_float:
         without = keep(STATIC, kept.ask.variant.keep_float - {layer})
@@ -119,14 +64,16 @@ def test_the_prefix_is_the_shortest_that_passes_when_gains_are_monotone(
 
 
 @given(amounts, st.floats(0.05, 1))
-def test_where_float_passes_something_passes(pairs: list[tuple[float, float]], share: float) -> None:
-    """All layers in float lose nothing: the search finds a mix, unless none is cheaper than float."""
-    search = run(oracle_of(pairs, share))
-    assert search.best is not None
+@settings(deadline=None)
+def test_where_a_mix_passes_one_is_found(pairs: list[tuple[float, float]], share: float) -> None:
+    """All layers in float lose nothing; where one of them may be compressed, the search ends in a mix."""
+    oracle = oracle_of(pairs, share)
+    search = run(oracle)
+    assert (search.best is not None) == (min(oracle.damage.values()) <= oracle.limit)
 
 
 @given(amounts, st.floats(0, 1))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_the_same_answers_give_the_same_questions(pairs: list[tuple[float, float]], share: float) -> None:
     first, second = (run(oracle_of(pairs, share)) for _ in range(2))
     assert [done.ask for done in first.evaluations] == [done.ask for done in second.evaluations]
@@ -173,18 +120,6 @@ def test_a_cheaper_failing_variant_is_repaired_though_a_slow_one_passes() -> Non
     assert search.best.ask.variant.keep_float == {"layer0"} and search.best.cost == pytest.approx(1.5)
 
 
-def test_halving_keeps_the_least_divergent_of_a_family_on_growing_subsets() -> None:
-    ladder = [
-        Variant(f"int8-static-{index}", {"mode": "static", "factor": factor})
-        for index, factor in enumerate((3.0, 1.0, 5.0, 2.0, 0.5))
-    ]
-    search = run(Oracle({"layer0": 0.1}, {"layer0": 1.0}, limit=0.2), *ladder)
-    rounds = [(done.ask.cases, done.ask.variant.name) for done in search.evaluations if done.ask.purpose == "ladder"]
-    assert [cases for cases, _ in rounds] == [16] * 5 + [32] * 3 + [64] * 2
-    scored = [done.ask.variant.name for done in search.evaluations if done.ask.purpose == "finalist"]
-    assert scored == ["int8-static-0", "int8-static-4"]
-
-
 def test_where_the_first_of_a_family_passes_the_others_are_not_asked_for() -> None:
     ladder = [Variant(f"v{index}", {"mode": "static", "factor": index}) for index in range(1, 6)]
     search = run(Oracle({"layer0": 0.1}, {"layer0": 1.0}, limit=0.2), *ladder)
@@ -195,7 +130,7 @@ def test_a_repair_is_tried_before_a_layer_goes_to_float() -> None:
     fixed = Variant("int8-static-per-channel", {"mode": "static", "factor": 0.01}, needs_calibration=True)
     oracle = Oracle({"layer0": 1.0, "layer1": 1.0}, {"layer0": 0.5, "layer1": 0.5}, limit=0.1)
     search = run(oracle, repairs=lambda variant: (fixed,))
-    assert [done.ask.purpose for done in search.evaluations] == ["finalist", "repair"]
+    assert [done.ask.purpose for done in search.evaluations] == ["finalist", "look", "repair"]
     assert search.best is not None and search.best.estimated, "a repair is timed only once it is proposed"
     assert search.best is not None and search.best.ask.variant == fixed
 
@@ -243,7 +178,7 @@ def test_the_stated_bound_holds() -> None:
     done: list[Evaluation] = []
     while (ask := search.ask()) is not None:
         done.append(search.tell(oracle.answer(ask)))
-    assert len(done) == most
+    assert len(done) <= most < 20
     assert bound([branch], Settings(CASES, budget=Budget(5))) == 5
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edgeft.evaluate.needed import Clustering, rows_for_loss, rows_for_rate
+from edgeft.evaluate.paired import mcnemar_midp, tango_interval
 from edgeft.evaluate.quantity import Quantity, count_units, limit_of
-from edgeft.evaluate.statistics import Undecidable, bound_loss, bound_rate, mcnemar_exact
+from edgeft.evaluate.statistics import Undecidable, bound_loss, bound_rate
 from edgeft.gate import FLIP_RATE, LOWER_IS_BETTER, RATE_FAMILIES
 
 if TYPE_CHECKING:
@@ -103,9 +104,18 @@ def _loss(gate: Gate, hits: Hits, before: Hits, units: Units, among: str) -> Qua
         counts=counts,
         units=count,
         needed=lambda: rows_for_loss(counts[0] / bound.n, counts[1] / bound.n, margin, alpha, clustering),
-        method=f"{bound.method}; exact McNemar p = {mcnemar_exact(*counts):.2g} (information only)",
+        method=f"{bound.method}; for information only: {_told(counts, bound.n, count, alpha)}",
         among=among,
     )
+
+
+def _told(counts: tuple[int, int], rows: int, units: int, alpha: float) -> str:
+    """What the usual tests say, which decide nothing: they are approximate, or about equality."""
+    p = f"McNemar's mid-p {mcnemar_midp(*counts):.2g}"
+    if units < rows:
+        return p
+    low, high = tango_interval(*counts, rows, alpha)
+    return f"Tango's interval {low:.4f} to {high:.4f}, {p}"
 
 
 def finding_of(metric: str, families: tuple[str, ...], labels: tuple[str, ...]) -> tuple[int, str]:

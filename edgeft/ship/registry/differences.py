@@ -92,7 +92,8 @@ def verdict_text(verdict: VerdictFact | None) -> str:
     warn = " (warns only)" if verdict.severity == "warn" else ""
     if verdict.value is None or is_recorded_time(verdict.metric):
         return f"{verdict.status}{warn}"
-    span = "" if verdict.interval is None else f" ({verdict.interval[0]:.4g} to {verdict.interval[1]:.4g})"
+    low, high = verdict.interval or (verdict.value, verdict.value)
+    span = f" ({low:.4g} to {high:.4g})" if low != high else ""
     return f"{verdict.status} {verdict.value:.4g}{span}{warn}"
 
 

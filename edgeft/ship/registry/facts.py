@@ -145,6 +145,8 @@ def _splits(origin: Mapping[str, Any]) -> dict[str, str]:
 
 def _verdicts(gates: Mapping[str, Any], problems: list[str]) -> list[VerdictFact]:
     found = []
+    if not isinstance(gates.get("verdicts", []), list):
+        problems.append(f"{GATES} holds no list of verdicts")
     for row in _list(gates.get("verdicts")):
         try:
             row = check_numbers(dict(row))

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeft.canonical import canonical_json
 from edgeft.ship import verify
-from edgeft.ship.registry.names import RegistryError
+from edgeft.ship.registry.names import NAME, VERSION, RegistryError
 from edgeft.ship.registry.place import INCOMING, Place
 
 ABOUT, LOG, BUNDLES, SIGNATURES = "registry.json", "log", "bundles", "signatures"
@@ -40,8 +40,8 @@ class Entry(BaseModel):
     event: Literal["add", "promote", "rollback", "trust", "distrust"]
     by: str = Field("", max_length=1000)
     reason: str = Field("", max_length=1000)
-    name: str = Field("", max_length=64)
-    version: str = Field("", max_length=32)
+    name: str = Field("", pattern=rf"^({NAME.pattern})?$")
+    version: str = Field("", pattern=rf"^({VERSION.pattern})?$")
     bundle: str = Field("", pattern=r"^([0-9a-f]{64})?$")
     parent: str = Field("", pattern=r"^([0-9a-f]{64})?$")
     stage: Literal["", "staging", "production"] = ""

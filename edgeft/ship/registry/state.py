@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from edgeft.errors import RecipeError
 from edgeft.ship.registry.log import Entry
 from edgeft.ship.registry.names import STAGES, Reference, shown
+from edgeft.ship.verify import key_id
 
 
 @dataclass
@@ -83,6 +84,8 @@ def _apply(state: State, entry: Entry) -> str:
         return ""
     if entry.event in ("trust", "distrust"):
         if entry.event == "trust":
+            if key_id(bytes.fromhex(entry.public)) != entry.key:
+                return "trusts a key under another one's id"
             state.keys[entry.key] = bytes.fromhex(entry.public)
         elif state.keys.pop(entry.key, None) is None:
             return "distrusts a key that was not trusted"

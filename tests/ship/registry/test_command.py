@@ -58,6 +58,20 @@ def test_from_the_first_bundle_to_a_rollback(
     ]
 
 
+def test_an_archive_is_the_bundle_in_it(
+    place: Path, signed: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = signed(1)
+    assert main(["pack", str(folder), "--out", str(tmp_path / "tiny.zip")]) == 0
+    assert call("add", str(tmp_path / "tiny.zip")) == 0
+    capsys.readouterr()
+    assert call("add", str(folder)) == 0
+    assert "tiny:1 is this bundle already" in capsys.readouterr().out
+    (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 no archive")
+    assert call("add", str(tmp_path / "bad.zip")) == 2
+    assert "is no bundle's archive" in capsys.readouterr().err
+
+
 WITHOUT = """
 import sys
 
@@ -194,6 +208,7 @@ EVIDENCE = {
     "a verdict of words": b'{"verdicts": ["PASS"]}',
     "an unknown status": b'{"verdicts": [{"gate": "g", "metric": "m", "status": "GOOD"}]}',
     "a number of words": b'{"verdicts": [{"gate": "g", "metric": "m", "status": "PASS", "value": [1]}]}',
+    "no list": b'{"verdicts": 5}',
     "deep": b"[" * 50_000,
 }
 

@@ -80,6 +80,13 @@ def test_adding_at_once_gives_each_its_own_version(local: Registry, signed: Make
     assert [row.faults for row in version_rows(Registry(root), state)] == [[]] * (WRITERS * EACH + 1)
 
 
+def test_the_first_additions_at_once_make_one_registry(tmp_path: Path, signed: Make) -> None:
+    root = str(tmp_path / "fresh")
+    printed = race(ADD, root, [[str(signed(seed))] for seed in range(1, WRITERS + 1)])
+    assert sorted(map(int, "".join(printed).split())) == list(range(1, WRITERS + 1))
+    assert Registry(root).sound().fault == ""
+
+
 def test_promoting_at_once_keeps_one_chain(local: Registry, signed: Make) -> None:
     for seed in range(1, WRITERS * 2 + 1):
         local.add(signed(seed))

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from edgeft.canonical import canonical_json
+from edgeft.cli import main
 from edgeft.ship.registry.core import Registry
-from edgeft.ship.registry.log import digest
+from edgeft.ship.registry.log import append, digest
 from edgeft.ship.registry.names import RegistryError, parse_reference
 from edgeft.ship.registry.view import loose_ends, version_row, version_rows
 from tests.ship.registry.conftest import Make
+from tests.ship.registry.kit import make_bundle
 
 
 @pytest.fixture
@@ -73,6 +75,23 @@ def test_an_edited_log_is_told_and_not_built_on(filled: Path, signed: Make, edit
         again.add(signed(3))
     with pytest.raises(RegistryError):
         again.promote(parse_reference("tiny:2"), "production", "Ada", "good")
+    if edit not in ("registry.json", "the last entry cut off"):  # the chain itself tells, even between look and write
+        with pytest.raises(RegistryError):
+            append(again.place, lambda _: {"event": "distrust", "key": "e" * 32})
+
+
+def test_what_is_wrong_is_named(filled: Path) -> None:
+    (filled / "log" / "note.txt").write_text("hi")
+    assert Registry(str(filled)).read().fault == "log/note.txt does not belong there"
+    (filled / "log" / "note.txt").unlink()
+    entry(filled, 2).unlink()
+    assert Registry(str(filled)).read().fault == "log/00000003.json follows a gap: 2 is missing"
+
+
+def test_the_log_is_printed_as_it_lies_there(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """So that the hash of the last line can be noted elsewhere."""
+    assert main(["registry", "log", "--registry", str(filled)]) == 0
+    assert capsys.readouterr().out.encode() == b"".join(entry(filled, number).read_bytes() for number in range(1, 5))
 
 
 def forge(root: Path) -> None:
@@ -92,16 +111,45 @@ def test_a_log_forged_whole_is_told_to_who_read_it_before(filled: Path) -> None:
     assert stranger.read().fault == ""
 
 
-def test_a_promotion_of_what_was_never_added_is_told(filled: Path) -> None:
-    """A well-formed entry with the right hash, written by hand."""
-    line = {
-        **json.loads(entry(filled, 4).read_bytes()),
-        "seq": 5,
-        "version": "9",
-        "before": digest(entry(filled, 4).read_bytes()),
-    }
-    entry(filled, 5).write_bytes(canonical_json(line) + b"\n")
-    assert Registry(str(filled)).read().fault == "entry 5: promotes what was never added"
+def last_line(root: Path, number: int, **changes: object) -> None:
+    """A well-formed entry with the right hash after the last one, written by hand."""
+    line = {**json.loads(entry(root, number).read_bytes()), **changes}
+    line |= {"seq": 5, "before": digest(entry(root, 4).read_bytes())}
+    entry(root, 5).write_bytes(canonical_json(line) + b"\n")
+
+
+def test_a_registry_in_another_ones_place_is_told(filled: Path, signed: Make) -> None:
+    """And taken once the user removed what this machine remembered, as the message says."""
+    registry = Registry(str(filled))
+    registry.read()
+    shutil.rmtree(filled)
+    with pytest.raises(RegistryError, match="this is another registry than the one that was here"):
+        registry.add(signed(1))
+    registry.index_path.unlink()
+    assert Registry(str(filled)).add(signed(1)).entry.seq == 1
+
+
+FORGED = {
+    "promotes what was never added": (4, {"version": "9"}),
+    "promotes another bundle than the version's": (4, {"bundle": "e" * 64}),
+    "rolls back to what was not there before": (4, {"event": "rollback"}),
+    "adds a version that is there already, or none": (3, {}),
+    "trusts a key under another one's id": (1, {"public": "e" * 64}),
+    "distrusts a key that was not trusted": (1, {"event": "distrust", "key": "e" * 32}),
+}
+
+
+@pytest.mark.parametrize("fault", FORGED)
+def test_an_entry_that_edgeft_would_not_write_is_told(filled: Path, fault: str) -> None:
+    number, changes = FORGED[fault]
+    last_line(filled, number, **changes)
+    assert Registry(str(filled)).read().fault == f"entry 5: {fault}"
+
+
+@pytest.mark.parametrize("name", ["../x", "\x1b[31mtiny", "x" * 65, "tiny\n"])
+def test_an_entry_of_a_hostile_name_is_told(filled: Path, name: str) -> None:
+    last_line(filled, 3, name=name)
+    assert "log/00000005.json was edited" in Registry(str(filled)).read().fault
 
 
 FILES = ["model.onnx", "gates.json", "recipe.resolved.yaml", "manifest.json", "golden/inputs/x.npy"]
@@ -124,6 +172,28 @@ def test_a_changed_bundle_is_told_and_not_promoted(filled: Path, name: str, how:
     with pytest.raises(RegistryError):
         registry.promote(parse_reference("tiny:2"), "production", "Ada", "good")
     assert version_rows(registry, registry.sound(), "tiny")[0].faults == []
+
+
+def test_a_manifest_written_anew_is_told(local: Registry, tmp_path: Path) -> None:
+    """A refused bundle made to say that it passed, in sound canonical form: it is not the one of its digest."""
+    added = local.add(make_bundle(tmp_path / "bundle", gate="FAIL"))
+    manifest = Path(local.place.location) / "bundles" / added.stored.digest / "manifest.json"
+    rewrite(manifest, manifest.read_bytes().replace(b'"status": "failed"', b'"status": "passed"'))
+    row = version_row(local, local.sound(), added.entry)
+    assert row.faults == ["its manifest was changed"]
+    with pytest.raises(RegistryError, match="its manifest was changed"):
+        local.promote(parse_reference("tiny:1"), "production", "Ada", "good")
+
+
+def test_better_figures_of_the_same_length_are_told_and_not_shown(filled: Path) -> None:
+    """By `list` on a machine that has no index yet; it takes no hash of the other files."""
+    registry = Registry(str(filled), index=filled.parent / "new.sqlite")
+    added = registry.sound().find(parse_reference("tiny:1"))
+    gates = filled / "bundles" / added.bundle / "gates.json"
+    rewrite(gates, gates.read_bytes().replace(b'{"accuracy": 0.9}', b'{"accuracy": 1.0}'))
+    row = version_rows(registry, registry.sound())[0]
+    assert row.faults == ["gates.json is not the file that was bundled"]
+    assert row.facts is not None and row.facts.metrics == {}
 
 
 def test_a_file_too_many_a_link_and_a_lost_folder_are_told(filled: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ import pytest
 from edgeft.errors import Exit, RecipeError
 from edgeft.ship.keys import new_key
 from edgeft.ship.registry.core import Registry
-from edgeft.ship.registry.names import NotPromotable, Undecided, parse_reference
+from edgeft.ship.registry.export import export_bundle
+from edgeft.ship.registry.names import NotPromotable, RegistryError, Undecided, parse_reference
+from edgeft.ship.registry.remote import RemotePlace
 from edgeft.ship.registry.view import version_rows
 from edgeft.ship.signature import sign_folder
+from edgeft.ship.verify import verify_folder
 from tests.ship.registry.conftest import Make
 from tests.ship.registry.kit import make_bundle
 
@@ -134,6 +138,16 @@ def test_only_what_a_trusted_key_signed_is_promoted(registry: Registry, tmp_path
         promote(registry, "tiny:3", keys={})
 
 
+def test_a_signature_that_cannot_be_checked_is_none(
+    local: Registry, signed: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the package cryptography."""
+    local.add(signed(1))
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    with pytest.raises(NotPromotable, match="cannot be checked: python -m pip install cryptography"):
+        promote(local, "tiny:1")
+
+
 def test_a_signature_can_come_later_and_a_key_can_go(registry: Registry, tmp_path: Path, signed: Make) -> None:
     """Rotation: the bundle stays as it is, the new key's signature is laid beside it."""
     folder = signed(1)
@@ -150,6 +164,32 @@ def test_a_signature_can_come_later_and_a_key_can_go(registry: Registry, tmp_pat
     sign_folder(folder, successor, replace=True)
     assert registry.add(folder).again
     assert registry.promote(parse_reference("tiny:1"), "staging", "Ada", "trial").key == successor.id
+
+
+def test_a_version_is_copied_out_whole_or_not_at_all(registry: Registry, signed: Make, tmp_path: Path) -> None:
+    added = registry.add(signed(1))
+    said = export_bundle(registry, parse_reference("tiny:1"), tmp_path / "got", None)
+    assert said == "tiny:1, with a trusted signature"
+    assert verify_folder(tmp_path / "got", registry.sound().keys).exit_code == 0
+    with pytest.raises(NotPromotable):
+        export_bundle(registry, parse_reference("tiny:1"), tmp_path / "other", {"0" * 32: bytes(32)})
+    model = f"bundles/{added.stored.digest}/model.onnx"
+    change(registry, model, registry.place.read(model, 1 << 20)[:-1] + b"x")
+    with pytest.raises(RegistryError, match=r"model\.onnx is not the file that was bundled"):
+        export_bundle(registry, parse_reference("tiny:1"), tmp_path / "third", None)
+    with pytest.raises(RegistryError, match=r"model\.onnx is not the file that was bundled"):
+        promote(registry, "tiny:1")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith((".", "third", "other"))) == []
+
+
+def change(registry: Registry, name: str, content: bytes) -> None:
+    """Write over a file of the place, behind the registry's back."""
+    if isinstance(registry.place, RemotePlace):
+        registry.place._fs.pipe_file(registry.place._path(name), content)
+        return
+    path = Path(registry.place.location) / name
+    path.unlink()
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "x" * 65, "naïve", "a b", "a\n", "a:b", "-x", "x\\y"])
