@@ -4,7 +4,24 @@ from __future__ import annotations
 
 import sys
 
-from bench import calibration, distil, overhead, peer, protocol, prune, rebuild, search, speedup, startup, unet
+from bench import (
+    calibration,
+    distil,
+    gate_power,
+    gate_rivals,
+    gates,
+    overhead,
+    peer,
+    protocol,
+    prune,
+    rebuild,
+    same_model,
+    search,
+    speedup,
+    startup,
+    unet,
+    verify,
+)
 
 NAMES = {
     "startup": startup.main,
@@ -18,6 +35,11 @@ NAMES = {
     "search": search.main,
     "calibration": calibration.main,
     "distil": distil.main,
+    "gates": gates.main,
+    "gate-power": gate_power.main,
+    "gate-rivals": gate_rivals.main,
+    "verify": verify.main,
+    "same-model": same_model.main,
 }
 
 

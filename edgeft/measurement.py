@@ -23,6 +23,11 @@ def check_numbers(row: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{name} must be a number")
     if broken := [name for name in ("n", "needed_n") if not isinstance(stated.get(name, 0), int)]:
         raise ValueError(f"{broken[0]} must be a whole number")
+    parts = row.get("parts") or []
+    if not isinstance(parts, list) or not all(isinstance(part, dict) and not part.get("parts") for part in parts):
+        raise ValueError("parts must be a list of verdicts without parts")
+    for part in parts:
+        check_numbers(part)
     return row
 
 

@@ -391,7 +391,8 @@ class ExampleRow(Row):
 
 class TargetRow(Row):
     """One target: its candidates, the choice and its verdicts (Verdict.to_json()). conditions: what the device said of
-    itself (processor, flags, runtime versions)."""
+    itself (processor, flags, runtime versions). signed_by: id of the key that signed the bundle, empty where none
+    did."""
 
     device: str
     how: Literal["measured", "emulated"]
@@ -402,6 +403,7 @@ class TargetRow(Row):
     gate_set: GateSetRow | None = None
     verdicts: list[VerdictJson] = Field(default_factory=list)
     folder: str | None = None
+    signed_by: str = ""
     conditions: dict[str, str] = Field(default_factory=dict)
     probe: ProbeRow | None = None
     differences: list[DifferenceRow] = Field(default_factory=list)

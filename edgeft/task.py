@@ -28,6 +28,7 @@ class Score:
     """Scores of n cases. metrics: name -> value. correct: (n,) bool. predictions: (n,) int.
     confusion: (classes, classes) counts, rows true, columns predicted.
     cases: metric -> (n,) float64 values in [0, 1] whose mean is the metric, for metrics that have a value per case.
+    labels: what predictions, confusion and probabilities count by. probabilities: (n, classes) float64, of classifiers.
     """
 
     metrics: Mapping[str, float]
@@ -35,6 +36,8 @@ class Score:
     predictions: NDArray[np.int64]
     confusion: NDArray[np.int64]
     cases: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    probabilities: NDArray[np.float64] | None = None
 
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -70,7 +73,7 @@ def case_bytes(inputs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> int:
 
 def has_metric(task: Task, name: str) -> bool:
     """Whether a task gives a metric of this name, for some label at least."""
-    return name in task.metrics or any(name.startswith(family) for family in task.families)
+    return name in (*task.metrics, *task.gated) or any(name.startswith(family) for family in task.families)
 
 
 @runtime_checkable
@@ -79,6 +82,15 @@ class DenseTask(Protocol):
 
     def masks(self, rows: pa.Table, prepared: Path) -> Any:
         """int64 (n, height, width) of the rows, at the size the network answers; -100: not scored."""
+        ...
+
+
+@runtime_checkable
+class DecidingTask(Protocol):
+    """A task that says how outputs become an answer, for apps that do it themselves."""
+
+    def decision(self) -> Mapping[str, Any]:
+        """output (canonical name), activation, axis of the classes, rule; thresholds (label -> least) where frozen."""
         ...
 
 
@@ -97,6 +109,8 @@ class Task(Protocol):
     name: str
     columns: tuple[str, ...]
     metrics: tuple[str, ...]
+    gated: tuple[str, ...]
+    """Further metrics that a gate may name; they are computed only then."""
     families: tuple[str, ...]
     """How the names of metrics begin of which there is one per label (`dice_`)."""
     headline: str

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgeft.pipeline.build import Build
     from edgeft.pipeline.progress import Mode
     from edgeft.record import RunRecord
+    from edgeft.ship.keys import Signer
 
 HELP = "Build a recipe: fine-tune, compress, run on the device, gate, bundle, report"
 DESCRIPTION = """Build a recipe: data, fine-tuning, merge, export, candidates, choice, gates, bundle and report.
@@ -26,6 +27,7 @@ EPILOG = """examples:
   edgeft build recipe.yaml --set finetune.epochs=5 --set gates.0.margin=0.01
   edgeft build recipe.yaml --to merge --export gpu-box/      train on one machine ...
   edgeft build recipe.yaml --from gpu-box/                   ... compress and gate on another
+  edgeft build recipe.yaml --sign-key release.pem            sign what passes (`edgeft keys new` makes a key)
   edgeft build recipe.yaml --locked                          reproduce the bytes of choice.lock
   accelerate launch --num_processes 4 -m edgeft build recipe.yaml      train on four GPUs
 
@@ -54,6 +56,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--remeasure", action="store_true", help="measure latency again although a record of this machine exists"
+    )
+    parser.add_argument(
+        "--sign-key",
+        type=Path,
+        metavar="FILE",
+        help="sign bundles that pass with this private key (default: EDGEFT_SIGNING_KEY, a file or PEM text)",
     )
     add_wait_option(parser)
     output = parser.add_mutually_exclusive_group()
@@ -90,16 +98,20 @@ def run(args: argparse.Namespace) -> int:
     from edgeft.pipeline.progress import open_events
     from edgeft.pipeline.recorder import make_record
     from edgeft.recipe.load import load_recipe
+    from edgeft.ship.bundle import open_bundle
+    from edgeft.ship.keys import find_signer
     from edgeft.store import Store
 
     started, began = datetime.now(UTC), time.monotonic()
-    options = Options(args.out, args.to, args.start, args.locked, args.offline, args.remeasure, args.wait_device)
+    how = (args.out, args.to, args.start, args.locked, args.offline, args.remeasure, args.wait_device)
+    options = Options(*how, open_bundle=open_bundle)
     if args.export and not args.to:
         from edgeft.errors import RecipeError
 
         raise RecipeError(
             "--export goes with --to", where="--export", hint="name the step to stop after: --to merge --export DIR"
         )
+    signer = find_signer(args.sign_key)  # before hours of training: a key that cannot be opened ends the build now
     if args.export:
         from edgeft.store.portable import check_place
 
@@ -116,17 +128,17 @@ def run(args: argparse.Namespace) -> int:
     finally:
         events.close()
     record = make_record(build, started, time.monotonic() - began)
-    code = _finish(args, build, record)
+    code = _finish(args, build, record, signer)
     if args.export and build.stopped:
         store.export(_keys(build), args.export, {"recipe": record.name, "to": args.to, "edgeft": record.edgeft})
     return code
 
 
-def _finish(args: argparse.Namespace, build: Build, record: RunRecord) -> int:
+def _finish(args: argparse.Namespace, build: Build, record: RunRecord, signer: Signer | None) -> int:
     from edgeft.report import render_html, render_json, render_model_card, summary_lines
     from edgeft.ship.output import Renderers, write_outcome
 
-    record = write_outcome(build, record, Renderers(render_html, render_json, render_model_card))
+    record = write_outcome(build, record, Renderers(render_html, render_json, render_model_card), signer)
     if args.json:
         print(record.model_dump_json())
     else:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from edgeft.cli.build import add_recipe_options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from edgeft.pipeline.plan import PlanRow
+    from edgeft.recipe.load import LoadedRecipe
 
 HELP = "Show what a build would do, why, and what it would cost; run nothing"
 DESCRIPTION = """Show each step's state: cached, will run (and which part of its key changed), or waits on another.
@@ -34,13 +35,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the plan."""
     from edgeft import plugins
-    from edgeft.pipeline import gate_checks, preflight
+    from edgeft.pipeline import gate_sizes, preflight
     from edgeft.pipeline.find_folder import NeedsDownload
     from edgeft.pipeline.gate_names import name_gates
     from edgeft.pipeline.inputs import resolve_inputs
     from edgeft.pipeline.plan import known_dataset, make_plan, plan_rows
     from edgeft.pipeline.reach import known_fleet
+    from edgeft.pipeline.released import check_all_labels, open_released
     from edgeft.recipe.load import load_recipe
+    from edgeft.ship.bundle import open_bundle
     from edgeft.store import Store
 
     store = Store()
@@ -52,16 +55,27 @@ def run(args: argparse.Namespace) -> int:
         inputs = resolve_inputs(loaded, store, offline=args.offline, download=False)
     except NeedsDownload as need:
         return _print_download(need.what, as_json=args.json)
+    released = open_released(loaded, open_bundle, inputs.labels)
     plan = make_plan(loaded, inputs, store, devices, known_fleet(devices, store).facts)
     if dataset := known_dataset(plan, store):
-        gate_checks.check_gate_set(loaded, dataset)
+        gate_sizes.check_gate_set(loaded, dataset)
+        check_all_labels(loaded, released, dataset["labels"])
     rows = plan_rows(plan, store)
     preflight.check_disk(rows, store, str(store.root))
+    notes = list(account_notes(loaded))
     if args.json:
-        print(json.dumps({"steps": [asdict(row) for row in rows], "downloads": []}, indent=1))
+        print(json.dumps({"steps": [asdict(row) for row in rows], "downloads": [], "notes": notes}, indent=1))
     else:
-        print("\n".join(table(rows)))
+        print("\n".join([*table(rows), *(f"note: {text}" for text in notes)]))
     return 0
+
+
+def account_notes(loaded: LoadedRecipe) -> Iterator[str]:
+    """What each margin lacks for someone to answer for it."""
+    for index, gate in enumerate(loaded.recipe.gates):
+        if gate.unaccounted:
+            lacks = " and ".join(f"`{name}:`" for name in gate.unaccounted)
+            yield f"{loaded.where(('gates', index))}: the margin of '{gate.describe()}' has no {lacks}"
 
 
 def _print_download(name: str, *, as_json: bool) -> int:

@@ -43,7 +43,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Answer and print."""
     from edgeft.pipeline.noise import to_log
-    from edgeft.ship.bundle import NOT_SHIPPED, open_bundle
+    from edgeft.ship.bundle import open_bundle
+    from edgeft.ship.verify import NOT_SHIPPED
 
     texts = _texts(args.input)
     bundle = open_bundle(args.bundle)

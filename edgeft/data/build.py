@@ -29,12 +29,14 @@ LEARNING = ("train", "validation")
 
 def build_dataset(
     data: DataSpec, seed: int, task: Task, out: Path, *,
-    model_labels: Sequence[str] | None, trains: bool, validates: bool = False, warn: Warn, progress: Tell,
+    model_labels: Sequence[str] | None, trains: bool, validates: bool = False, by: Sequence[str] = (), warn: Warn,
+    progress: Tell,
 ) -> Facts:  # fmt: skip
     """Write `<split>.parquet` and dataset.json into `out`; returns what dataset.json says.
 
     model_labels: the model's own label order, None when it has none. trains: whether any step learns from rows; if none
-    does, the fractions of train and validation go to the other three in proportion and both splits stay empty.
+    does, the fractions of train and validation go to the other three in proportion and both splits stay empty. by:
+    columns by which gates divide the cases, kept in the splits.
     progress(done, total, unit, note) is told of reading and writing. RecipeError or StepError as the parts raise them.
     """
     warnings: list[str] = []
@@ -45,7 +47,7 @@ def build_dataset(
 
     source = source_for(data)
     progress(0, 3, "parts", "reading")
-    rows, parts = _read(source, data, task.columns[0], note)
+    rows, parts = _read(source, data, task.columns[0], by, note)
     if rows.masks is None:
         labels, spelt = order_labels(rows.labels, data, model_labels, trains, note)
     else:
@@ -84,31 +86,29 @@ def _check(rows: Rows, parts: Parts, labels: Sequence[str], trains: bool, warn: 
     }
 
 
-def _read(source: Source, data: DataSpec, content: str, warn: Warn) -> tuple[Rows, Parts | None]:
+def _read(source: Source, data: DataSpec, content: str, by: Sequence[str], warn: Warn) -> tuple[Rows, Parts | None]:
     """All rows, and the places of each split where every split has its own path."""
-    columns = wanted_columns(data, content)
     if data.paths is None:
-        return _read_one(source, data, None, columns, content, warn), None
+        return _read_one(source, data, None, content, by, warn), None
     parts: Parts = {}
     pieces: list[Rows] = []
     start = 0
     for name, path in data.paths:
         if path:
-            piece = _read_one(source, data, name, columns, content, warn)
+            piece = _read_one(source, data, name, content, by, warn)
             parts[name] = list(range(start, start + len(piece)))
             start += len(piece)
             pieces.append(piece)
     return _join(pieces), parts
 
 
-def _read_one(
-    source: Source, data: DataSpec, split: str | None, columns: Sequence[str], content: str, warn: Warn
-) -> Rows:
+def _read_one(source: Source, data: DataSpec, split: str | None, content: str, by: Sequence[str], warn: Warn) -> Rows:
+    columns = wanted_columns(data, content, by)
     table = source.read(data, split, columns, warn)
     place = getattr(data.paths, split) if split else data.path
     where = str(place or f"source '{source.name}'")
     require_columns([content_column(data, content), *columns], table.column_names, where)
-    return to_rows(table, data, content, where, f"{split}:" if split else "")
+    return to_rows(table, data, content, where, f"{split}:" if split else "", by)
 
 
 def _join(pieces: list[Rows]) -> Rows:
@@ -127,6 +127,7 @@ def _join(pieces: list[Rows]) -> Rows:
         masks=chain([piece.masks for piece in pieces]),
         mask_digests=chain([piece.mask_digests for piece in pieces]),
         present=chain([piece.present for piece in pieces]),
+        more={name: [value for piece in pieces for value in piece.more[name]] for name in pieces[0].more},
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeft.data.source import DataSpec
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_CELL_BYTES = 1_000_000
+MISSING = "(missing)"
+"""The subgroup of rows that have no value in a column by which a gate divides them."""
 SHOWN = 5
 
 
@@ -24,7 +26,8 @@ class Rows:
     where: the file the rows come from, for messages. content: name of the task's column (`text`, `image`).
     files: where each row's image lies, None for text; `values` are then SHA-256 digests of the files, so that equal
     images are found like equal texts, and ids are their names. masks, mask_digests: the same for segmentation's masks;
-    present: the values each mask has, with a space between.
+    present: the values each mask has, with a space between. more: columns by which gates divide the cases; what has no
+    value is `(missing)`.
     """
 
     where: str
@@ -39,6 +42,7 @@ class Rows:
     masks: list[str] | None = None
     mask_digests: list[str] | None = None
     present: list[str] | None = None
+    more: Mapping[str, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -61,13 +65,15 @@ class Rows:
             masks=pick(self.masks),
             mask_digests=pick(self.mask_digests),
             present=pick(self.present),
+            more={name: [column[place] for place in places] for name, column in self.more.items()},
         )
 
 
-def wanted_columns(spec: DataSpec, content: str) -> list[str]:
-    """Columns the source must give, each once; `content` is the task's own column (`text` is renamed by data.text)."""
+def wanted_columns(spec: DataSpec, content: str, by: Sequence[str] = ()) -> list[str]:
+    """Columns the source must give, each once; `content` is the task's own column (`text` is renamed by data.text).
+    by: further ones, by which gates divide the cases."""
     unit = None if spec.unit == "row" else spec.unit
-    names = [content_column(spec, content), spec.label, spec.group, unit, spec.split]
+    names = [content_column(spec, content), spec.label, spec.group, unit, spec.split, *by]
     return list(dict.fromkeys(name for name in names if name))
 
 
@@ -76,14 +82,16 @@ def content_column(spec: DataSpec, content: str) -> str:
     return spec.text if content == "text" else content
 
 
-def to_rows(table: pa.Table, spec: DataSpec, content: str, where: str, prefix: str = "") -> Rows:
-    """Rows of a table. Ids are `prefix` and the row's number, counted from 1 without a header.
+def to_rows(
+    table: pa.Table, spec: DataSpec, content: str, where: str, prefix: str = "", by: Sequence[str] = ()
+) -> Rows:
+    """Rows of a table. Ids are `prefix` and the row's number, counted from 1 without a header. by: as `wanted_columns`.
 
     StepError with the first rows that have an empty, missing or overlong cell; RecipeError for a column of a type that
     cannot be a text or a label.
     """
     column = content_column(spec, content)
-    _validate(table.select(wanted_columns(spec, content)), where)
+    _validate(table.select(wanted_columns(spec, content, by)), where)
     values = _text(table, column, where)
     groups = _names(table, spec.group, where) if spec.group else None
     named = None if spec.unit == "row" else spec.unit
@@ -97,6 +105,7 @@ def to_rows(table: pa.Table, spec: DataSpec, content: str, where: str, prefix: s
         groups=groups,
         units=units,
         splits=_names(table, spec.split, where) if spec.split else None,
+        more={name: [value or MISSING for value in _spelt(table, name, where)] for name in by},
     )
     return _with_files(rows, table, prefix) if "file" in table.column_names else rows
 
@@ -166,13 +175,21 @@ def _validate(table: pa.Table, where: str) -> None:
 
 def _names(table: pa.Table, column: str | None, where: str) -> list[str]:
     """A column of labels, groups or splits as strings: texts, whole numbers and truth values."""
-    values = [_name(value) for value in table.column(column).to_pylist()]
+    values = _spelt(table, column, where)
     _refuse(where, column or "", "empty or missing", [row for row, value in enumerate(values, 1) if value == ""])
+    return values
+
+
+def _spelt(table: pa.Table, column: str | None, where: str) -> list[str]:
+    """The same where a value may be missing: `""`."""
+    values = [_name(value) for value in table.column(column).to_pylist()]
     broken = [row for row, value in enumerate(values, 1) if value is None]
     if broken:
         kind = table.schema.field(column).type
         what = f"column '{column}' holds {kind} values that are no names: {_rows_text(broken)}"
-        raise RecipeError(what, where=where, hint="labels, groups and splits are texts, whole numbers or true/false")
+        raise RecipeError(
+            what, where=where, hint="labels, groups, splits and subgroups are texts, whole numbers or true/false"
+        )
     long = [row for row, value in enumerate(values, 1) if len(value or "") > MAX_CELL_BYTES]
     _refuse(where, column or "", f"longer than {MAX_CELL_BYTES // 1_000_000} MB", long)
     return [value or "" for value in values]

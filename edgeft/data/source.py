@@ -152,7 +152,7 @@ def require_columns(columns: Sequence[str], available: Iterable[str], where: str
         if column not in present:
             hint = did_you_mean(column, present, "columns")
             raise RecipeError(
-                f"no column '{column}'", where=where, hint=f"{hint}; name it by data.text, data.label, ..."
+                f"no column '{column}'", where=where, hint=f"{hint}; named by data.text, data.label, ... or gates[].by"
             )
 
 

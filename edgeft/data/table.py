@@ -24,10 +24,11 @@ def write_split(rows: Rows, labels: Sequence[str], path: Path) -> dict[str, Any]
     """Write one split and return its facts: n, units, groups, digest, classes.
 
     Columns: id, the task's column, label (int64, place in `labels`), group, unit; of images also where their bytes
-    lie. Rows are ordered by the digest of
+    lie; and `by:NAME` of those by which gates divide the cases. Rows are ordered by the digest of
     their content, so equal content gives an equal file order whatever the order of the source, and any prefix of a
     split is a fair sample of it. The digest covers text, label name, group and unit of each row; ids (row numbers of
-    the source) are left out, because inserting a row elsewhere in the file does not make this another split.
+    the source) are left out, because inserting a row elsewhere in the file does not make this another split, and so
+    are the `by` columns: looking at the same gate set in other parts is another opening of the same set.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -47,18 +48,44 @@ def write_split(rows: Rows, labels: Sequence[str], path: Path) -> dict[str, Any]
             "group": pa.array(groups, pa.string()),
             "unit": pa.array(units, pa.string()),
             **{name: pa.array(column, pa.int64()) for name, column in images.items()},
+            **{by_column(name): pa.array(column, pa.string()) for name, column in rows.more.items()},
         }
     )
     options = {"compression": "zstd", "version": "2.6", "store_schema": False, "write_statistics": False}
     parquet.write_table(table, path, row_group_size=ROW_GROUP, **options)
-    counts = Counter(label for place in range(len(rows)) for label in classes_of(rows, place, labels))
     return {
-        "n": len(rows),
-        "units": len(set(units)),
+        **_counts(rows, range(len(rows)), labels),
         "groups": len(set(groups)),
         "digest": sha256("".join(digests[place] for place in order).encode()).hexdigest(),
+        **_count_parts(rows, labels),
+    }
+
+
+def by_column(name: str) -> str:
+    """What a split calls the column by which a gate divides its cases."""
+    return f"by:{name}"
+
+
+def _counts(rows: Rows, places: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
+    """n, units and classes of the rows at these places."""
+    units = rows.units if rows.units is not None else rows.ids
+    counts = Counter(label for place in places for label in classes_of(rows, place, labels))
+    return {
+        "n": len(places),
+        "units": len({units[place] for place in places}),
         "classes": {label: counts[label] for label in labels},
     }
+
+
+def _count_parts(rows: Rows, labels: Sequence[str]) -> dict[str, Any]:
+    """{"by": column -> value -> its counts}, empty where no gate divides the cases."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, column in rows.more.items():
+        members: dict[str, list[int]] = {}
+        for place, value in enumerate(column):
+            members.setdefault(value, []).append(place)
+        found[name] = {value: _counts(rows, places, labels) for value, places in sorted(members.items())}
+    return {"by": found} if found else {}
 
 
 def _pack(rows: Rows, path: Path) -> dict[str, list[int]]:

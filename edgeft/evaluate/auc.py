@@ -10,7 +10,7 @@ from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 from edgeft.evaluate.statistics import Bound, Undecidable
-from edgeft.evaluate.unseen import describe, draw_weights, pick_bounds
+from edgeft.evaluate.unseen import describe, draw_weights, draws_for, pick_bounds, spread_exponentials
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +87,8 @@ def bound_auc(scores: Floats, positive: Bools, units: Units, alpha: float) -> Bo
     components = placements(scores, positive)
     estimate = float(components[positive].mean())
     areas, unseen = _replicates((scores,), positive, units)
-    low, high = pick_bounds(areas[0], areas[0] + unseen, alpha)
+    seen = areas[0] * (1 - unseen)
+    low, high = pick_bounds(seen, seen + unseen, alpha)
     return _bound(estimate, low, high, components, positive, units, alpha)
 
 
@@ -96,7 +97,7 @@ def bound_auc_loss(source: Floats, artefact: Floats, positive: Bools, units: Uni
     components = placements(source, positive) - placements(artefact, positive)
     estimate = float(components[positive].mean())
     areas, unseen = _replicates((source, artefact), positive, units)
-    loss = areas[0] - areas[1]
+    loss = (areas[0] - areas[1]) * (1 - unseen)
     low, high = pick_bounds(loss - unseen, loss + unseen, alpha)
     return _bound(estimate, low, high, components, positive, units, alpha)
 
@@ -137,26 +138,27 @@ class _Ranking:
 
 
 def _replicates(models: tuple[Floats, ...], positive: Bools, units: Units) -> tuple[list[Floats], Floats]:
-    """((draws,) areas per model over the rows seen, (draws,) share of pairs with an unseen positive or negative).
+    """((draws,) areas per model, (draws,) share of the unseen unit in its class: the larger of an unseen unit of
+    positives and one of negatives).
 
-    Areas are shares of all pairs, unseen ones included: what is left of 1 is theirs. An unseen unit of either class
-    holds as many rows of it as the units seen do on average.
+    One is enough: the skewness of an area's error is at most that of a mean over the class with fewer units.
     """
     import numpy as np
 
     _, inverse = np.unique(units, return_inverse=True)
     rankings = [_Ranking(scores, positive) for scores in models]
     per = [float(mask.sum()) / len(np.unique(inverse[mask])) for mask in (positive, ~positive)]
-    extras = np.random.default_rng(1)
+    count, start = int(inverse.max()) + 1, 0
+    extras = np.stack([spread_exponentials(draws_for(count), seed=at) for at in (1, 2)], axis=1) * per
     areas: list[list[Floats]] = [[] for _ in models]
     unseen = []
-    for weights, _ in draw_weights(int(inverse.max()) + 1, width=len(inverse)):
-        rows, extra = weights[:, inverse], extras.standard_exponential((len(weights), 2)) * per
+    for weights, _ in draw_weights(count, width=len(inverse)):
+        rows, extra = weights if count == len(inverse) else weights[:, inverse], extras[start : start + len(weights)]
+        start += len(weights)
         mass = np.stack([rows @ positive, rows @ ~positive], axis=1)
-        kept = mass / (mass + extra)
-        unseen.append(1 - kept.prod(axis=1))
+        unseen.append((extra / (mass + extra)).max(axis=1))
         for at, ranking in enumerate(rankings):
-            areas[at].append(ranking.outranked(rows) / (mass + extra).prod(axis=1))
+            areas[at].append(ranking.outranked(rows) / mass.prod(axis=1))
     return [np.concatenate(parts) for parts in areas], np.concatenate(unseen)
 
 

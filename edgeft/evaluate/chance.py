@@ -33,13 +33,15 @@ def chance_to_pass(
 ) -> float:
     """Probability in [0, 1]; artefact, source, units, truth and custom are of the search set, as a gate takes them.
 
-    gate_rows: cases the gate set has. 0.0 where the quantity cannot be had, as the gate then fails closed.
+    gate_rows: cases the gate set has. 0.0 where the quantity cannot be had, as the gate then fails closed. Of a gate
+    with `by` these are the cases of one subgroup.
     """
     try:
         quantity = quantity_for(gate, artefact, source, units, truth, custom)
     except Undecidable:
         return 0.0
-    if gate.metric == "accuracy" and gate.no_worse_than and quantity.counts is not None:
+    gate_rows = max(1, round(gate_rows * quantity.bound.n / len(units)))
+    if gate.metric != "macro_f1" and gate.no_worse_than and quantity.counts is not None:
         return chance_of_flips(*quantity.counts, quantity, gate_rows, 1 - gate.confidence)
     return chance_of_bound(quantity, gate_rows, 1 - gate.confidence)
 

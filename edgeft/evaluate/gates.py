@@ -6,14 +6,15 @@ from collections.abc import Iterable
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from edgeft.errors import Exit, RecipeError, worst
-from edgeft.evaluate.betting import units_at_best, units_without_loss
+from edgeft.errors import Exit, worst
+from edgeft.evaluate.at_best import needed_at_best
 from edgeft.evaluate.custom import CustomValues
 from edgeft.evaluate.needed import rows_for_width
 from edgeft.evaluate.quantities import Quantity, quantity_for
 from edgeft.evaluate.sentences import explain_data, explain_resource
-from edgeft.evaluate.statistics import Undecidable, count_unseen
-from edgeft.gate import CASE_METRICS, DATA_METRICS, RESOURCE_METRICS, Gate, Status, Verdict
+from edgeft.evaluate.statistics import Undecidable
+from edgeft.evaluate.subgroups import Cases, decide_each
+from edgeft.gate import RESOURCE_METRICS, Gate, Status, Verdict
 from edgeft.measurement import Measurement
 
 if TYPE_CHECKING:
@@ -37,26 +38,34 @@ def decide_data_gate(
     *,
     truth: NDArray[np.int64] | None = None,
     custom: CustomValues | None = None,
+    groups: NDArray[Any] | None = None,
 ) -> Verdict:
     """The verdict on a metric of the gate set.
 
-    artefact, source: scores of the same n cases in the same order. units: (n,) labels of what was sampled
-    independently. truth: (n,) label indices, needed by macro_f1. custom: needed by a user's own metric, for which
-    higher is better. ValueError if the arrays are not of the same cases; StepError if the user's function fails.
+    artefact, source: scores of the same n cases in the same order, source of whatever the gate compares with. units:
+    (n,) labels of what was sampled independently. truth: (n,) label indices, needed by macro_f1 and what counts one
+    label. custom: needed by a user's own metric, for which higher is better. groups: (n,) values of the column that
+    `by` names. ValueError if the arrays are not of the same cases; StepError if the user's function fails.
     """
+    if gate.by is None:
+        return _decide(gate, target, Cases(artefact, source, units, truth, custom))
+    if groups is None:
+        return gate.answer(target, "INCONCLUSIVE", f"the column '{gate.by}' of its subgroups was not given")
+    return decide_each(gate, target, Cases(artefact, source, units, truth, custom), groups, _decide)
+
+
+def _decide(gate: Gate, target: str, cases: Cases) -> Verdict:
     try:
-        quantity = quantity_for(gate, artefact, source, units, truth, custom)
+        quantity = quantity_for(gate, cases.artefact, cases.source, cases.units, cases.truth, cases.custom)
     except Undecidable as reason:
-        return _undecided(gate, target, f"{gate.metric} cannot be decided: {reason}", n=len(units))
+        why = f"{gate.metric} cannot be decided: {reason}"
+        return gate.answer(target, "INCONCLUSIVE", why, n=len(cases.units))
     status = _status(quantity)
     needed = quantity.needed() if status == "INCONCLUSIVE" else None
-    return Verdict(
-        gate=gate.describe(),
-        metric=gate.metric,
-        target=target,
-        status=status,
-        why=explain_data(gate, quantity, status, needed),
-        severity=gate.severity,
+    return gate.answer(
+        target,
+        status,
+        explain_data(gate, quantity, status, needed),
         value=quantity.bound.estimate,
         interval=(quantity.bound.low, quantity.bound.high),
         n=quantity.bound.n,
@@ -77,19 +86,16 @@ def decide_resource_gate(gate: Gate, target: str, measurement: Measurement | Non
         raise ValueError(f"{gate.metric} is gated by at_most")
     problem = _measurement_problem(gate, measurement)
     if measurement is None or problem:
-        return _undecided(gate, target, problem, n=measurement.n if measurement else None)
+        return gate.answer(target, "INCONCLUSIVE", problem, n=measurement.n if measurement else None)
     low, high = measurement.interval or (measurement.value, measurement.value)
     status = _compare(low, high, gate.at_most, upper=True)
     needed = None
     if status == "INCONCLUSIVE":
         needed = rows_for_width(measurement.n, measurement.value, high, gate.at_most)
-    return Verdict(
-        gate=gate.describe(),
-        metric=gate.metric,
-        target=target,
-        status=status,
-        why=explain_resource(gate, measurement, status, needed),
-        severity=gate.severity,
+    return gate.answer(
+        target,
+        status,
+        explain_resource(gate, measurement, status, needed),
         value=measurement.value,
         interval=(low, high),
         n=measurement.n,
@@ -98,46 +104,6 @@ def decide_resource_gate(gate: Gate, target: str, measurement: Measurement | Non
         quantity=gate.metric,
         limit=gate.at_most,
     )
-
-
-def needed_at_best(gate: Gate, units_n: int) -> int | None:
-    """None if a gate set of `units_n` units may be enough; else the smallest number that may be.
-
-    At best means: no case lost and none gained, or every case right. RecipeError for a gate that no number of cases
-    satisfies. Gates on resources and on a user's own absolute values need no number that is known beforehand.
-    """
-    if not gate.needs_gate_set or gate.at_most is not None:
-        return None
-    alpha = 1 - gate.confidence
-    if gate.metric.startswith(CASE_METRICS):
-        return _units_needed(gate, units_n, alpha)
-    if gate.no_worse_than:
-        room = gate.margin or 0.0
-        alpha = alpha / 2 if gate.metric == "accuracy" else alpha
-        never = "a margin of 0 is never shown: even without a single lost case some loss stays possible"
-        hint = "state how much worse is acceptable, for instance margin: 0.01"
-    elif gate.metric in DATA_METRICS:
-        room = 1 - (gate.at_least or 0.0)
-        never = f"no number of cases shows {gate.metric} of at least {gate.at_least:g}"
-        hint = "a limit below 1, for instance at_least: 0.95"
-    else:
-        return None
-    if room <= 0:
-        raise RecipeError(never, where=f"gate '{gate.describe()}'", hint=hint)
-    needed = 1 if room >= 1 else count_unseen(room, alpha)
-    return needed if needed > units_n else None
-
-
-def _units_needed(gate: Gate, units_n: int, alpha: float) -> int | None:
-    """`needed_at_best` of a mean of values per case, by the bound that decides it."""
-    room = (gate.margin or 0.0) if gate.no_worse_than else 1 - (gate.at_least or 0.0)
-    if room <= 0:
-        hint = "state how much worse is acceptable, for instance margin: 0.01" if gate.no_worse_than else "below 1"
-        raise RecipeError("no number of cases shows this", where=f"gate '{gate.describe()}'", hint=hint)
-    needed = units_without_loss(room, alpha) if gate.no_worse_than else units_at_best(room, alpha)
-    if needed is None:
-        raise RecipeError("no number of cases shows this", where=f"gate '{gate.describe()}'", hint="a wider margin")
-    return needed if needed > units_n else None
 
 
 def overall(verdicts: Iterable[Verdict]) -> tuple[Status, Exit]:
@@ -180,7 +146,3 @@ def _measurement_problem(gate: Gate, measurement: Measurement | None) -> str:
     if (1 + measurement.confidence) / 2 < gate.confidence - 1e-9:
         return f"{name} has an interval of {measurement.confidence:.0%}, too little for {gate.confidence:.0%} one-sided"
     return ""
-
-
-def _undecided(gate: Gate, target: str, why: str, n: int | None) -> Verdict:
-    return Verdict(gate.describe(), gate.metric, target, "INCONCLUSIVE", why, severity=gate.severity, n=n)

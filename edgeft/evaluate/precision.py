@@ -71,25 +71,26 @@ def bound_perplexity_rise(source: Floats, artefact: Floats, tokens: Floats, unit
 
 
 class _Ranking:
-    """Rows in falling order of score, ties together."""
+    """Rows in falling order of score, and for each positive where its group of tied scores ends."""
 
     def __init__(self, scores: Floats, positive: Bools) -> None:
         import numpy as np
 
         self.order = np.argsort(-scores, kind="stable")
         falling = scores[self.order]
-        self.ends = np.flatnonzero(np.concatenate([falling[1:] != falling[:-1], [True]]))
-        self.positive = positive[self.order].astype(np.float64)
+        self.positives = self.order[positive[self.order]]
+        self.ends = np.searchsorted(-falling, -scores[self.positives], side="right") - 1
+        self.found = np.searchsorted(self.ends, self.ends, side="right") - 1
 
     def precision(self, weights: Floats) -> Floats:
         """(draws,) average precision with (draws, n) weights of rows."""
         import numpy as np
 
-        sorted_weights = weights[:, self.order]
-        seen = np.cumsum(sorted_weights, axis=1)[:, self.ends]
-        found = np.cumsum(sorted_weights * self.positive, axis=1)[:, self.ends]
-        gained = np.diff(found, axis=1, prepend=0.0)
-        return np.asarray(np.einsum("ij,ij->i", gained, found / seen) / found[:, -1], dtype=np.float64)
+        seen = np.cumsum(weights[:, self.order], axis=1)[:, self.ends]
+        gained = weights[:, self.positives]
+        found = np.cumsum(gained, axis=1)
+        ratio = found[:, self.found] / seen
+        return np.asarray(np.einsum("ij,ij->i", gained, ratio) / found[:, -1], dtype=np.float64)
 
 
 def _rate(sums: Floats, at: int) -> Floats:

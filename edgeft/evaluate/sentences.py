@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgeft.gate import DATA_METRICS, Status
+from edgeft.gate import DATA_METRICS, FLIP_RATE, RATE_FAMILIES, Status
 
 if TYPE_CHECKING:
     from edgeft.evaluate.quantities import Quantity
@@ -18,10 +18,16 @@ MAX_DECIMALS = 6
 def explain_data(gate: Gate, quantity: Quantity, status: Status, needed: int | None) -> str:
     """`accuracy 91.2% against 91.5% of the source on 1,480 cases: 14 lost, 10 gained; with 95% confidence at most
     0.9 points worse (margin 2.0)`."""
-    percent = gate.metric in DATA_METRICS
-    seen = _what_was_seen(gate.metric, quantity, percent)
+    percent = in_percent(gate)
+    seen = _what_was_seen(gate, quantity, percent)
     bound = _loss_bound(quantity, status, percent) if quantity.source is not None else _bound(quantity, status, percent)
     return f"{seen}; with {_percent(gate.confidence)} confidence {bound}{_remedy(quantity, status, needed)}"
+
+
+def in_percent(gate: Gate) -> bool:
+    """Whether people read its value as a percentage."""
+    rate = gate.metric in DATA_METRICS or gate.metric == FLIP_RATE or gate.metric.startswith(RATE_FAMILIES)
+    return rate or gate.cases_losing is not None
 
 
 def explain_resource(gate: Gate, measurement: Measurement, status: Status, needed: int | None) -> str:
@@ -48,12 +54,13 @@ def explain_resource(gate: Gate, measurement: Measurement, status: Status, neede
     return f"{seen}: {ending}{more}"
 
 
-def _what_was_seen(metric: str, quantity: Quantity, percent: bool) -> str:
+def _what_was_seen(gate: Gate, quantity: Quantity, percent: bool) -> str:
     places = 1 if percent else 4
-    text = f"{metric} {_number(quantity.value, places, percent)}{'%' if percent else ''}"
+    subject = gate.metric if gate.cases_losing is None else f"{quantity.name} of {gate.metric}"
+    text = f"{subject} {_number(quantity.value, places, percent)}{'%' if percent else ''}"
     if quantity.source is not None:
-        text += f" against {_number(quantity.source, places, percent)}{'%' if percent else ''} of the source"
-    text += f" on {quantity.bound.n:,} cases"
+        text += f" against {_number(quantity.source, places, percent)}{'%' if percent else ''} of the {gate.baseline}"
+    text += f" on {quantity.bound.n:,} cases{f' {quantity.among}' if quantity.among else ''}"
     if quantity.units != quantity.bound.n:
         text += f" in {quantity.units:,} units"
     if quantity.counts:
@@ -88,7 +95,8 @@ def _remedy(quantity: Quantity, status: Status, needed: int | None) -> str:
         return ""
     if needed is None:
         return "; the observed value is itself beyond the limit or too near: more cases would not make it pass"
-    return f"; about {needed:,} cases would show it at the observed rates"
+    such = "such " if quantity.among and not quantity.among.startswith("(") else ""
+    return f"; about {needed:,} {such}cases would show it at the observed rates"
 
 
 def _percent(share: float) -> str:

@@ -60,9 +60,10 @@ def bound_by_weights(
 
     _, inverse = np.unique(units, return_inverse=True)
     count = int(inverse.max()) + 1
+    alone = count == len(inverse)
     low, high = [], []
     for weights, unseen in draw_weights(count, width=len(inverse)):
-        values = statistic(weights[:, inverse])
+        values = statistic(weights if alone else weights[:, inverse])
         low.append(values - unseen * scale)
         high.append(values + unseen * scale)
     estimate = float(statistic(np.ones((1, len(inverse))))[0])
@@ -78,11 +79,21 @@ def draw_weights(count: int, *, width: int = 0, seed: int = 0) -> Iterator[tuple
     import numpy as np
 
     random, draws = np.random.default_rng(seed), draws_for(count)
+    extra = spread_exponentials(draws, seed=seed + 1)
     block = max(1, BLOCK_ENTRIES // (max(count, width) + 1))
     for start in range(0, draws, block):
-        drawn = random.standard_exponential((min(block, draws - start), count + 1))
-        weights = drawn[:, :count]
-        yield weights, drawn[:, count] / drawn.sum(axis=1)
+        own = extra[start : start + block]
+        weights = random.standard_exponential((len(own), count))
+        yield weights, own / (own + weights.sum(axis=1))
+
+
+def spread_exponentials(draws: int, *, seed: int) -> Floats:
+    """(draws,) exponential values in random order, one from the middle of each of as many equal shares: what is seen
+    without an event then has the bound of `statistics.unseen_rate`, not one that luck of the draw moved."""
+    import numpy as np
+
+    ranks = np.random.default_rng(seed).permutation(draws)
+    return np.asarray(-np.log((ranks + 0.5) / draws), dtype=np.float64)
 
 
 def draws_for(count: int) -> int:

@@ -76,7 +76,7 @@ def answer_in_chunks(
     """
     import numpy as np
 
-    size = _cases_per_chunk(prepared_of(ctx))
+    size = cases_per_chunk(prepared_of(ctx))
     parts = []
     for start in range(0, rows.num_rows, size):
         feeds = ctx.task.feeds(rows.slice(start, size), prepared_of(ctx))
@@ -84,7 +84,8 @@ def answer_in_chunks(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
 
-def _cases_per_chunk(prepared: Path) -> int:
+def cases_per_chunk(prepared: Path) -> int:
+    """How many cases' feeds fit into CHUNK_BYTES, by what the preprocessing declares."""
     about = json.loads((prepared / "preprocess.json").read_text(encoding="utf-8"))
     sizes = {"length": int(about.get("length", 1))}
     file = FILE_BYTES if about.get("image", {}).get("embed") == "bytes" else 0

@@ -5,24 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeft import plugins
 from edgeft.canonical import Facts
 from edgeft.errors import EdgeftError, Exit, RecipeError, worst
-from edgeft.pipeline import gate_checks, lock, preflight
+from edgeft.pipeline import gate_sizes, lock, preflight
 from edgeft.pipeline.differences import compare_targets
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.floors import add_floors
 from edgeft.pipeline.gate_names import name_gates
 from edgeft.pipeline.gatekeeping import Judgement, judge
+from edgeft.pipeline.golden import golden_spec
 from edgeft.pipeline.host import threads
 from edgeft.pipeline.inputs import resolve_inputs
 from edgeft.pipeline.plan import Plan, make_plan, plan_rows, step_names
 from edgeft.pipeline.probing import target_probe
 from edgeft.pipeline.progress import Events
 from edgeft.pipeline.reach import reach
+from edgeft.pipeline.released import OpenBundle, check_all_labels, open_released
 from edgeft.pipeline.scoring import score_outputs
 from edgeft.pipeline.searching import search_targets
 from edgeft.pipeline.trial import Trial, try_candidates
@@ -49,6 +51,8 @@ class Options:
     offline: bool = False
     remeasure: bool = False
     wait_device: float = 0.0
+    open_bundle: OpenBundle | None = None
+    """How a released bundle that gates name is opened."""
 
 
 @dataclass
@@ -57,6 +61,7 @@ class Build:
 
     held: the leases on its devices, until the steps have run. about: target -> what its probe step found.
     differences: target -> its artefacts' answers against another target's. searches: target -> its search.
+    undecided: targets without a choice because times are INVALID.
     """
 
     loaded: LoadedRecipe
@@ -68,6 +73,7 @@ class Build:
     trials: dict[str, list[Trial]] = field(default_factory=dict)
     chosen: dict[str, Trial] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    undecided: set[str] = field(default_factory=set)
     judgement: Judgement = field(default_factory=Judgement)
     about: dict[str, Facts] = field(default_factory=dict)
     differences: dict[str, list[DifferenceRow]] = field(default_factory=dict)
@@ -94,11 +100,12 @@ def prepare_build(loaded: LoadedRecipe, store: Store, options: Options, events: 
     preflight.check_recipe(loaded, devices, task)
     preflight.check_out(options.out / loaded.recipe.name)
     inputs = resolve_inputs(loaded, store, offline=options.offline)
+    released = open_released(loaded, options.open_bundle, inputs.labels)
     with ExitStack() as held:
         fleet = held.enter_context(
             reach(loaded, devices, store, options.wait_device, lambda text: events.note("device", text))
         )
-        plan = make_plan(loaded, inputs, store, fleet.devices, fleet.facts)
+        plan = replace(make_plan(loaded, inputs, store, fleet.devices, fleet.facts), released=released)
         build = _assemble(plan, store, task, options, events)
         build.held = held.pop_all()
     return build
@@ -141,7 +148,8 @@ def _flow(build: Build) -> None:
     for spec in plan.trunk.specs:
         artifact = executor.perform(spec)
         if spec.id == "data":
-            gate_checks.check_gate_set(plan.loaded, artifact.facts)
+            gate_sizes.check_gate_set(plan.loaded, artifact.facts)
+            check_all_labels(plan.loaded, plan.released, artifact.facts["labels"])
         if spec.id == options.to:
             build.stopped = True
             return
@@ -164,6 +172,16 @@ def _flow(build: Build) -> None:
         return
     if set(build.chosen) == set(build.trials):
         build.judgement = judge(plan, executor, build.chosen)
+        _keep_golden(build)
+
+
+def _keep_golden(build: Build) -> None:
+    """What will ship gets its golden cases; a refused artefact needs none."""
+    dataset = build.executor.dataset
+    if dataset is None or outcome(build)[0] != "passed":
+        return
+    for trial in build.chosen.values():
+        build.executor.perform(golden_spec(trial.candidate, build.loaded.recipe, dataset.facts["splits"]))
 
 
 def _probe(build: Build) -> None:
@@ -180,7 +198,7 @@ def _probe(build: Build) -> None:
 
 def _choose(build: Build) -> None:
     from edgeft.pipeline.gatekeeping import gates_for
-    from edgeft.pipeline.rungs import next_rung
+    from edgeft.pipeline.rungs import AGAIN, next_rung
     from edgeft.targets.choose import choose
 
     recipe = build.plan.loaded.recipe
@@ -195,7 +213,10 @@ def _choose(build: Build) -> None:
         )
         for trial, row in zip(trials, choice.rows, strict=True):
             trial.row = row
-        build.reasons[device] = "; ".join(filter(None, [choice.why, next_rung(recipe, target, choice.missed)]))
+        if choice.undecided:
+            build.undecided.add(device)
+        rung = AGAIN if choice.undecided else next_rung(recipe, target, choice.missed)
+        build.reasons[device] = "; ".join(filter(None, [choice.why, rung]))
         if choice.chosen is not None:
             build.chosen[device] = next(trial for trial in trials if trial.row.name == choice.chosen)
 
@@ -234,8 +255,9 @@ def outcome(build: Build) -> tuple[str, Exit]:
         return "error", build.error.exit_code
     if build.stopped:
         return "stopped", Exit.OK
-    if set(build.chosen) != set(build.trials):
-        return "failed", Exit.GATE_FAILED
+    if without := set(build.trials) - set(build.chosen):
+        known = without - build.undecided
+        return ("failed", Exit.GATE_FAILED) if known else ("inconclusive", Exit.INCONCLUSIVE)
     # Each target by itself: one without a verdict is inconclusive, whatever the others say.
     codes = [overall(build.judgement.verdicts.get(device, []))[1] for device in build.plan.devices]
     code = worst(*codes) if codes else Exit.INCONCLUSIVE

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from edgeft.artifact import Artifact
-from edgeft.data.table import column_array
+from edgeft.data.table import by_column, column_array
 from edgeft.evaluate.custom import CustomValues
 from edgeft.evaluate.flips import flips
 from edgeft.evaluate.gates import decide_data_gate, decide_resource_gate
@@ -16,10 +16,19 @@ from edgeft.gate import LATENCY_METRICS, Gate, Verdict
 from edgeft.pipeline.arrays import load_arrays
 from edgeft.pipeline.emulation import gate_cases
 from edgeft.pipeline.execute import Executor
-from edgeft.pipeline.gate_checks import can_pass, check_planned
+from edgeft.pipeline.gate_sizes import Held, can_pass, check_planned
 from edgeft.pipeline.measuring import outputs_spec
 from edgeft.pipeline.plan import Plan
-from edgeft.pipeline.scoring import answered_rows, score_outputs, source_arrays, source_score, split_rows
+from edgeft.pipeline.released import baseline_id, released_spec
+from edgeft.pipeline.scoring import (
+    answered_rows,
+    baseline_arrays,
+    baseline_score,
+    score_outputs,
+    source_score,
+    split_rows,
+    with_gated,
+)
 from edgeft.pipeline.spec import Spec
 from edgeft.pipeline.trial import Trial
 from edgeft.pipeline.trunk_specs import source_spec
@@ -70,9 +79,7 @@ def judge(plan: Plan, executor: Executor, chosen: Mapping[str, Trial]) -> Judgem
     if failed:
         why = f"the gate set stays sealed: {failed[0].gate} failed on {failed[0].target} without it"
         for device, gates in sealed.items():
-            result.verdicts[device] += [
-                Verdict(gate.describe(), gate.metric, device, "INCONCLUSIVE", why, gate.severity) for gate in gates
-            ]
+            result.verdicts[device] += [gate.answer(device, "INCONCLUSIVE", why) for gate in gates]
         return result
     _rehearse(executor, sealed, recipe.measure.search_cases)
     _open(plan, executor, chosen, sealed, result)
@@ -110,8 +117,11 @@ def _open(
         device: outputs_spec(trial.candidate, recipe, "gate", planned=planned.get(device))
         for device, trial in chosen.items()
     }
-    result.opening = _count_opening(plan, executor, chosen, [source_step, *specs.values()])
-    executor.perform(source_step)
+    used = {gate.released for gates in sealed.values() for gate in gates}
+    baselines = [released_spec(plan.loaded, item) for path, item in plan.released.items() if path in used]
+    result.opening = _count_opening(plan, executor, chosen, [source_step, *baselines, *specs.values()])
+    for step in (source_step, *baselines):
+        executor.perform(step)
     for device, spec in specs.items():
         outputs = executor.perform(spec)
         rows = answered_rows(executor, "gate", None, outputs)
@@ -121,13 +131,14 @@ def _open(
         result.rows[device] = GateSetRow(
             n=rows.num_rows,
             units=len(set(units.tolist())),
-            source=dict(source.metrics),
-            artefact=dict(score.metrics),
+            source=dict(with_gated(source, source, rows, sealed[device]).metrics),
+            artefact=dict(with_gated(score, source, rows, sealed[device]).metrics),
             flips=dict(flips(source, score)),
             confusion=score.confusion.tolist(),
         )
         for gate in sealed[device]:
-            result.verdicts[device].append(_decide(gate, device, executor, score, source, units, outputs, rows))
+            theirs = baseline_id(gate, plan.released)
+            result.verdicts[device].append(_decide(gate, device, executor, score, theirs, outputs, rows))
 
 
 def _plan_cases(
@@ -143,8 +154,8 @@ def _plan_cases(
             continue
         gates = sealed[device]
         paced = int(executor.done[f"{trial.candidate.id}/pace"].facts["cases"])
-        cases = gate_cases(paced, lambda n, gates=gates: can_pass(gates, _units(executor, n)[1]))  # type: ignore[misc]
-        check_planned(plan.loaded, gates, device, *_units(executor, cases))
+        cases = gate_cases(paced, lambda n, gates=gates: can_pass(gates, _held(executor, n)[1]))  # type: ignore[misc]
+        check_planned(plan.loaded, gates, device, *_held(executor, cases))
         if cases != paced:
             minutes = plan.loaded.recipe.measure.emulated_minutes * cases / paced
             executor.events.note(
@@ -154,21 +165,24 @@ def _plan_cases(
     return found
 
 
-def _units(executor: Executor, cases: int) -> tuple[int, int]:
-    """(rows, units) of the gate set thinned to `cases`."""
+def _held(executor: Executor, cases: int) -> tuple[int, Held]:
+    """(rows, what they hold) of the gate set thinned to `cases`."""
     rows = split_rows(executor, "gate", cases)
-    return rows.num_rows, len(set(column_array(rows, "unit").tolist()))
+    return rows.num_rows, Held.of_rows(rows, executor.dataset.facts["labels"] if executor.dataset else ())
 
 
 def _decide(
-    gate: Gate, device: str, executor: Executor, score: Score, source: Score, units: Any, outputs: Artifact, rows: Any
+    gate: Gate, device: str, executor: Executor, score: Score, baseline: str, outputs: Artifact, rows: Any
 ) -> Verdict:
-    custom = None
+    """baseline: the step that answered for what the gate compares with."""
+    custom, units = None, column_array(rows, "unit")
+    source = baseline_score(executor, baseline, rows, outputs)
     if ":" in gate.metric:
         ours = load_arrays(outputs.path / "outputs.npz")["logits"]
-        custom = custom_values(gate, ours, source_arrays(executor, "gate", outputs)["logits"], rows)
+        custom = custom_values(gate, ours, baseline_arrays(executor, baseline, outputs)["logits"], rows)
+    groups = column_array(rows, by_column(gate.by)) if gate.by else None
     truth = column_array(rows, "label")
-    return decide_data_gate(gate, device, score, source, units, truth=truth, custom=custom)
+    return decide_data_gate(gate, device, score, source, units, truth=truth, custom=custom, groups=groups)
 
 
 def custom_values(gate: Gate, ours: Any, theirs: Any, rows: Any) -> CustomValues:
@@ -186,7 +200,8 @@ def custom_values(gate: Gate, ours: Any, theirs: Any, rows: Any) -> CustomValues
             return np.asarray(whole, dtype=np.float64)
         return lambda index: float(metric(logits[index], labels[index], rows.take(index)))
 
-    return CustomValues(on(ours), on(theirs) if gate.no_worse_than else None)
+    compared = gate.no_worse_than or gate.cases_losing is not None
+    return CustomValues(on(ours), on(theirs) if compared else None)
 
 
 def _count_opening(plan: Plan, executor: Executor, chosen: Mapping[str, Trial], specs: list[Spec]) -> OpeningRow | None:

@@ -64,7 +64,7 @@ def _own_inputs(loaded: LoadedRecipe, store: Store, *, offline: bool, download: 
     if not model.initialise:
         check_weights(loaded, sorted(folder.glob("*.safetensors")), ("model", "path"))
     check_target_modules(loaded, folder, config)
-    labels = _own_labels(config)
+    labels = own_labels(config)
     adapter = None
     if model.adapter:
         adapter = _adapter_artifact(loaded, store, artifact)
@@ -135,7 +135,7 @@ def _onnx_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
             "name their folder: model: {onnx: ..., tokenizer: FOLDER}",
         )
     config = folder / "config.json"
-    labels = _own_labels(_json(config)) if config.is_file() else None
+    labels = own_labels(_json(config)) if config.is_file() else None
     artifact = Artifact("onnx", file, digest, {"form": "onnx", "given": True})
     return Inputs(
         artifact,
@@ -195,7 +195,7 @@ def _json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _own_labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+def own_labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Labels a fine-tuned config names; the LABEL_0 placeholders and bare encoders have none."""
     names, architectures = config.get("id2label"), config.get("architectures")
     architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else ""

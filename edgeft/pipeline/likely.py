@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
-from edgeft.data.table import column_array
+from edgeft.artifact import Artifact
+from edgeft.data.table import by_column, column_array
+from edgeft.evaluate.subgroups import Cases, split_cases
 from edgeft.gate import Gate
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.plan import Plan
@@ -52,36 +55,65 @@ def judge_likely(plan: Plan, executor: Executor, trial: Trial, asked: float) -> 
             if text := _over(gate, trial):
                 return Likely(HOPELESS, least, text, gate.metric)
             continue
-        chance, best = _chances(plan, executor, trial, gate)
-        least = chance if least is None else min(least, chance)
-        if chance - asked * best < slack:
-            slack, metric = chance - asked * best, gate.metric
-            why = f"'{gate.describe()}': chance to pass {chance:.2f}, asked {asked * best:.2f}{_seen(gate, trial)}"
+        if gate.released:
+            continue  # a released bundle meets the gate set alone
+        for part, chance, best in _chances(plan, executor, trial, gate):
+            least = chance if least is None else min(least, chance)
+            if chance - asked * best < slack:
+                slack, metric = chance - asked * best, gate.metric
+                seen = f" in {gate.by} '{part}'" if part else _seen(gate, trial)
+                why = f"'{gate.describe()}': chance to pass {chance:.2f}, asked {asked * best:.2f}{seen}"
     return Likely(slack, least, why, metric) if slack < 0 else Likely(slack, least, "")
 
 
-def _chances(plan: Plan, executor: Executor, trial: Trial, gate: Gate) -> tuple[float, float]:
-    """(chance of the candidate, chance of the source against itself on the same cases)."""
+def _chances(plan: Plan, executor: Executor, trial: Trial, gate: Gate) -> list[tuple[str, float, float]]:
+    """(subgroup, chance of the candidate, chance of the source against itself on the same cases), the whole first.
+
+    Subgroups that the search set or the gate set has not got are left out: there is nothing to judge by.
+    """
     from edgeft.evaluate.chance import chance_to_pass
-    from edgeft.pipeline.arrays import load_arrays
-    from edgeft.pipeline.gatekeeping import custom_values
-    from edgeft.pipeline.scoring import answered_rows, source_arrays
+    from edgeft.pipeline.scoring import answered_rows
 
     if trial.outputs is None or trial.score is None or trial.source is None:
-        return 0.0, 0.0
+        return [("", 0.0, 0.0)]
     rows = answered_rows(executor, "search", plan.loaded.recipe.measure.search_cases, trial.outputs)
-    units, truth = column_array(rows, "unit"), column_array(rows, "label")
-    found: list[float] = []
-    for ours in (load_arrays(trial.outputs.path / "outputs.npz"), source_arrays(executor, "search", trial.outputs)):
-        score = trial.score if not found else trial.source
-        custom = None
-        if gate.metric not in executor.task.metrics:
-            theirs = source_arrays(executor, "search", trial.outputs)["logits"]
-            custom = custom_values(gate, ours["logits"], theirs, rows)
-        found.append(
-            chance_to_pass(gate, score, trial.source, units, _gate_rows(executor, trial), truth=truth, custom=custom)
-        )
-    return found[0], found[1]
+    pair = [_cases(executor, trial, trial.outputs, gate, rows, own=own) for own in (True, False)]
+    plain, found = gate.model_copy(update={"by": None}), []
+    for part, index, share in _parts(executor, gate, rows):
+        count = max(1, round(share * _gate_rows(executor, trial)))
+        chances = [
+            chance_to_pass(plain, it.artefact, it.source, it.units, count, truth=it.truth, custom=it.custom)
+            for it in (cases if index is None else cases.take(index) for cases in pair)
+        ]
+        found.append((part, chances[0], chances[1]))
+    return found
+
+
+def _cases(executor: Executor, trial: Trial, outputs: Artifact, gate: Gate, rows: Any, *, own: bool) -> Cases:
+    """What the gate would be decided on, of the candidate (own) or of the source in its place."""
+    from edgeft.pipeline.arrays import load_arrays
+    from edgeft.pipeline.gatekeeping import custom_values
+    from edgeft.pipeline.scoring import source_arrays
+
+    score = trial.score if own else trial.source
+    if score is None:
+        raise ValueError("the candidate was not scored")
+    custom = None
+    if ":" in gate.metric:
+        theirs = source_arrays(executor, "search", outputs)
+        ours = load_arrays(outputs.path / "outputs.npz") if own else theirs
+        custom = custom_values(gate, ours["logits"], theirs["logits"], rows)
+    return Cases(score, trial.source, column_array(rows, "unit"), column_array(rows, "label"), custom)
+
+
+def _parts(executor: Executor, gate: Gate, rows: Any) -> list[tuple[str, Any, float]]:
+    """(subgroup, its places among the search rows or None for all, its share of the gate set's rows)."""
+    if gate.by is None or executor.dataset is None:
+        return [("", None, 1.0)]
+    about = executor.dataset.facts["splits"]["gate"]
+    held, names = about.get("by", {}).get(gate.by, {}), column_array(rows, by_column(gate.by))
+    parts = [(name, index, held[name]["n"] / about["n"]) for name, index in split_cases(names) if name in held]
+    return [("", None, 1.0), *parts]
 
 
 def _gate_rows(executor: Executor, trial: Trial) -> int:

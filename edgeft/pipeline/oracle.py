@@ -19,7 +19,7 @@ from edgeft.pipeline.likely import Likely, judge_likely
 from edgeft.pipeline.measuring import outputs_spec
 from edgeft.pipeline.noise_step import noise_spec, read_noise
 from edgeft.pipeline.plan import Plan
-from edgeft.pipeline.trial import Trial, make_compressed, new_trial, refusal_text, try_one
+from edgeft.pipeline.trial import Trial, make_compressed, new_trial, refusal_text, score_trial, try_one
 from edgeft.targets.asking import SCORED, Answer, Ask, Noise
 from edgeft.targets.choose import COSTS
 from edgeft.targets.measure import artifact_bytes
@@ -135,16 +135,13 @@ class Oracle:
 
     def _run(self, trial: Trial) -> None:
         from edgeft.pipeline.emulation import pace_spec
-        from edgeft.pipeline.scoring import score_outputs, source_score
 
         recipe, candidate = self.plan.loaded.recipe, trial.candidate
         trial.artifact = make_compressed(self.plan, self.executor, candidate)
         if candidate.emulated:
             self.executor.perform(pace_spec(candidate, recipe))
         trial.outputs = self.executor.perform(outputs_spec(candidate, recipe, "search"))
-        cases = recipe.measure.search_cases
-        trial.score = score_outputs(self.executor, trial.outputs, "search", cases)
-        trial.source = source_score(self.executor, "search", cases, trial.outputs)
+        score_trial(self.executor, trial, recipe, trial.outputs)
 
     def _noise(self, ask: Ask, candidate: Candidate) -> Answer:
         spec = noise_spec(candidate, self.plan.loaded.recipe, ask.cases)

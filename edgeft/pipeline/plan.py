@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgeft.artifact import Artifact
 from edgeft.canonical import Facts
@@ -25,6 +25,9 @@ from edgeft.store import CorruptObject, Store, explain_change, step_key
 from edgeft.targets.asking import Branch, Budget, Settings
 from edgeft.targets.search import bound
 
+if TYPE_CHECKING:
+    from edgeft.pipeline.released import Released
+
 ANY = (Layer("", "", 0, ""),)
 """Layers are known once a float artefact exists; a plan takes it that there are some."""
 PlanState = Literal["cached", "will run", "waits", "corrupt"]
@@ -41,6 +44,8 @@ class Plan:
     devices: Mapping[str, Device]
     source: Spec
     specs: list[Spec]
+    released: Mapping[str, Released] = field(default_factory=dict)
+    """Bundles that gates compare with, by the path they name."""
 
 
 @dataclass(frozen=True)

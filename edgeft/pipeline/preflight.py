@@ -78,6 +78,10 @@ def _check_columns(loaded: LoadedRecipe, task: Task) -> None:
         present = source.columns(path)
         if present is None:
             continue
+        for index, gate in enumerate(loaded.recipe.gates):
+            if gate.by is not None and gate.by not in present:
+                hint = sources.did_you_mean(gate.by, present, "columns")
+                raise loaded.error(("gates", index, "by"), f"{path.name} has no column '{gate.by}'", hint)
         for column in wanted_columns(data, task.columns[0]):
             if column not in present:
                 keys = ("text", "label", "group", "unit", "split")

@@ -6,6 +6,7 @@ from edgeft.gate import LATENCY_METRICS, RESOURCE_METRICS
 from edgeft.recipe.schema import Recipe, Target
 
 SMALLER = ("prune", "distill")
+AGAIN = "next: the same with --remeasure while the device does nothing else"
 
 
 def next_rung(recipe: Recipe, target: Target, missed: str) -> str:

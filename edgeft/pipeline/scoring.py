@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from edgeft.artifact import Artifact
+from edgeft.data.table import column_array
+from edgeft.gate import Gate
 from edgeft.pipeline.answers import thin, thin_index
 from edgeft.pipeline.arrays import load_arrays
 from edgeft.pipeline.execute import Executor
@@ -36,7 +40,12 @@ def score_outputs(executor: Executor, outputs: Artifact, split: str, most: int |
 
 def source_arrays(executor: Executor, split: str, outputs: Artifact) -> dict[str, Any]:
     """The source's answers to the cases that `outputs` answer; the source answered all of them or more."""
-    source = executor.done[f"source/{split}"]
+    return baseline_arrays(executor, f"source/{split}", outputs)
+
+
+def baseline_arrays(executor: Executor, step: str, outputs: Artifact) -> dict[str, Any]:
+    """The same of any step that answered every case of the split."""
+    source = executor.done[step]
     index = thin_index(int(source.facts["n"]), int(outputs.facts["n"]))
     arrays = load_arrays(source.path / "outputs.npz")
     return dict(arrays) if index is None else {name: array[index] for name, array in arrays.items()}
@@ -46,6 +55,21 @@ def source_score(executor: Executor, split: str, most: int | None, outputs: Arti
     """The source on the very cases that `outputs` answer."""
     rows = answered_rows(executor, split, most, outputs)
     return executor.task.score(source_arrays(executor, split, outputs), rows, _labels(executor))
+
+
+def baseline_score(executor: Executor, step: str, rows: Any, outputs: Artifact) -> Score:
+    """What that step answered, on the very rows that `outputs` answer."""
+    return executor.task.score(baseline_arrays(executor, step, outputs), rows, _labels(executor))
+
+
+def with_gated(score: Score, source: Score, rows: Any, gates: Iterable[Gate]) -> Score:
+    """The score with the values of further metrics that gates name, where they can be had from the answers alone."""
+    from edgeft.evaluate.values import metric_value
+
+    truth = column_array(rows, "label")
+    values = {gate.metric: metric_value(gate.metric, score, source, truth) for gate in gates if gate.needs_gate_set}
+    known = {name: value for name, value in values.items() if value is not None}
+    return replace(score, metrics={**score.metrics, **known})
 
 
 def _labels(executor: Executor) -> tuple[str, ...]:

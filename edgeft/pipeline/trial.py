@@ -17,7 +17,8 @@ from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.making import export_spec
 from edgeft.pipeline.measuring import latency_spec, operators_spec, outputs_spec, parity_spec
 from edgeft.pipeline.plan import Plan
-from edgeft.pipeline.scoring import answered_rows, score_outputs, source_score
+from edgeft.pipeline.scoring import answered_rows, score_outputs, source_score, with_gated
+from edgeft.recipe.schema import Recipe
 from edgeft.record import CandidateRow, LatencyRow, OperatorRow, ParityRow
 from edgeft.targets.choose import Miss
 from edgeft.targets.measure import artifact_bytes, fallback_fraction
@@ -116,14 +117,23 @@ def _try(plan: Plan, executor: Executor, trial: Trial, timed: bool) -> None:
     if candidate.emulated:
         executor.perform(pace_spec(candidate, recipe))
     trial.outputs = executor.perform(outputs_spec(candidate, recipe, "search"))
-    trial.score = score_outputs(executor, trial.outputs, "search", cases)
-    trial.source = source_score(executor, "search", cases, trial.outputs)
+    score_trial(executor, trial, recipe, trial.outputs)
     changes: dict[str, Any] = {}
     if candidate.emulated or not timed:
         trial.measurements = [_size(candidate, trial.artifact)]
     else:
         changes = _timed(plan, executor, trial)
     trial.row = trial.row.model_copy(update={**changes, **_scored(trial, executor, cases)})
+
+
+def score_trial(executor: Executor, trial: Trial, recipe: Recipe, outputs: Artifact) -> None:
+    """Its score and the source's on the same search cases, with every metric that a gate names."""
+    cases = recipe.measure.search_cases
+    rows = answered_rows(executor, "search", cases, outputs)
+    ours = score_outputs(executor, outputs, "search", cases)
+    theirs = source_score(executor, "search", cases, outputs)
+    trial.score = with_gated(ours, theirs, rows, recipe.gates)
+    trial.source = with_gated(theirs, theirs, rows, recipe.gates)
 
 
 def make_compressed(plan: Plan, executor: Executor, candidate: Candidate) -> Artifact:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgeft.artifact import Artifact
 from edgeft.canonical import Facts
+from edgeft.gate import Gate
 from edgeft.pipeline.answers import read_cases, source_outputs, write_outputs
 from edgeft.pipeline.inputs import Inputs
 from edgeft.pipeline.ratio import with_ratio
@@ -56,6 +57,8 @@ def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: boo
     recipe = loaded.recipe
     from edgeft.data.source import source_for
 
+    columns = gate_columns(recipe.gates)
+
     def run(_: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         from edgeft.data.build import build_dataset
 
@@ -67,11 +70,12 @@ def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: boo
             model_labels=inputs.labels,
             trains=trains,
             validates=validates,
+            by=columns,
             warn=ctx.warn,
             progress=ctx.progress,
         )
 
-    config = recipe.data.model_dump(mode="json", exclude={"path", "paths"})
+    config = recipe.data.model_dump(mode="json", exclude={"path", "paths", "licence"})
     config |= {
         "content": source_for(recipe.data).fingerprint(recipe.data, store.file_digest),
         "model_labels": list(inputs.labels) if inputs.labels else None,
@@ -79,6 +83,7 @@ def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: boo
         "validates": validates,
         "task": recipe.model.task,
     }
+    config |= {"by": columns} if columns else {}
     return Spec(
         id="data",
         title=f"Read {recipe.data.source}, check and split five ways",
@@ -90,6 +95,11 @@ def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: boo
         seed=recipe.seed,
         tools=("pyarrow",),
     )
+
+
+def gate_columns(gates: Sequence[Gate]) -> list[str]:
+    """Columns of the data by which gates divide the cases, each once."""
+    return sorted({gate.by for gate in gates if gate.by is not None})
 
 
 def prepare_spec(loaded: LoadedRecipe, inputs: Inputs) -> Spec:

@@ -13,7 +13,7 @@ from edgeft.recipe.extend import near_names
 from edgeft.recipe.problems import Problems
 from edgeft.recipe.tree import Node, RecipePath, put, scalars
 
-Kind = Literal["model", "adapter", "onnx", "weights", "tokenizer", "code", "data", "device", "metric"]
+Kind = Literal["model", "adapter", "onnx", "weights", "tokenizer", "code", "data", "device", "metric", "released"]
 
 PICKLES = frozenset({".pt", ".pth", ".bin", ".pkl", ".ckpt"})
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?\Z")
@@ -35,6 +35,7 @@ FIELDS: tuple[tuple[tuple[str | None, ...], Kind], ...] = (
     (("targets", None, "device"), "device"),
     (("gates", None, "device"), "device"),
     (("gates", None, "metric"), "metric"),
+    (("gates", None, "no_worse_than"), "released"),
 )
 """Every path field; None stands for any index or key."""
 
@@ -233,6 +234,16 @@ def _metric(stated: Stated) -> str:
     return _code(stated) if ":" in stated.text else stated.text
 
 
+def _released(stated: Stated) -> str:
+    """`source`, or the folder of a bundle."""
+    if stated.text == "source":
+        return stated.text
+    path = absolute(stated)
+    if not path.is_dir():
+        raise BadPath(f"'{stated.text}' is neither source nor the folder of a released bundle", near_names(path))
+    return str(path)
+
+
 RESOLVERS: dict[Kind, Callable[[Stated], str]] = {
     "model": _model,
     "adapter": _folder,
@@ -243,4 +254,5 @@ RESOLVERS: dict[Kind, Callable[[Stated], str]] = {
     "data": _data,
     "device": _device,
     "metric": _metric,
+    "released": _released,
 }

@@ -105,6 +105,9 @@ class Data(Section):
     fractions: SplitFractions = Field(default_factory=SplitFractions, description="Used without `split` and `paths`.")
     labels: tuple[str, ...] | None = Field(None, description="Order of the labels; default: the model's, else sorted.")
     limit: int | None = Field(None, ge=50, description="Take at most this many rows (whole groups, chosen by seed).")
+    licence: str | None = Field(
+        None, max_length=200, description="SPDX id or name of the data's licence; goes into the bundle's provenance."
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> Data:
@@ -207,6 +210,16 @@ class Measure(Section):
     )
 
 
+class Bundled(Section):
+    """What of the data the bundle may hold."""
+
+    golden_rows: bool = Field(
+        True,
+        description="Golden cases are rows of the calibration split, as given. false: built-in inputs instead, and no "
+        "pictures in the bundle's report.",
+    )
+
+
 class Recipe(Section):
     """A whole recipe after `extends`, `--set` and environment values are resolved."""
 
@@ -235,6 +248,7 @@ class Recipe(Section):
         min_length=1, description="The branches.", examples=["[{device: local-cpu, export: [onnx]}]"]
     )
     measure: Measure = Field(default_factory=Measure, description="How thoroughly latency is measured.")
+    bundle: Bundled = Field(default_factory=Bundled, description="What goes into the bundle besides the model.")
     gates: tuple[Gate, ...] = Field(
         min_length=1,
         description="What every shipped artefact must meet.",

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from edgeft.record import CandidateRow, TargetRow
 from edgeft.report.ecdf import QUANTILES, Curve, percentile_text, slowest_ms
 from edgeft.report.figures import metric_of
-from edgeft.report.plots import plot_verdict
 from edgeft.report.series import series_of
 from edgeft.report.tables import Cell, Line, Table, status_cell, table
 from edgeft.report.validity import NEVER_RAN, timing_faults
@@ -113,26 +111,6 @@ def latency_table(curves: Sequence[Curve], chosen: str | None) -> Table:
     heads = ["Candidate", "Times", "p50", "p90", "p99", *(["p90 bound"] if bound else []), "Slowest"]
     heads += [_head(name, same[name]) for name in extra]
     return Table(heads, lines, frozenset(range(2, len(heads))))
-
-
-def verdicts_table(verdicts: Sequence[Mapping[str, Any]]) -> Table:
-    """Each gate's answer with the interval against the limit and the reason in words."""
-    from markupsafe import Markup
-
-    rows: list[list[Cell | str]] = []
-    for verdict in verdicts:
-        strip = plot_verdict(verdict)
-        warn = "warns only" if verdict.get("severity") == "warn" else ""
-        status = status_cell(str(verdict.get("status", "?")))
-        rows.append(
-            [
-                Cell(status.text, tone=status.tone, small=warn),
-                Cell(str(verdict.get("gate", ""))),
-                Cell(picture=Markup(strip) if strip else DASH),  # noqa: S704
-                Cell(str(verdict.get("why", "")), small=str(verdict.get("method", "")), kind="why"),
-            ]
-        )
-    return table(["Verdict", "Gate", "Interval and limit", "Why"], rows, stack=True)
 
 
 def ordered(rows: Sequence[CandidateRow]) -> list[CandidateRow]:

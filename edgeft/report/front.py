@@ -12,7 +12,7 @@ from edgeft.report.places import Anchor, Box, place_names
 from edgeft.report.series import marker, series_of
 from edgeft.report.svg import Frame, element, line, path, picture, spans_decades
 from edgeft.report.validity import timing_faults
-from edgeft.report.words import SHARES, amount, metric_name
+from edgeft.report.words import amount, is_share, metric_name
 
 WIDTH, HEIGHT = 960.0, 480.0
 FAR_BELOW = 10.0
@@ -42,14 +42,14 @@ def plot_front(target: TargetRow) -> str:
     cost, quality = cost_metric(target), quality_metric(target)
     if cost is None or quality is None:
         return ""
-    scale = 100.0 if quality in SHARES else 1.0
+    scale = 100.0 if is_share(quality) else 1.0
     points = [point for row in target.candidates if (point := _point(row, cost, quality, scale))]
     if not points:
         return ""
     limits = find_limits(target, cost, quality, scale)
     points = _set_apart(points, limits, quality)
     frame = _frame(points, limits)
-    name = f"{metric_name(quality)}{' (%)' if quality in SHARES else ''}, search set"
+    name = f"{metric_name(quality)}{' (%)' if is_share(quality) else ''}, search set"
     parts = [frame.axes(f"{metric_name(cost)} ({unit_of(cost)}), less is better", name, 8)]
     drawn, taken = draw_limits(frame, limits, cost, [(frame.x(p.x), _height(frame, p)) for p in points])
     parts += drawn
@@ -86,7 +86,7 @@ def _set_apart(points: Sequence[Point], limits: Limits, quality: str) -> list[Po
     """Marks what lies far below everything that matters; only for percentages, whose scale is known."""
     best = max(point.y for point in points)
     floor = min([best, *(value for value, _ in limits.quality)]) - FAR_BELOW
-    if quality not in SHARES:
+    if not is_share(quality):
         return list(points)
     return [Point(p.row, p.x, p.y, p.x_interval, None, True) if p.y < floor else p for p in points]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from edgeft.errors import EdgeftError
 from edgeft.record import MergeRow, RunRecord, TargetRow, TrainingRow
 from edgeft.report.figures import chosen_row, metric_of
 from edgeft.report.plots import training_plots
@@ -72,8 +73,11 @@ def stylesheet() -> Markup:
 
 
 def template_environment() -> Environment:
-    """Templates of this folder; everything is escaped, a missing name is an error."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    """Templates of this folder; everything is escaped, a missing name is an error. EdgeftError without jinja2."""
+    try:
+        from jinja2 import Environment, FunctionLoader, StrictUndefined
+    except ImportError as error:
+        raise EdgeftError("an HTML page needs jinja2", hint="python -m pip install jinja2") from error
 
     folder = files("edgeft.report")
     return Environment(

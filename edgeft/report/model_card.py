@@ -14,13 +14,14 @@ from edgeft.report.pruning import pruning_sentence
 from edgeft.report.roofline import distance_text
 from edgeft.report.summary import counts_text, target_sentence
 from edgeft.report.validity import hide_time, timing_faults
+from edgeft.report.verdicts import account_text
 from edgeft.report.words import (
     DASH,
     OUTCOMES,
-    SHARES,
     amount,
     count_text,
     interval_text,
+    is_share,
     metric_name,
     runtime_name,
     significant,
@@ -118,10 +119,12 @@ def _quality(target: TargetRow) -> list[str]:
 
 def _loss(target: TargetRow, metric: str) -> str:
     """The interval of the loss as its gate decided on it."""
-    for verdict in target.verdicts:
-        if verdict.get("metric") == metric and str(verdict.get("quantity", "")).startswith("loss of"):
+    whole = [(verdict.get("parts") or [verdict])[0] for verdict in target.verdicts]
+    for verdict in whole:
+        against_source = " than source " in str(verdict.get("gate", ""))
+        if verdict.get("metric") == metric and against_source and verdict.get("quantity") == f"loss of {metric}":
             interval = verdict.get("interval")
-            if interval and metric in SHARES:
+            if interval and is_share(metric):
                 return f"{interval[0] * 100:.1f} to {interval[1] * 100:.1f} points"
             return interval_text(metric, interval)
     return DASH
@@ -183,8 +186,9 @@ def _verdicts(target: TargetRow) -> list[str]:
     for verdict in target.verdicts:
         warns = " (warns only)" if verdict.get("severity") == "warn" else ""
         row = [verdict.get("status", ""), f"{verdict.get('gate', '')}{warns}", verdict.get("why", "")]
-        rows.append([str(item) for item in row])
-    return ["## Gates", _table(["Verdict", "Gate", "Why"], rows) if rows else "No gate was decided."]
+        rows.append([str(item) for item in (*row, account_text(verdict))])
+    heads = ["Verdict", "Gate", "Why", "Owner of the limit and reason"]
+    return ["## Gates", _table(heads, rows) if rows else "No gate was decided."]
 
 
 def _limits(record: RunRecord, target: TargetRow) -> list[str]:

@@ -8,14 +8,14 @@ from typing import Any
 
 from edgeft.record import CurvePoint, TrainingRow
 from edgeft.report.svg import Frame, element, label, line, path, picture
-from edgeft.report.words import SHARES, metric_name
+from edgeft.report.words import is_share, metric_name
 
 WIDTH, HEIGHT = 340.0, 210.0
 
 
 def training_plots(row: TrainingRow) -> list[str]:
     """Loss, validation metric and learning rate over steps; those that were logged."""
-    metric, share = f"Validation {metric_name(row.metric).lower()}", row.metric in SHARES
+    metric, share = f"Validation {metric_name(row.metric).lower()}", is_share(row.metric)
     plots = [
         _curves("Loss", row.curve, [("training", "loss"), ("validation", "eval_loss")]),
         _curves(metric, row.curve, [("", "eval_metric")], best=row.best_step, share=share),

@@ -64,7 +64,10 @@ def summary_lines(record: RunRecord, *, report: str = "") -> list[str]:
         lines += [f"    {line}" for line in record.error.excerpt.splitlines()]
         lines += [f"  hint: {record.error.hint}"] if record.error.hint else []
     for target in map(hide_time, record.targets):
-        if target.chosen or record.status == "failed":  # an error or a stop comes before the choice, and says so itself
+        if target.chosen or record.status in (
+            "failed",
+            "inconclusive",
+        ):  # an error or a stop comes before the choice, and says so itself
             lines.append(f"  {target_sentence(target)}")
         for figure in key_figures(target):
             detail = ", ".join(text for text in (figure.note, figure.how, figure.interval) if text)
@@ -73,10 +76,15 @@ def summary_lines(record: RunRecord, *, report: str = "") -> list[str]:
         for verdict in target.verdicts:
             mark = " (warn)" if verdict.get("severity") == "warn" else ""
             lines.append(f"    {verdict.get('status', '?')}{mark}  {verdict.get('why', '')}")
-        lines += [f"    files: {target.folder}"] if target.folder else []
+        lines += [f"    files: {target.folder} ({signature_text(target)})"] if target.folder else []
     lines += [f"  warning: {text}" for text in record.warnings]
     lines += [f"report: {report}"] if report else []
     return [clean_line(line) for line in lines]
+
+
+def signature_text(target: TargetRow) -> str:
+    """Who vouches for the bundle: `signed by key 3f2a...`, or plainly that nobody does."""
+    return f"signed by key {target.signed_by}" if target.signed_by else "not signed"
 
 
 def counts_text(target: TargetRow) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeft.record import GateSetRow, TargetRow
-from edgeft.report.candidates import candidates_table, notes_table, ordered, refused_table, verdicts_table
+from edgeft.report.candidates import candidates_table, notes_table, ordered, refused_table
 from edgeft.report.confusion import shade_matrix, top_confusions
 from edgeft.report.evidence import (
     conditions_blocks,
@@ -22,9 +22,10 @@ from edgeft.report.limits import cost_metric
 from edgeft.report.search import search_blocks
 from edgeft.report.sections import Block, Section, caption, grid, keep, text, wide
 from edgeft.report.series import runtime_keys
-from edgeft.report.summary import counts_text, target_sentence
+from edgeft.report.summary import counts_text, signature_text, target_sentence
 from edgeft.report.tables import Table, device_table, differences_table, parity_table, table
 from edgeft.report.validity import hide_time
+from edgeft.report.verdicts import subgroup_blocks, verdicts_table
 from edgeft.report.words import amount, count_text, metric_name
 
 FLIPS = (
@@ -41,7 +42,7 @@ EMULATED = (
 
 @dataclass(frozen=True)
 class TargetPage:
-    """One target's page. lead: what was chosen and why; folder: where its files are."""
+    """One target's page. lead: what was chosen and why; folder: where its files are, and who signed them."""
 
     id: str
     title: str
@@ -50,6 +51,7 @@ class TargetPage:
     chosen: str | None
     lead: str
     folder: str | None
+    signature: str
     sections: Sequence[Section]
 
 
@@ -60,6 +62,7 @@ def view_target(target: TargetRow, index: int, labels: Sequence[str]) -> TargetP
     choice = f"Chosen: {target.chosen}" if target.chosen else "Nothing was chosen"
     sections = [
         Section("verdicts", "Verdicts", grid(verdicts_table(target.verdicts))),
+        Section("subgroups", "Subgroups", subgroup_blocks(target.verdicts)),
         Section("candidates", "Candidates", _candidates(target)),
         Section("search", "Search", search_blocks(target)),
         Section("latency", "Latency", latency_blocks(target)),
@@ -81,6 +84,7 @@ def view_target(target: TargetRow, index: int, labels: Sequence[str]) -> TargetP
         chosen=target.chosen,
         lead=f"{choice}{f', {target.why}' if target.why else ''}. {counts_text(target)}",
         folder=target.folder,
+        signature=signature_text(target),
         sections=[
             Section(f"{name}-{part.id}", part.title, part.blocks) for part in keep(_with_cards(target, sections))
         ],

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
-SHARES = frozenset({"accuracy", "macro_f1", "pixel_accuracy"})
+SHARES = frozenset({"accuracy", "macro_f1", "pixel_accuracy", "flip_rate"})
+OF_A_LABEL = {
+    "dice_": "Dice",
+    "sensitivity_": "Sensitivity",
+    "specificity_": "Specificity",
+    "auroc_": "Area under the ROC curve",
+    "average_precision_": "Average precision",
+}
 RUNTIMES = {
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
@@ -21,6 +28,9 @@ METRICS = {
     "mean_dice": "Mean Dice",
     "mean_iou": "Mean IoU",
     "pixel_accuracy": "Pixel accuracy",
+    "flip_rate": "Changed answers",
+    "ece": "Calibration error (ECE)",
+    "brier": "Brier score",
     "latency_p50_ms": "Latency p50",
     "latency_p90_ms": "Latency p90",
     "latency_p99_ms": "Latency p99",
@@ -44,9 +54,15 @@ DASH = "–"
 
 def metric_name(metric: str) -> str:
     """`Latency p90` for latency_p90_ms; a user's own metric keeps its name."""
-    if metric.startswith("dice_"):
-        return f"Dice, {metric.removeprefix('dice_')}"
+    for family, name in OF_A_LABEL.items():
+        if metric.startswith(family):
+            return f"{name}, {metric.removeprefix(family)}"
     return METRICS.get(metric, metric)
+
+
+def is_share(metric: str) -> bool:
+    """Whether it is read as a percentage."""
+    return metric in SHARES or metric.startswith(("sensitivity_", "specificity_"))
 
 
 def runtime_name(runtime: str) -> str:
@@ -75,7 +91,7 @@ def amount(metric: str, value: float | None, unit: str = "") -> str:
     """A value with its unit: `91.2%`, `4.31 ms`, `22.9 MB`."""
     if value is None:
         return DASH
-    if metric in SHARES:
+    if is_share(metric):
         return f"{value * 100:.1f}%" if value == value else "not a number"
     unit = unit or ("ms" if metric.endswith("_ms") else "MB" if metric.endswith("_mb") else "")
     return f"{significant(value)} {unit}".strip()
@@ -86,7 +102,7 @@ def interval_text(metric: str, interval: Any) -> str:
     if not interval:
         return ""
     low, high = float(interval[0]), float(interval[1])
-    if metric in SHARES:
+    if is_share(metric):
         return f"{low * 100:.1f}% to {high * 100:.1f}%"
     places = places_for(low, high)
     return f"{low:,.{places}f} to {high:,.{places}f}"

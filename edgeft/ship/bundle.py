@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeft.artifact import Artifact, entry_file
-from edgeft.canonical import canonical_json, digest_file, walk_files
+from edgeft.canonical import digest_file, walk_files
 from edgeft.errors import EdgeftError, RecipeError
-from edgeft.pipeline.candidates import Candidate
-from edgeft.record import RunRecord, TargetRow
+from edgeft.ship import verify
+from edgeft.ship.verify import FORMATS, MANIFEST, NOT_SHIPPED
 
-MANIFEST = "manifest.json"
-FORMAT = 1
-MAX_MANIFEST_BYTES = 4 << 20
+if TYPE_CHECKING:
+    from edgeft.pipeline.candidates import Candidate
+    from edgeft.record import RunRecord, TargetRow
+
+FORMAT = FORMATS[-1]
 MOST_THREADS = 1024
 LARGEST_SIZE = 1 << 16
 """Largest fixed dimension of an input or output."""
-NOT_SHIPPED = "NOT-FOR-SHIPPING.txt"
 
 
 class BundleError(EdgeftError):
@@ -46,8 +46,9 @@ def write_bundle(
     *,
     card: str,
     passed: bool,
+    add: Callable[[Path], None] | None = None,
 ) -> None:
-    """Copy the artefact and its preprocessing into `folder` and seal them with a manifest."""
+    """Copy the artefact and its preprocessing into `folder` and seal them with a manifest. add: writes more into it."""
     folder.mkdir(parents=True)
     for source in (artifact.path, prepared.path):
         for name, path in walk_files(source):
@@ -59,6 +60,9 @@ def write_bundle(
         (folder / NOT_SHIPPED).write_text(
             f"This artefact did not pass its gates ({record.status}); see ../../report.html.\n", encoding="utf-8"
         )
+    shutil.copyfile(verify.__file__, folder / "verify.py")
+    if add is not None:
+        add(folder)
     signature = candidate.exporter.signature(artifact)
     manifest = {
         "format": FORMAT,
@@ -79,7 +83,12 @@ def write_bundle(
             name: {"sha256": digest_file(path), "bytes": path.stat().st_size} for name, path in walk_files(folder)
         },
     }
-    (folder / MANIFEST).write_bytes(canonical_json(manifest, indent=1))
+    raw = verify.canonical(manifest)
+    try:
+        verify.parse_manifest(raw)
+    except verify.Refused as refusal:
+        raise BundleError(f"cannot be bundled: {refusal}", where=str(folder)) from refusal
+    (folder / MANIFEST).write_bytes(raw)
 
 
 def _model_file(artifact: Artifact) -> str:
@@ -93,41 +102,26 @@ def open_bundle(folder: Path) -> Bundle:
 
     A build's outcome folder with a single shipped target is accepted too.
     """
-    folder = _find(folder)
+    folder = find_bundle(folder)
     path = folder / MANIFEST
     try:
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise BundleError("the manifest is too large to be one", where=str(path))
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        files = {str(name): (str(row["sha256"]), int(row["bytes"])) for name, row in manifest["files"].items()}
-        if manifest["format"] != FORMAT:
-            raise BundleError(f"format {manifest['format']!r}; this edgeft reads {FORMAT}", where=str(path))
+        raw = verify.read_small(path, verify.MAX_MANIFEST_BYTES, "manifest")
+        manifest = verify.parse_manifest(raw)
         if missing := sorted({"task", "runtime", "threads", "labels", "inputs", "outputs"} - set(manifest)):
             raise KeyError(missing[0])
-        if manifest["model"] not in files:
+        model = manifest["model"]
+        if not any(name == model or name.startswith(f"{model}/") for name in manifest["files"]):
             raise ValueError("the model is none of the files whose hashes are stated")
         _check_types(manifest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (verify.Refused, ValueError, KeyError, TypeError) as error:
         raise BundleError(
-            "this is not a bundle's manifest", where=str(path), hint="give a folder that `edgeft build` wrote"
+            f"this is not a bundle's manifest: {error}",
+            where=str(path),
+            hint="give a folder that `edgeft build` wrote",
         ) from error
-    present = {name: file for name, file in walk_files(folder) if name != MANIFEST}
-    for name, (sha256, size) in sorted(files.items()):
-        file = present.pop(name, None)
-        if file is None:
-            raise BundleError(f"{name} is missing", where=str(folder), hint="copy the bundle again, whole")
-        if file.is_symlink() or file.stat().st_size != size or digest_file(file) != sha256:
-            raise BundleError(
-                f"{name} is not the file that was bundled",
-                where=str(folder),
-                hint="copy the bundle again, or build it anew",
-            )
-    if present:
-        raise BundleError(
-            f"{min(present)} does not belong to the bundle",
-            where=str(folder),
-            hint="remove it, or copy the bundle again",
-        )
+    if faults := verify.file_faults(folder, manifest["files"]):
+        hint = "copy the bundle again, whole, or build it anew"
+        raise BundleError(faults[0], where=str(folder), hint=hint)
     return Bundle(folder, manifest)
 
 
@@ -162,7 +156,8 @@ def _are_tensors(rows: Any) -> bool:
     )
 
 
-def _find(folder: Path) -> Path:
+def find_bundle(folder: Path) -> Path:
+    """A bundle's folder, or the only one in a build's outcome. RecipeError where there is none, or more than one."""
     if (folder / MANIFEST).is_file():
         return folder
     shipped = sorted(path.parent for path in (folder / "targets").glob(f"*/{MANIFEST}"))

@@ -5,34 +5,32 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from edgeft.errors import StoreError
 from edgeft.pipeline import lock, preflight
 from edgeft.pipeline.build import Build
-from edgeft.record import RunRecord, TargetRow
+from edgeft.record import RunRecord
 from edgeft.ship.bundle import write_bundle
-
-
-@dataclass(frozen=True)
-class Renderers:
-    """The report floor's pure functions, handed down because this floor may not import that one."""
-
-    html: Callable[[RunRecord], str]
-    json: Callable[[RunRecord], bytes]
-    card: Callable[[RunRecord, TargetRow], str]
+from edgeft.ship.contents import Contents, write_contents
+from edgeft.ship.contents import Renderers as Renderers
+from edgeft.ship.keys import Signer
+from edgeft.ship.provenance import write_salt
+from edgeft.ship.scrub import scrub
+from edgeft.ship.signature import sign_folder
 
 
 def write_outcome(
     build: Build,
     record: RunRecord,
     render: Renderers,
+    signer: Signer | None = None,
 ) -> RunRecord:
     """Write report, record, resolved recipe and the chosen artefacts; returns the record with target folders filled in.
 
-    Artefacts go to targets/ only when every gate of every target passed, to rejected/ otherwise.
+    Artefacts go to targets/ only when every gate of every target passed, to rejected/ otherwise. Only the former are
+    signed.
     """
     folder = build.folder
     preflight.check_out(folder)
@@ -40,7 +38,7 @@ def write_outcome(
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         fresh.mkdir(parents=True)
-        record = _artefacts(build, record, fresh, render.card)
+        record = _artefacts(build, record, fresh, render, signer)
         (fresh / "report.html").write_text(render.html(record), encoding="utf-8")
         (fresh / preflight.MARKER).write_bytes(render.json(record))
         (fresh / "recipe.resolved.yaml").write_text(build.loaded.resolved_yaml, encoding="utf-8")
@@ -62,11 +60,9 @@ def write_outcome(
     return record
 
 
-def _artefacts(
-    build: Build, record: RunRecord, fresh: Path, render_card: Callable[[RunRecord, TargetRow], str]
-) -> RunRecord:
+def _artefacts(build: Build, record: RunRecord, fresh: Path, render: Renderers, signer: Signer | None) -> RunRecord:
     """The chosen artefacts; where nothing could be chosen, the float one is kept apart under rejected/."""
-    refused = not build.judgement.verdicts and record.status == "failed"
+    refused = not build.judgement.verdicts and record.status in ("failed", "inconclusive")
     if build.stopped or not (build.judgement.verdicts or refused):
         return record
     passed = record.status == "passed"
@@ -82,6 +78,7 @@ def _artefacts(
         if trial is None or trial.artifact is None or build.executor.prepared is None:
             targets.append(row)
             continue
+        contents = Contents(build, record, row, trial, trial.artifact, build.executor.prepared, render)
         write_bundle(
             fresh / place,
             trial.candidate,
@@ -89,10 +86,17 @@ def _artefacts(
             build.executor.prepared,
             record,
             row,
-            card=render_card(record, shown),
+            card=scrub(render.card(record, shown), contents.places),
             passed=passed and row.chosen is not None,
+            add=partial(write_contents, contents=contents) if passed else None,
         )
-        targets.append(row.model_copy(update={"folder": place}))
+        signed_by = ""
+        if signer is not None and passed and row.chosen is not None:
+            sign_folder(fresh / place, signer)
+            signed_by = signer.id
+        targets.append(row.model_copy(update={"folder": place, "signed_by": signed_by}))
+    if passed and build.executor.dataset is not None:
+        write_salt(fresh, build.executor.dataset)
     return record.model_copy(update={"targets": targets})
 
 

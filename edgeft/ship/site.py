@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 
 from edgeft.canonical import digest_file, walk_files
 from edgeft.errors import EdgeftError, RecipeError, StepError
+from edgeft.gate import short_name
 from edgeft.recipe.dump import dump_recipe
 from edgeft.recipe.load import LoadedRecipe, load_recipe
+from edgeft.ship.bundle import open_bundle
 from edgeft.ship.hub import fetch_dataset, fetch_model
+from edgeft.ship.verify import MANIFEST
 
 if TYPE_CHECKING:
     from edgeft.recipe.schema import Data, Model, Recipe
@@ -69,7 +72,10 @@ def _fill(site: Site, *, wheels: bool) -> None:
     gates = []
     for gate in recipe.gates:
         device = gate.device and _device(site, gate.device)
-        gates.append(gate.model_copy(update={"metric": _code(site, gate.metric, "metrics"), "device": device}))
+        update = {"metric": _code(site, gate.metric, "metrics"), "device": device}
+        if gate.released:
+            update["no_worse_than"] = _released(site, Path(gate.released))
+        gates.append(gate.model_copy(update=update))
     local = recipe.model_copy(
         update={
             "env": (),
@@ -216,6 +222,16 @@ def _code(site: Site, reference: str, name: str) -> str:
             shutil.copyfile(path, site.folder / place / path.name)
         site.took(f"code: {Path(file).name} and the Python files beside it")
     return f"{place}/{Path(file).name}:{function}"
+
+
+def _released(site: Site, source: Path) -> str:
+    """A released bundle that a gate compares with, copied once; its new relative name."""
+    bundle = open_bundle(source)
+    place = f"released/{digest_file(bundle.folder / MANIFEST)[:8]}"
+    if not (site.folder / place).exists():
+        shutil.copytree(bundle.folder, site.folder / place)
+        site.took(f"released: the bundle {short_name(str(source))}")
+    return place
 
 
 def _device(site: Site, device: str) -> str:

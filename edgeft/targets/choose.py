@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeft.gate import RESOURCE_METRICS, Gate
+from edgeft.gate import LATENCY_METRICS, LOWER_IS_BETTER, RESOURCE_METRICS, Gate
 from edgeft.measurement import Measurement
 from edgeft.record import CandidateRow
 
@@ -33,12 +33,14 @@ class Choice:
     """rows: as given, in order, with status and why settled. chosen: a row's name, None when none is eligible.
 
     missed: metric of the gate that the nearest refused candidate misses; empty where one is chosen or none could run.
+    undecided: none is chosen, and a candidate is refused by INVALID times alone: measured again, it may be eligible.
     """
 
     rows: list[CandidateRow]
     chosen: str | None
     why: str
     missed: str = ""
+    undecided: bool = False
 
 
 def choose(
@@ -69,8 +71,9 @@ def choose(
     settled = [_against_float(row, settled, optimise) for row in settled]
     eligible = [row for row in settled if row.status == "eligible"]
     if not eligible:
-        why, missed = _none(settled, misses)
-        return Choice(settled, None, why, missed)
+        doubtful = {row.name: misses[row.name] for row in settled if row.name in misses and _doubtful(row, misses)}
+        why, missed = _none(settled, doubtful or misses)
+        return Choice(settled, None, why, missed, bool(doubtful))
     best, why = _best(eligible, optimise)
     final = [_settle(row, best, optimise) for row in settled]
     return Choice(final, best.name, why)
@@ -81,15 +84,30 @@ def _refusal(row: CandidateRow, optimise: Optimise, gates: Sequence[Gate], sourc
     if optimise != "size" and _spent(row, optimise) is None:
         what = "latency" if optimise == "latency" else COSTS[optimise][1]
         return Miss("", f"its {what} was not measured", float("inf"))
+    found = None
     for gate in gates:
         if gate.severity == "block":
             reason, distance = _miss(row, gate, source)
             if reason:
-                return Miss(gate.metric if distance < float("inf") else "", reason, distance)
-    return None
+                miss = Miss(gate.metric if distance < float("inf") else "", reason, distance)
+                if not _by_invalid_times(row, miss):
+                    return miss
+                found = found or miss
+    return found
+
+
+def _by_invalid_times(row: CandidateRow, miss: Miss) -> bool:
+    """Other work on the device made it look slow, perhaps: no reason to say that it is."""
+    return miss.metric in LATENCY_METRICS and row.latency is not None and not row.latency.valid
+
+
+def _doubtful(row: CandidateRow, misses: Mapping[str, Miss]) -> bool:
+    return row.status == "rejected" and _by_invalid_times(row, misses[row.name])
 
 
 def _miss(row: CandidateRow, gate: Gate, source: Mapping[str, float]) -> tuple[str, float]:
+    if gate.released or gate.cases_losing is not None:
+        return "", 0.0  # decided on what the gate set alone is asked for
     found = measurement(row, gate.metric)
     if found is None:
         if gate.metric in RESOURCE_METRICS:
@@ -99,14 +117,17 @@ def _miss(row: CandidateRow, gate: Gate, source: Mapping[str, float]) -> tuple[s
     if gate.no_worse_than and gate.margin is not None:
         if gate.metric not in source:
             return "", 0.0
-        drop = source[gate.metric] - value
-        reason = f"{gate.metric} drops by {drop:.4g} on the search set, the gate allows {gate.margin:g}"
+        lower = gate.metric in LOWER_IS_BETTER
+        drop = value - source[gate.metric] if lower else source[gate.metric] - value
+        moves = "rises" if lower else "drops"
+        reason = f"{gate.metric} {moves} by {drop:.4g} on the search set, the gate allows {gate.margin:g}"
         return (reason, drop - gate.margin) if drop > gate.margin else ("", 0.0)
     if gate.at_least is not None and value < gate.at_least:
         return f"{gate.metric} is {value:.4g} on the search set, the gate asks {gate.at_least:g}", gate.at_least - value
     if gate.at_most is not None and value > gate.at_most:
         over = (value - gate.at_most) / gate.at_most if gate.at_most > 0 else float("inf")
-        return f"{gate.metric} is {value:.4g}, the gate allows {gate.at_most:g}", over
+        by = ", by INVALID times" if gate.metric in LATENCY_METRICS and row.latency and not row.latency.valid else ""
+        return f"{gate.metric} is {value:.4g}{by}, the gate allows {gate.at_most:g}", over
     return "", 0.0
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeft.data.table import column_array
 from edgeft.errors import StepError
+from edgeft.evaluate.calibration import brier_cases
+from edgeft.gate import RANKING_FAMILIES, RATE_FAMILIES
 from edgeft.task import Arrays, Score
 
 if TYPE_CHECKING:
@@ -15,7 +17,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 METRICS = ("accuracy", "macro_f1")
+GATED = ("ece", "brier", "flip_rate")
+FAMILIES = (*RATE_FAMILIES, *RANKING_FAMILIES)
 TOP = 3
+DECISION: Mapping[str, Any] = {
+    "output": "logits", "activation": "softmax", "axis": 1, "rule": "argmax over axis 1; the first of equals"
+}  # fmt: skip
+"""How logits (n, classes, ...) become an answer; `DecidingTask.decision`."""
 
 
 def score_logits(outputs: Arrays, rows: pa.Table, labels: Sequence[str]) -> Score:
@@ -35,8 +43,25 @@ def score_logits(outputs: Arrays, rows: pa.Table, labels: Sequence[str]) -> Scor
     confusion = np.zeros((len(labels), len(labels)), np.int64)
     np.add.at(confusion, (truth, predictions), 1)
     correct = predictions == truth
-    metrics = {"accuracy": float(correct.mean()), "macro_f1": macro_f1(confusion)}
-    return Score(metrics=metrics, correct=correct, predictions=predictions, confusion=confusion)
+    probabilities = softmax(logits)
+    return Score(
+        metrics={"accuracy": float(correct.mean()), "macro_f1": macro_f1(confusion)},
+        correct=correct,
+        predictions=predictions,
+        confusion=confusion,
+        cases={"brier": brier_cases(probabilities, truth)},
+        labels=tuple(labels),
+        probabilities=probabilities,
+    )
+
+
+def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """(n, classes) probabilities in float64."""
+    import numpy as np
+
+    wide = logits.astype(np.float64)
+    powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def macro_f1(confusion: NDArray[np.int64]) -> float:
@@ -71,9 +96,7 @@ def answers(outputs: Arrays, labels: Sequence[str]) -> list[dict[str, Any]]:
     """Per case: label, probability (softmax in float64) and the `top` three."""
     import numpy as np
 
-    logits = checked_logits(outputs, labels).astype(np.float64)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    probabilities = softmax(checked_logits(outputs, labels))
     found = []
     for row in probabilities:
         order = np.argsort(-row, kind="stable")[:TOP]

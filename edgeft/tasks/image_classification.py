@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.canonical import Facts, canonical_json
 from edgeft.data.pack import image_bytes
 from edgeft.task import Arrays, Score
-from edgeft.tasks.classification import METRICS, answers, score_logits
+from edgeft.tasks.classification import DECISION, FAMILIES, GATED, METRICS, answers, score_logits
 from edgeft.tasks.image_files import pack_files
 from edgeft.tasks.image_spec import FILE, PREPROCESS, VERSION, ImageServe, ImageSpec, make_spec, read_spec
 from edgeft.tasks.images import plain_values, read_pixels, to_values
@@ -55,6 +55,10 @@ class ImageTask:
         """`pixel_values` by plain numpy: what the torch model is given and an artefact's own is proven equal to."""
         return plain_values(feeds, read_spec(prepared))
 
+    def decision(self) -> Mapping[str, Any]:
+        """Softmax, then the highest; of a segmentation for each pixel."""
+        return DECISION
+
     def spec(self, prepared: Path) -> ImageSpec:
         """The preprocessing as stated."""
         return read_spec(prepared)
@@ -65,7 +69,8 @@ class ImageClassification(ImageTask):
 
     name = "image-classification"
     metrics: tuple[str, ...] = METRICS
-    families: tuple[str, ...] = ()
+    gated: tuple[str, ...] = GATED
+    families: tuple[str, ...] = FAMILIES
     headline = "accuracy"
 
     def keep(self, outputs: Arrays) -> Arrays:

@@ -39,6 +39,7 @@ class Segmentation(ImageTask):
 
     name = "segmentation"
     metrics: tuple[str, ...] = ("mean_dice", "mean_iou", "pixel_accuracy")
+    gated: tuple[str, ...] = ()
     families: tuple[str, ...] = ("dice_",)
     headline = "mean_dice"
 

@@ -11,7 +11,7 @@ from edgeft.canonical import Facts, canonical_json
 from edgeft.errors import StepError
 from edgeft.task import Arrays, Score
 from edgeft.tasks import tokenizer as tokens
-from edgeft.tasks.classification import METRICS, answers, score_logits
+from edgeft.tasks.classification import DECISION, FAMILIES, GATED, METRICS, answers, score_logits
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +31,8 @@ class TextClassification:
     name = "text-classification"
     columns: tuple[str, ...] = ("text",)
     metrics: tuple[str, ...] = METRICS
-    families: tuple[str, ...] = ()
+    gated: tuple[str, ...] = GATED
+    families: tuple[str, ...] = FAMILIES
     headline = "accuracy"
 
     def prepare(
@@ -96,6 +97,10 @@ class TextClassification:
     def plain(self, feeds: Arrays, prepared: Path) -> Arrays:
         """The token feeds: a torch model takes them as they are, and never a text."""
         return {name: array for name, array in feeds.items() if name != "text"}
+
+    def decision(self) -> Mapping[str, Any]:
+        """Softmax, then the highest."""
+        return DECISION
 
     def keep(self, outputs: Arrays) -> Arrays:
         """All outputs."""

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import brier_score_loss
 
 from edgeft.evaluate.calibration import bin_of, bound_ece, bound_ece_rise, brier_cases, ece
-from edgeft.evaluate.statistics import Undecidable
+from edgeft.evaluate.statistics import Undecidable, unseen_rate
 
 # torchmetrics 1.9, BinaryCalibrationError(n_bins=2, norm="l1"), the example of its documentation: 0.2900.
 CONFIDENCE = np.array([0.25, 0.25, 0.55, 0.75, 0.75])
@@ -59,6 +59,15 @@ def test_a_calibrated_model_is_not_shown_to_be_calibrated_by_few_cases() -> None
     """The plug-in value of a perfectly calibrated model is far from 0 at 100 cases; its lower bound is 0."""
     bound = bound_ece(*answers(100, 0.0, 3), np.arange(100), 0.05)
     assert bound.estimate > 0.05 and bound.low == 0 and bound.high > 0.1
+
+
+def test_sure_and_right_in_few_cases_is_not_certain() -> None:
+    """30 answers, all sure and right: as much as 30 units without an event leave possible, alone and against another
+    (to the 2% that 4,000 draws may be off)."""
+    sure, right = np.ones(30), np.ones(30, bool)
+    left = unseen_rate(30, 0.05)
+    assert bound_ece(sure, right, np.arange(30), 0.05).high == pytest.approx(left, rel=0.03)
+    assert bound_ece_rise((sure, right), (sure, right), np.arange(30), 0.05).high == pytest.approx(left, rel=0.03)
 
 
 def test_the_excess_of_a_calibrated_source_is_not_given_away() -> None:

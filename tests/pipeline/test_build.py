@@ -23,7 +23,7 @@ def test_a_build_ends_in_a_bundle_and_a_report(workbench: Bench) -> None:
     assert run.returncode == 0, run.stderr
     out = bench.folder / "out/tiny"
     assert sorted(path.name for path in out.iterdir()) == [
-        "choice.lock", "recipe.resolved.yaml", "record.json", "report.html", "targets",
+        "choice.lock", "recipe.resolved.yaml", "record.json", "report.html", "split-salt.txt", "targets",
     ]  # fmt: skip
     bundle = out / "targets/local-cpu"
     manifest = json.loads((bundle / "manifest.json").read_text())

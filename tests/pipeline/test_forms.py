@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeft.canonical import canonical_json
 from tests.pipeline.conftest import Workbench
 
 pytestmark = pytest.mark.ml
@@ -129,7 +130,7 @@ def test_run_answers_from_the_bundle_without_torch(trained: tuple[Workbench, dic
     model.write_bytes(data)
     manifest = json.loads(model.with_name("manifest.json").read_text())
     manifest["inputs"]["input_ids"]["name"] = "other"
-    model.with_name("manifest.json").write_text(json.dumps(manifest))
+    model.with_name("manifest.json").write_bytes(canonical_json(manifest, indent=1))
     edited = bench.run("run", "out/tiny", "text")
     assert edited.returncode == 3 and "onnxruntime cannot run it as its manifest says: the model takes" in edited.stderr
     assert "Traceback" not in edited.stderr

@@ -473,7 +473,7 @@ MISTAKES: list[Mistake] = [
         [("margin: 0.02", "margin: -0.02")],
         "demo.yaml:11:55 gates[0].margin",
         "must be at least 0, got -0.02",
-        "margin: How much worse than the source is still acceptable.",
+        "margin: How much worse than its baseline is still acceptable.",
     ),
     (
         "gate-metric-code",

@@ -137,3 +137,17 @@ def test_least_processor_time_decides_when_the_energy_proxy_is_asked() -> None:
     assert told_rows["wide"] == "eligible: more processor time than onnx/narrow"
     assert told_rows["hot"] == "rejected: not less processor time than float here: 31 ms against 30 ms"
     assert told([row("float", 8.0)], "energy-proxy")[1]["float"] == "rejected: its processor time was not measured"
+
+
+def test_a_limit_missed_by_invalid_times_alone_decides_nothing() -> None:
+    invalid = LatencyRow(samples_ms=[1.0], runs=1, warmup_runs=1, seconds=1, threads=1, shape="", protocol="quick",
+                         throttled=False, valid=False, reasons=["beside other work"])  # fmt: skip
+    limit = Gate(metric="latency_p50_ms", at_most=5)  # type: ignore[call-arg]
+    slow, worse = row("int8", 9.0, latency=invalid), row("static", 9.0, 0.80, latency=invalid)
+    sources = dict.fromkeys(["onnx/int8", "onnx/static"], SOURCE)
+    for gates in ([limit, MARGIN], [MARGIN, limit]):
+        choice = choose([slow, worse], "latency", gates, sources)
+        assert choice.chosen is None and choice.undecided and choice.missed == "latency_p50_ms"
+        assert "nearest: onnx/int8: latency_p50_ms is 9, by INVALID times, the gate allows 5" in choice.why
+        assert not choose([worse], "latency", gates, sources).undecided, "its accuracy is known"
+    assert not choose([row("int8", 9.0)], "latency", [limit], sources).undecided, "its time is VALID"

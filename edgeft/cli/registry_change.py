@@ -1,0 +1,104 @@
+"""`edgeft registry add`, `promote`, `rollback`, `trust`, `distrust` and `get`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from edgeft.errors import Exit, RecipeError
+from edgeft.ship.registry.core import Registry
+from edgeft.ship.registry.names import checked_stage, checked_words, parse_reference
+
+
+def change_action(args: argparse.Namespace) -> int:
+    """One of them."""
+    actions: dict[str, Callable[[Registry, argparse.Namespace], str]] = {
+        "add": _add, "promote": _promote, "rollback": _rollback, "trust": _trust, "distrust": _distrust, "get": _get,
+    }  # fmt: skip
+    for option in ("by", "reason"):
+        if getattr(args, option, ""):
+            setattr(args, option, checked_words(getattr(args, option), f"--{option}"))
+        elif hasattr(args, option) and args.action != "add":
+            raise RecipeError("must not be empty", where=f"--{option}", hint="it stays in the log")
+    print(actions[args.action](Registry(args.registry), args))
+    return int(Exit.OK)
+
+
+def _add(registry: Registry, args: argparse.Namespace) -> str:
+    from edgeft.report.words import bytes_text
+
+    with _opened(args.bundle) as folder:
+        added = registry.add(folder, args.name, args.version, args.parent, args.by)
+    entry, stored = added.entry, added.stored
+    facts = registry.facts(stored.digest)
+    size = f"{bytes_text(stored.size)} in {len(stored.manifest['files'])} files"
+    label = f"{entry.name}:{entry.version}"
+    lines = [f"new registry: {registry.place.location}"] if added.fresh else []
+    lines.append(f"{label} is this bundle already" if added.again else f"added {label}, {facts.status}")
+    lines.append(f"  {size}{'' if stored.new else ', stored before: nothing was copied'}")
+    lines.append(f"  sha-256 of the manifest: {stored.digest}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _opened(place: Path) -> Iterator[Path]:
+    """A bundle's folder: the one that was named, or what an archive holds, in a private folder."""
+    if not place.is_file():
+        yield place
+        return
+    from edgeft.ship.archive import unpack
+    from edgeft.ship.verify import Refused
+
+    with TemporaryDirectory(prefix="edgeft-registry-") as private:
+        try:
+            folder = unpack(place, Path(private) / "unpacked")
+        except Refused as refusal:
+            hint = "`edgeft pack` makes one; a folder is taken too"
+            raise RecipeError(f"is no bundle's archive: {refusal}", where=str(place), hint=hint) from refusal
+        yield folder
+
+
+def _promote(registry: Registry, args: argparse.Namespace) -> str:
+    reference, stage = parse_reference(args.version), checked_stage(args.stage)
+    entry = registry.promote(reference, stage, args.by, args.reason, _keys(args.key))
+    return f"{stage} of {entry.name} is {entry.name}:{entry.version} now, signed by key {entry.key}"
+
+
+def _rollback(registry: Registry, args: argparse.Namespace) -> str:
+    stage = checked_stage(args.stage)
+    entry = registry.rollback(args.name, stage, args.to, args.by, args.reason, _keys(args.key))
+    return f"{stage} of {entry.name} is {entry.name}:{entry.version} again, signed by key {entry.key}"
+
+
+def _trust(registry: Registry, args: argparse.Namespace) -> str:
+    keys = _keys([Path(args.key)]) or {}
+    return "\n".join(f"key {registry.trust(public, args.by, args.reason).key} is trusted" for public in keys.values())
+
+
+def _distrust(registry: Registry, args: argparse.Namespace) -> str:
+    path = Path(args.key)
+    names = list(_keys([path]) or {}) if path.is_file() else [args.key]
+    return "\n".join(
+        f"key {registry.distrust(name, args.by, args.reason).key} is not trusted any more" for name in names
+    )
+
+
+def _get(registry: Registry, args: argparse.Namespace) -> str:
+    from edgeft.ship.registry.export import export_bundle
+
+    return f"{args.out}: {export_bundle(registry, parse_reference(args.version), args.out, _keys(args.key))}"
+
+
+def _keys(paths: list[Path]) -> dict[str, bytes] | None:
+    """Id -> public key of the files; None where none was named."""
+    from edgeft.ship.verify import read_keys
+
+    if not paths:
+        return None
+    try:
+        return read_keys(paths)
+    except (OSError, ValueError) as error:
+        raise RecipeError(str(error), where="--key", hint="give the public key that the signer published") from error

@@ -1,0 +1,1 @@
+"""A file for each family of gated metrics: scores in, the quantity that decides out."""

@@ -1,0 +1,78 @@
+"""Gates on means of values per case, on macro-F1, and on a user's own metric."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgeft.evaluate.betting import bound_mean
+from edgeft.evaluate.bootstrap import macro_f1, macro_f1_sums
+from edgeft.evaluate.custom import CustomValues, as_metric, bound_custom, mean_of
+from edgeft.evaluate.f1 import bound_macro_f1, bound_macro_f1_loss
+from edgeft.evaluate.flips import lost_and_gained
+from edgeft.evaluate.kinds.rates import losing_rate
+from edgeft.evaluate.quantity import Quantity, absolute, count_units, loss_of
+from edgeft.evaluate.statistics import Undecidable
+from edgeft.gate import LOWER_IS_BETTER
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgeft.gate import Gate
+    from edgeft.task import Score
+
+    Floats = NDArray[np.float64]
+    Indices = NDArray[np.int64]
+    Units = NDArray[Any]
+
+
+def case_mean(gate: Gate, artefact: Score, baseline: Score | None, units: Units) -> Quantity:
+    """A mean of values per case in [0, 1], its loss, or the share of cases that lose too much."""
+    alpha, ours = 1 - gate.confidence, artefact.cases[gate.metric]
+    compared = gate.no_worse_than or gate.cases_losing is not None
+    if not compared:
+        return absolute(gate, bound_mean(ours, units, alpha), count_units(units))
+    if baseline is None or gate.metric not in baseline.cases:
+        raise Undecidable("its values of the source were not computed")
+    theirs = baseline.cases[gate.metric]
+    if gate.cases_losing is not None:
+        return losing_rate(gate, ours, theirs, units)
+    loss = ours - theirs if gate.metric in LOWER_IS_BETTER else theirs - ours
+    bound = bound_mean(loss, units, alpha, low=-1.0, high=1.0)
+    return loss_of(gate, bound, float(ours.mean()), float(theirs.mean()), count_units(units))
+
+
+def macro_f1_mean(
+    gate: Gate, artefact: Score, baseline: Score | None, units: Units, truth: Indices | None
+) -> Quantity:  # fmt: skip
+    """Macro-F1, or its loss, by the bootstrap over units with an unseen case of the class that would cost most."""
+    if truth is None:
+        raise Undecidable("the true labels were not given")
+    alpha, classes, ours = 1 - gate.confidence, len(artefact.confusion), artefact.predictions
+    if not gate.no_worse_than or baseline is None:
+        return absolute(gate, bound_macro_f1(truth, ours, classes, units, alpha), count_units(units))
+    theirs = baseline.predictions
+    bound = bound_macro_f1_loss(truth, theirs, ours, classes, units, alpha)
+    lost, gained = lost_and_gained(baseline, artefact)
+    counts = (int(lost.sum()), int(gained.sum()))
+    value, before = (float(macro_f1(macro_f1_sums(truth, given, classes).sum(axis=0))) for given in (ours, theirs))
+    return loss_of(gate, bound, value, before, count_units(units), counts)
+
+
+def own_metric(gate: Gate, units: Units, custom: CustomValues | None) -> Quantity:
+    """A user's own metric: its mean, its loss, or the share of cases that lose too much."""
+    if custom is None:
+        raise Undecidable("its values were not computed")
+    alpha, count, n = 1 - gate.confidence, count_units(units), len(units)
+    ours = as_metric(gate.metric, custom.artefact, n)
+    if not gate.no_worse_than and gate.cases_losing is None:
+        return absolute(gate, bound_custom(ours, None, units, alpha), count)
+    if custom.source is None:
+        raise Undecidable("its value of the source was not computed")
+    theirs = as_metric(gate.metric, custom.source, n)
+    if gate.cases_losing is not None:
+        if callable(ours) or callable(theirs):
+            raise Undecidable("it gives one number for all cases, not one per case")
+        return losing_rate(gate, ours, theirs, units)
+    bound = bound_custom(ours, theirs, units, alpha)
+    return loss_of(gate, bound, mean_of(ours, n), mean_of(theirs, n), count)

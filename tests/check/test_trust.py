@@ -1,0 +1,67 @@
+"""Who vouches for the baseline: a key the user names, or nobody, and then that is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeft import cli
+from edgeft.ship.keys import new_key, public_file
+from edgeft.ship.signature import sign_folder
+from tests.check import kit
+from tests.check.conftest import Ask
+
+pytestmark = pytest.mark.ml
+LEFT = "--no-accuracy --no-latency"
+
+
+@pytest.fixture
+def keys(world: Path) -> Path:
+    """ours.pem signs base; theirs.pem signs nothing yet."""
+    for name in ("ours", "theirs"):
+        new_key(world / f"{name}.pem")
+    sign_folder(world / "base", new_key(world / "signing.pem"))
+    return world
+
+
+def public(world: Path, name: str) -> Path:
+    return public_file(world / f"{name}.pem")
+
+
+def test_a_signed_baseline_is_taken_and_its_signer_recorded(keys: Path, ask: Ask) -> None:
+    code, record = ask(f"same --baseline base {LEFT} --key {public(keys, 'signing')}")
+    assert code == 0 and len(record["baseline"]["signer"]) == 32 and not record["candidate"]["signer"]
+    assert not any("signature" in note for note in record["notes"])
+    both = f"--key {public(keys, 'ours')} --key {public(keys, 'signing')}"
+    assert ask(f"same --baseline base {LEFT} {both}")[0] == 0, "while a key is being replaced"
+
+
+def test_without_a_key_it_is_said_that_nobody_was_asked(keys: Path, ask: Ask) -> None:
+    code, record = ask(f"same --baseline base {LEFT}")
+    assert code == 0 and any("no --key was given" in note for note in record["notes"])
+    code, record = ask(f"base --baseline same {LEFT}")
+    assert code == 0 and any("not signed: nobody vouches for it" in note for note in record["notes"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("same --baseline base --key {theirs}", "not by"),
+        ("base --baseline same --key {signing}", "the bundle is not signed"),
+        ("same --baseline moved --key {signing}", "did not sign this manifest"),
+        ("same --baseline bare.onnx --key {signing}", "a bare model has no signature"),
+        ("same --baseline base --key test.csv", "holds no public key"),
+        ("same --baseline base --key gone.pub", "No such file"),
+    ],
+)
+def test_what_nobody_named_signed_is_refused(
+    words: str, said: str, keys: Path, texts: kit.Texts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kit.text_model(keys / "bare.onnx", texts.weights)
+    kit.text_bundle(keys / "moved", texts, texts.weights * 1.002)
+    (keys / "moved" / "manifest.sig").write_bytes((keys / "base" / "manifest.sig").read_bytes())
+    named = {name: public(keys, name) for name in ("theirs", "signing")}
+    assert cli.main(["check", *words.format(**named).split(), *LEFT.split()]) == 2
+    found = capsys.readouterr()
+    assert said in found.err and "Traceback" not in found.err and found.out == ""

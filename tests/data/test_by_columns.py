@@ -1,0 +1,116 @@
+"""Columns by which gates divide the cases travel from every kind of file into the splits, and change nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from edgeft.data.build import build_dataset, read_split
+from edgeft.data.rows import MISSING
+from edgeft.data.table import by_column, column_array
+from edgeft.errors import RecipeError
+from edgeft.recipe.schema import Data
+
+from .kit import ImageTask, TextTask, sentences, write_csv
+
+SITES = ("north", "south", "", "west")
+
+
+def build(out: Path, task: Any = TextTask, by: tuple[str, ...] = ("site",), **data: Any) -> dict[str, Any]:
+    out.mkdir(parents=True)
+    return dict(
+        build_dataset(
+            Data(**data), 7, task(), out, model_labels=None, trains=True, by=by,
+            warn=lambda _: None, progress=lambda *_: None,
+        )
+    )  # fmt: skip
+
+
+def rows_of(n: int) -> list[tuple[str, str, str]]:
+    return [(text, label, SITES[i % 4]) for i, (text, label) in enumerate(sentences(n))]
+
+
+def write(folder: Path, source: str) -> str:
+    """400 rows with a site each, a quarter of them without, in a file of this kind."""
+    names, rows = ("text", "label", "site"), rows_of(400)
+    if source == "csv":
+        return str(write_csv(folder / "rows.csv", rows, names))
+    columns = {name: [row[at] or None for row in rows] for at, name in enumerate(names)}
+    if source == "jsonl":
+        lines = [json.dumps(dict(zip(names, row, strict=True))) for row in rows]
+        (folder / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    elif source == "parquet":
+        parquet.write_table(pa.table(columns), folder / "rows.parquet")
+    elif source == "huggingface":
+        from datasets import Dataset
+
+        Dataset.from_dict(columns).save_to_disk(str(folder / "rows.huggingface"))
+    else:
+        (folder / "rows.py").write_text(f"def load():\n    return {columns!r}\n", encoding="utf-8")
+        return str(folder / "rows.py:load")
+    return str(folder / f"rows.{source}")
+
+
+@pytest.mark.parametrize("source", ["csv", "jsonl", "parquet", "huggingface", "python"])
+def test_every_row_keeps_its_own_value(tmp_path: Path, source: str) -> None:
+    facts = build(tmp_path / "out", source=source, path=write(tmp_path, source))
+    site_of = {text: site or MISSING for text, _, site in rows_of(400)}
+    for name, about in facts["splits"].items():
+        rows = read_split(tmp_path / "out" / f"{name}.parquet")
+        sites = column_array(rows, by_column("site")).tolist()
+        assert sites == [site_of[text] for text in rows.column("text").to_pylist()]
+        assert {value: part["n"] for value, part in about["by"]["site"].items()} == {
+            value: sites.count(value) for value in sorted(set(sites))
+        }
+    gate = facts["splits"]["gate"]["by"]["site"]
+    assert set(gate) == {"north", "south", "west", MISSING}
+    assert sum(gate["north"]["classes"].values()) == gate["north"]["n"] == gate["north"]["units"]
+
+
+def test_the_split_and_its_digest_are_the_same_with_and_without(tmp_path: Path) -> None:
+    """Looking at the same gate set in parts is another opening of the same set, and nothing is trained again."""
+    path = write(tmp_path, "csv")
+    plain, divided = (
+        build(tmp_path / name, by=by, source="csv", path=path) for name, by in (("a", ()), ("b", ("site",)))
+    )
+    for name, about in plain["splits"].items():
+        assert about == {key: value for key, value in divided["splits"][name].items() if key != "by"}
+
+
+def test_images_take_it_from_their_table_of_cases(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    lines = ["image,site"]
+    for number in range(60):
+        Image.new("RGB", (8, 6), (number, 10, 10)).save(tmp_path / "images" / f"{number}.png")
+        mask = Image.new("L", (8, 6), 0)
+        mask.putpixel((3, 3), 1)
+        mask.save(tmp_path / "masks" / f"{number}.png")
+        lines.append(f"{number},{SITES[number % 4]}")
+    (tmp_path / "cases.csv").write_text("\n".join(lines), encoding="utf-8")
+    build(tmp_path / "out", ImageTask, source="image-masks", path=str(tmp_path), labels=("rest", "part"))
+    rows = read_split(tmp_path / "out/gate.parquet")
+    numbers = [int(Path(name).stem) for name in rows.column("id").to_pylist()]
+    assert column_array(rows, by_column("site")).tolist() == [SITES[number % 4] or MISSING for number in numbers]
+
+
+@pytest.mark.parametrize("source", ["csv", "jsonl", "parquet", "huggingface", "python"])
+def test_a_column_that_is_not_there_is_told(tmp_path: Path, source: str) -> None:
+    with pytest.raises(RecipeError, match="no column 'sight'") as caught:
+        build(tmp_path / "out", by=("sight",), source=source, path=write(tmp_path, source))
+    assert "site" in caught.value.hint and "gates[].by" in caught.value.hint
+
+
+def test_measurements_are_no_subgroups(tmp_path: Path) -> None:
+    rows = [(text, label, i / 7) for i, (text, label) in enumerate(sentences(40), 1)]
+    table = {name: [row[at] for row in rows] for at, name in enumerate(("text", "label", "age"))}
+    parquet.write_table(pa.table(table), tmp_path / "rows.parquet")
+    with pytest.raises(RecipeError, match="column 'age' holds double values"):
+        build(tmp_path / "out", by=("age",), source="parquet", path=str(tmp_path / "rows.parquet"))

@@ -1,0 +1,75 @@
+"""A gate against a released bundle: refused in the first second where it cannot be compared, run over the same cases."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import Workbench
+
+pytestmark = pytest.mark.ml
+GATE = "  - {metric: artifact_mb"
+NO_WORSE = "  - {metric: accuracy, no_worse_than: v1, margin: 0.03}\n"
+FLOAT = ("optimise: size", "optimise: size, candidates: [float]")
+LEARNS = [("epochs: 2", "epochs: 12"), ("learning_rate: 0.01", "learning_rate: 0.003")]
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first test keeps the bundle that it released."""
+    return tmp_path_factory.mktemp("released") / "v1"
+
+
+def test_a_build_worse_than_what_is_shipped_fails(workbench: Callable[..., Workbench], released: Path) -> None:
+    """The shipped model has learnt; the new one is as good as its own source, which has not."""
+    first = workbench("full", replace=[FLOAT, *LEARNS])
+    run = first.run("build", "recipe.yaml")
+    assert run.returncode == 0, run.stdout + run.stderr
+    shutil.copytree(first.folder / "out/tiny/targets/local-cpu", released)
+    shutil.copytree(released, first.folder / "v1")
+    before = first.record()["targets"][0]["gate_set"]["artefact"]["accuracy"]
+    second = workbench(replace=[FLOAT, (GATE, NO_WORSE + GATE)])
+    run = second.run("build", "recipe.yaml")
+    assert run.returncode == 1, run.stdout + run.stderr
+    record = second.record()
+    by_source, against = record["targets"][0]["verdicts"][1:]
+    assert (by_source["status"], against["status"]) == ("PASS", "FAIL")
+    assert against["gate"] == "accuracy no worse than released v1 by 0.03"
+    assert f"against {before:.1%} of the released v1 on 240 cases" in against["why"]
+    assert len(record["openings"]) == 2, "one a build: source, bundle and candidate meet the gate set together"
+    assert any(row["id"].startswith("released/v1-") and row["state"] == "ran" for row in record["steps"])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda folder: (folder / "model.onnx").write_bytes(b"other"), "model.onnx"),
+        (lambda folder: reseal(folder, labels=["networkx", "jinja2", "rich"]), "its labels are networkx, jinja2, rich"),
+        (lambda folder: reseal(folder, task="image-classification"), "that bundle does image-classification"),
+        (lambda folder: reseal(folder, status="failed"), "did not pass its gates"),
+        (lambda folder: shutil.rmtree(folder), "neither source nor the folder of a released bundle"),
+    ],
+)
+def test_what_cannot_be_compared_is_told_in_the_plan(
+    workbench: Callable[..., Workbench], released: Path, change: Callable[[Path], object], says: str
+) -> None:
+    labels = ("  label: label\n", "  label: label\n  labels: [jinja2, networkx, rich]\n")
+    bench = workbench(replace=[(GATE, NO_WORSE + GATE), labels])
+    shutil.copytree(released, bench.folder / "v1")
+    change(bench.folder / "v1")
+    run = bench.run("plan", "recipe.yaml")
+    assert run.returncode == 2, run.stdout + run.stderr
+    assert says in run.stderr and "gates[1].no_worse_than" in run.stderr and "error: recipe.yaml:" in run.stderr
+
+
+def reseal(folder: Path, **changes: object) -> None:
+    """The manifest with other statements, in the form it is written in."""
+    path = folder / "manifest.json"
+    manifest = {**json.loads(path.read_text(encoding="utf-8")), **changes}
+    from edgeft.canonical import canonical_json
+
+    path.write_bytes(canonical_json(manifest, indent=1))

@@ -1,0 +1,56 @@
+"""A site whose cases are answered worse ends a build that looks good in the whole: real texts, the real command."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.material import LIBRARIES
+from tests.pipeline.conftest import Workbench
+
+pytestmark = pytest.mark.ml
+WHOLE = "  - {metric: accuracy, no_worse_than: source, margin: 0.08}\n"
+GATES = """\
+  - {metric: accuracy, at_least: 0.4}
+  - {metric: accuracy, at_least: 0.4, by: site}
+  - {metric: flip_rate, at_most: 0.2, by: site, severity: warn}
+  - {metric: ece, no_worse_than: source, margin: 0.2, owner: A. Hughes, justification: "read by people, not by rules"}
+"""
+
+
+def write_sites(source: Path, path: Path) -> None:
+    """The texts with a site each; the annex, a quarter of them, calls every label by another's name."""
+    with source.open(encoding="utf-8", newline="") as given, path.open("w", encoding="utf-8", newline="") as taken:
+        writer = csv.DictWriter(taken, ["text", "label", "group", "site"])
+        writer.writeheader()
+        for number, row in enumerate(csv.DictReader(given)):
+            site = "annex" if number % 4 == 0 else ("north", "south")[number // 4 % 2]
+            if site == "annex":
+                row["label"] = LIBRARIES[(LIBRARIES.index(row["label"]) + 1) % len(LIBRARIES)]
+            writer.writerow({**row, "site": site})
+
+
+def test_the_worst_site_decides(workbench: Callable[..., Workbench], text_csv: Path) -> None:
+    replace = [(WHOLE, GATES), (str(text_csv), "sites.csv"), ("optimise: size", "optimise: size, candidates: [float]")]
+    bench = workbench(
+        "full", replace=[*replace, ("epochs: 2", "epochs: 12"), ("learning_rate: 0.01", "learning_rate: 0.003")]
+    )
+    write_sites(text_csv, bench.folder / "sites.csv")
+    run = bench.run("build", "recipe.yaml")
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "in site 'annex'" in run.stdout and (bench.folder / "out/tiny/rejected/local-cpu").is_dir()
+    whole, by_site, flips, calibration = bench.record()["targets"][0]["verdicts"][1:]
+    assert (whole["status"], by_site["status"], by_site["subgroup"]) == ("PASS", "FAIL", "annex")
+    parts = {part["subgroup"]: part for part in by_site["parts"]}
+    assert {name: part["status"] for name, part in parts.items()} == {
+        "": "PASS", "annex": "FAIL", "north": "PASS", "south": "PASS",
+    }  # fmt: skip
+    assert sum(part["n"] for name, part in parts.items() if name) == parts[""]["n"] == whole["n"]
+    assert flips["parts"] and calibration["owner"] == "A. Hughes" and calibration["unaccounted"] == []
+    page = (bench.folder / "out/tiny/report.html").read_text(encoding="utf-8")
+    assert "annex" in page and "A. Hughes" in page and "read by people, not by rules" in page
+    plan = bench.run("plan", "recipe.yaml", "--set", "gates.3.owner=null")
+    assert "has no `owner:`" in plan.stdout
