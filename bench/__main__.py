@@ -6,6 +6,7 @@ import sys
 
 from bench import (
     calibration,
+    crash,
     distil,
     gate_power,
     gate_rivals,
@@ -35,6 +36,7 @@ NAMES = {
     "search": search.main,
     "calibration": calibration.main,
     "distil": distil.main,
+    "crash": crash.main,
     "gates": gates.main,
     "gate-power": gate_power.main,
     "gate-rivals": gate_rivals.main,
