@@ -16,8 +16,8 @@ from edgeft.artifact import Artifact, Signature, TensorSpec
 from edgeft.device.profile import Device, load_device
 from edgeft.device.protocol import ignore_progress
 from edgeft.ship.check import sessions
-from edgeft.targets import profile_compare
 from edgeft.targets.compare import Side, compare_sides
+from edgeft.targets.profile import compare as profile_compare
 
 TRIALS, LAYERS, WIDTH = 10, 40, 256
 Found = tuple[float, tuple[float, float]]

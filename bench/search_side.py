@@ -14,7 +14,7 @@ from bench.unet import a_context
 from edgeft.artifact import Artifact
 from edgeft.canonical import digest_tree
 from edgeft.exporter import Layer, Unsupported, Variant
-from edgeft.targets.asking import HOPELESS, SCORED, Answer, Ask, Branch, Budget, Noise, Settings, spaced
+from edgeft.targets.search.asking import HOPELESS, SCORED, Answer, Ask, Branch, Budget, Noise, Settings, spaced
 
 ONE = {"threads": 1}
 RUNS = 20
@@ -58,7 +58,7 @@ class OurSide:
 
     def search(self) -> Path | None:
         """The artefact that our search proposes."""
-        from edgeft.targets.search import Search
+        from edgeft.targets.search.search import Search
 
         layers = self.layers()
         rungs = self.exporter.rungs(self.plain, self.device)
@@ -97,7 +97,7 @@ class OurSide:
 
     def _judge(self, path: Path, ask: Ask, places: Sequence[int]) -> Answer:
         """Divergence of these slices and, where it is asked for, how their mean Dice stands to the limit."""
-        from edgeft.targets.divergence import divergence
+        from edgeft.targets.search.divergence import divergence
 
         logits = self._run(path, places)
         each = {
@@ -124,7 +124,7 @@ class OurSide:
     def noise(self, path: Path, cases: int) -> dict[str, Noise]:
         """Of each layer's output, with what it costs in float by both profiles."""
         from edgeft.record import OperatorRow
-        from edgeft.targets.sensitivity import layer_costs, measure_noise
+        from edgeft.targets.search.sensitivity import layer_costs, measure_noise
 
         layers = self.layers()
         gone = self.rewritten[path]

@@ -41,8 +41,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print; 5 where a comparison is INVALID."""
-    from edgeft.targets.profile_compare import compare_models
-    from edgeft.targets.profile_text import compare_lines
+    from edgeft.targets.profile.compare import compare_models
+    from edgeft.targets.profile.text import compare_lines
 
     if not 2 <= len(args.models) <= MOST:
         raise RecipeError(f"takes two to {MOST} models, got {len(args.models)}", where="MODEL")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.errors import Exit, RecipeError
 
 if TYPE_CHECKING:
-    from edgeft.targets.inspect_run import Subject
+    from edgeft.targets.inspect.run import Subject
 
 HELP = "Show an ONNX file's layers, and with data which of them compression would hurt"
 DESCRIPTION = """List the layers of an ONNX file, their sizes, and what is quantised already.
@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
     """Read, measure where there is data, print."""
     from edgeft.device.profile import load_device
     from edgeft.pipeline.noise import to_log
-    from edgeft.targets.inspect_run import check_feeds, describe, measure, open_subject
-    from edgeft.targets.inspect_text import inspect_lines
+    from edgeft.targets.inspect.run import check_feeds, describe, measure, open_subject
+    from edgeft.targets.inspect.text import inspect_lines
 
     for name, value in (("--layers", args.layers), ("--cases", args.cases)):
         if value < 1:
@@ -86,10 +86,10 @@ def _model_file(path: Path) -> Path:
 def _feeds(args: argparse.Namespace, subject: Subject) -> tuple[dict[str, Any], str]:
     """(canonical feeds, what they are in words)."""
     if args.recipe:
-        from edgeft.pipeline.calibration_cases import calibration_feeds
+        from edgeft.pipeline.steps.calibration_cases import calibration_feeds
 
         return calibration_feeds(args.recipe, subject.signature, args.cases)
-    from edgeft.targets.profile_inputs import load_feeds
+    from edgeft.targets.profile.inputs import load_feeds
 
     if not args.data.is_file():
         raise RecipeError("there is no such file", where=str(args.data), hint="write it with numpy.savez")

@@ -35,13 +35,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the plan."""
     from edgeft import plugins
-    from edgeft.pipeline import gate_sizes, preflight
-    from edgeft.pipeline.find_folder import NeedsDownload
-    from edgeft.pipeline.gate_names import name_gates
-    from edgeft.pipeline.inputs import resolve_inputs
+    from edgeft.pipeline.checks import gate_sizes, preflight
+    from edgeft.pipeline.checks.gate_names import name_gates
+    from edgeft.pipeline.checks.reach import known_fleet
+    from edgeft.pipeline.given.find_folder import NeedsDownload
+    from edgeft.pipeline.given.inputs import resolve_inputs
+    from edgeft.pipeline.judging.released import check_all_labels, open_released
     from edgeft.pipeline.plan import known_dataset, make_plan, plan_rows
-    from edgeft.pipeline.reach import known_fleet
-    from edgeft.pipeline.released import check_all_labels, open_released
     from edgeft.recipe.load import load_recipe
     from edgeft.ship.bundle import open_bundle
     from edgeft.store import Store

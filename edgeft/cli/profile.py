@@ -15,9 +15,9 @@ from edgeft.errors import Exit, RecipeError
 if TYPE_CHECKING:
     from edgeft.device.profile import Device
     from edgeft.device.protocol import OnProgress
-    from edgeft.targets.profile_model import Model
-    from edgeft.targets.profile_record import ProfileRecord
-    from edgeft.targets.profile_run import Ask
+    from edgeft.targets.profile.model import Model
+    from edgeft.targets.profile.record import ProfileRecord
+    from edgeft.targets.profile.run import Ask
 
 HELP = "Measure one model on a device: latency, start-up, memory, operators, VALID or INVALID"
 DESCRIPTION = """Measure a model file on a device, also one that edgeft did not make: .onnx, .ort, .tflite, .pte, .xml,
@@ -71,7 +71,7 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write; 5 where the measurement is INVALID."""
-    from edgeft.targets.profile_text import profile_lines
+    from edgeft.targets.profile.text import profile_lines
 
     if (args.pack or args.collect) and args.against:
         raise RecipeError("--against needs the device at hand", hint="leave it out, or use `edgeft compare` there")
@@ -96,9 +96,9 @@ def run(args: argparse.Namespace) -> int:
 def _measure(
     args: argparse.Namespace, model: Model, ask: Ask, stack: ExitStack
 ) -> tuple[ProfileRecord, dict[str, Any]]:
-    from edgeft.targets.profile_compare import compare_pair
-    from edgeft.targets.profile_model import inspect_model, require_runtime
-    from edgeft.targets.profile_run import profile_model
+    from edgeft.targets.profile.compare import compare_pair
+    from edgeft.targets.profile.model import inspect_model, require_runtime
+    from edgeft.targets.profile.run import profile_model
 
     other = stack.enter_context(open_any(args.against)) if args.against else None
     if other is not None:
@@ -118,8 +118,8 @@ def _measure(
 
 def ask_of(args: argparse.Namespace) -> Ask:
     """What the options ask for."""
-    from edgeft.targets.profile_inputs import parse_shapes
-    from edgeft.targets.profile_run import Ask
+    from edgeft.targets.profile.inputs import parse_shapes
+    from edgeft.targets.profile.run import Ask
 
     if args.batch is not None and args.batch < 1:
         raise RecipeError("must be 1 or more", where="--batch")
@@ -129,7 +129,7 @@ def ask_of(args: argparse.Namespace) -> Ask:
 def open_any(path: Path) -> Any:
     """A model file or artefact folder; a bundle's files, or a build's one bundle, are checked against its manifest."""
     from edgeft.ship.bundle import has_bundle, open_bundle
-    from edgeft.targets.profile_model import open_model
+    from edgeft.targets.profile.model import open_model
 
     if has_bundle(path):
         bundle = open_bundle(path)
@@ -203,7 +203,7 @@ def _render(record: ProfileRecord) -> str | None:
 
 
 def _pack(args: argparse.Namespace, model: Model, ask: Ask) -> int:
-    from edgeft.targets.profile_carried import pack_profile
+    from edgeft.targets.profile.carried import pack_profile
 
     count = pack_profile(_carried(args), model, ask, args.pack)
     print(
@@ -214,7 +214,7 @@ def _pack(args: argparse.Namespace, model: Model, ask: Ask) -> int:
 
 
 def _collect(args: argparse.Namespace, model: Model, ask: Ask) -> tuple[ProfileRecord, dict[str, Any]]:
-    from edgeft.targets.profile_carried import collect_profile
+    from edgeft.targets.profile.carried import collect_profile
 
     job = args.pack or args.collect.with_name("job.zip")
     return collect_profile(_carried(args), model, ask, job, args.collect)

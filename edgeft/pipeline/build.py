@@ -11,23 +11,24 @@ from pathlib import Path
 from edgeft import plugins
 from edgeft.canonical import Facts
 from edgeft.errors import EdgeftError, Exit, RecipeError, worst
-from edgeft.pipeline import gate_sizes, lock, preflight
-from edgeft.pipeline.differences import compare_targets
+from edgeft.pipeline import lock
+from edgeft.pipeline.checks import gate_sizes, preflight
+from edgeft.pipeline.checks.gate_names import name_gates
+from edgeft.pipeline.checks.reach import reach
 from edgeft.pipeline.execute import Executor
-from edgeft.pipeline.floors import add_floors
-from edgeft.pipeline.gate_names import name_gates
-from edgeft.pipeline.gatekeeping import Judgement, judge
-from edgeft.pipeline.golden import golden_spec
+from edgeft.pipeline.given.inputs import resolve_inputs
+from edgeft.pipeline.golden.steps import golden_spec
 from edgeft.pipeline.host import threads
-from edgeft.pipeline.inputs import resolve_inputs
+from edgeft.pipeline.judging.differences import compare_targets
+from edgeft.pipeline.judging.floors import add_floors
+from edgeft.pipeline.judging.gatekeeping import Judgement, judge
+from edgeft.pipeline.judging.released import OpenBundle, check_all_labels, open_released
+from edgeft.pipeline.judging.scoring import score_outputs
+from edgeft.pipeline.judging.trial import Trial, try_candidates
 from edgeft.pipeline.plan import Plan, make_plan, plan_rows, step_names
-from edgeft.pipeline.probing import target_probe
 from edgeft.pipeline.progress import Events
-from edgeft.pipeline.reach import reach
-from edgeft.pipeline.released import OpenBundle, check_all_labels, open_released
-from edgeft.pipeline.scoring import score_outputs
-from edgeft.pipeline.searching import search_targets
-from edgeft.pipeline.trial import Trial, try_candidates
+from edgeft.pipeline.search.flow import search_targets
+from edgeft.pipeline.steps.probing import target_probe
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.record import DifferenceRow, ProbeRow, SearchRow
 from edgeft.store import Store
@@ -197,8 +198,8 @@ def _probe(build: Build) -> None:
 
 
 def _choose(build: Build) -> None:
-    from edgeft.pipeline.gatekeeping import gates_for
-    from edgeft.pipeline.rungs import AGAIN, next_rung
+    from edgeft.pipeline.judging.gatekeeping import gates_for
+    from edgeft.pipeline.judging.rungs import AGAIN, next_rung
     from edgeft.targets.choose import choose
 
     recipe = build.plan.loaded.recipe

@@ -10,10 +10,10 @@ from typing import Any
 
 from edgeft.canonical import canonical_json
 from edgeft.errors import RecipeError, StepError
-from edgeft.pipeline.candidates import Candidate
+from edgeft.pipeline.judging.trial import Trial
 from edgeft.pipeline.plan import Plan
-from edgeft.pipeline.trial import Trial
-from edgeft.targets.asking import describe, restore
+from edgeft.pipeline.steps.candidates import Candidate
+from edgeft.targets.search.asking import describe, restore
 
 FILE = "choice.lock"
 VERSION = 1

@@ -10,23 +10,23 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import Facts
 from edgeft.device.profile import Device
 from edgeft.exporter import Layer
-from edgeft.pipeline.branches import candidate_specs
-from edgeft.pipeline.candidates import Candidate, Reached, plan_candidates
-from edgeft.pipeline.inputs import Inputs
-from edgeft.pipeline.probing import target_probe
-from edgeft.pipeline.serve import settle_serve
+from edgeft.pipeline.given.inputs import Inputs
 from edgeft.pipeline.spec import Spec, material
-from edgeft.pipeline.trunk import Trunk, plan_trunk
-from edgeft.pipeline.trunk_specs import source_spec
+from edgeft.pipeline.steps.branches import candidate_specs
+from edgeft.pipeline.steps.candidates import Candidate, Reached, plan_candidates
+from edgeft.pipeline.steps.probing import target_probe
+from edgeft.pipeline.steps.serve import settle_serve
+from edgeft.pipeline.steps.trunk import Trunk, plan_trunk
+from edgeft.pipeline.steps.trunk_specs import source_spec
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.recipe.schema import Budget as BudgetKeys
 from edgeft.recipe.schema import SearchKeys, Target
 from edgeft.store import CorruptObject, Store, explain_change, step_key
-from edgeft.targets.asking import Branch, Budget, Settings
-from edgeft.targets.search import bound
+from edgeft.targets.search.asking import Branch, Budget, Settings
+from edgeft.targets.search.search import bound
 
 if TYPE_CHECKING:
-    from edgeft.pipeline.released import Released
+    from edgeft.pipeline.judging.released import Released
 
 ANY = (Layer("", "", 0, ""),)
 """Layers are known once a float artefact exists; a plan takes it that there are some."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from edgeft import __version__
 from edgeft.pipeline.build import Build, outcome
-from edgeft.pipeline.examples import draw_chosen
 from edgeft.pipeline.host import environment
+from edgeft.pipeline.judging.examples import draw_chosen
 from edgeft.record import (
     DataRow,
     ErrorRow,

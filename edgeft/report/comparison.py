@@ -8,7 +8,7 @@ from edgeft.report.sections import Block, caption, grid, text, wide
 from edgeft.report.svg import Scale, element, label, line, picture
 from edgeft.report.tables import Cell, Table, table
 from edgeft.report.words import DASH, bytes_text, count_text, significant, times_text
-from edgeft.targets.profile_record import ComparisonRow
+from edgeft.targets.profile.record import ComparisonRow
 
 WIDTH, TALL = 960.0, 92.0
 

@@ -19,7 +19,7 @@ from edgeft.report.html import stylesheet, template_environment
 from edgeft.report.sections import Block, Section, grid, keep, text
 from edgeft.report.tables import Cell, Table, device_table, facts_table, table
 from edgeft.report.words import amount, bytes_text, count_text, interval_text, runtime_name
-from edgeft.targets.profile_record import ModelRow, ProfileRecord, TensorRow
+from edgeft.targets.profile.record import ModelRow, ProfileRecord, TensorRow
 
 WORDS = {"VALID": ("✓ VALID", "the times may be believed"), "INVALID": ("✕ INVALID", "the times decide nothing")}
 

@@ -15,7 +15,7 @@ from edgeft.ship import verify
 from edgeft.ship.verify import FORMATS, MANIFEST, NOT_SHIPPED
 
 if TYPE_CHECKING:
-    from edgeft.pipeline.candidates import Candidate
+    from edgeft.pipeline.steps.candidates import Candidate
     from edgeft.record import RunRecord, TargetRow
 
 FORMAT = FORMATS[-1]

@@ -13,8 +13,8 @@ from edgeft import plugins
 from edgeft.artifact import Artifact, Signature
 from edgeft.canonical import canonical_json, walk_files
 from edgeft.pipeline.build import Build
-from edgeft.pipeline.golden import INDEX, golden_id
-from edgeft.pipeline.trial import Trial
+from edgeft.pipeline.golden.steps import INDEX, golden_id
+from edgeft.pipeline.judging.trial import Trial
 from edgeft.record import RunRecord, TargetRow
 from edgeft.ship import environment, evidence, licences, provenance
 from edgeft.ship.integration import Integration, write_integration

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.data.table import column_array
 from edgeft.pipeline.build import Build
-from edgeft.pipeline.scoring import answered_rows, score_outputs, source_score
-from edgeft.pipeline.trial import Trial
+from edgeft.pipeline.judging.scoring import answered_rows, score_outputs, source_score
+from edgeft.pipeline.judging.trial import Trial
 from edgeft.record import CandidateRow, RunRecord, TargetRow
 from edgeft.ship.provenance import name_hash
 

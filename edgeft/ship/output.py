@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from edgeft.errors import StoreError
-from edgeft.pipeline import lock, preflight
+from edgeft.pipeline import lock
 from edgeft.pipeline.build import Build
+from edgeft.pipeline.checks import preflight
 from edgeft.record import RunRecord
 from edgeft.ship.bundle import write_bundle
 from edgeft.ship.contents import Contents, write_contents

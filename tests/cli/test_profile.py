@@ -13,7 +13,8 @@ import onnx
 import pytest
 
 from edgeft import cli
-from edgeft.targets import latency, profile_compare, roofline
+from edgeft.targets import latency, roofline
+from edgeft.targets.profile import compare as profile_compare
 
 pytestmark = pytest.mark.ml
 SHORT = latency.Protocol(runs=64, seconds=0.4, cold=2)
@@ -148,7 +149,7 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
 
 
 def test_weights_beside_the_model_travel_with_it(tmp_path: Path) -> None:
-    from edgeft.targets.profile_model import open_model
+    from edgeft.targets.profile.model import open_model
 
     model = onnx.load(str(save_model(tmp_path / "m.onnx", columns=512)))
     onnx.save(model, str(tmp_path / "big.onnx"), save_as_external_data=True, location="weights.bin", size_threshold=0)

@@ -71,7 +71,7 @@ def pixels(context: Context, n: int = 6) -> dict[str, Any]:
 
 def parity(exporter_name: str, kind: str, folder: Path, serve: dict[str, Any] | None = None, wrong: str = "") -> Any:
     """Export, run on the real runtime, compare. wrong: field of the reference's preprocessing to disturb."""
-    from edgeft.pipeline.answers import logits_of
+    from edgeft.pipeline.steps.answers import logits_of
 
     model, context = make(folder, kind, serve or {})
     prepared = context.prepared

@@ -20,7 +20,7 @@ from edgeft_exporters.onnx.tokenizer_spec import WordPiece, read_wordpiece
 from edgeft.artifact import Artifact
 from edgeft.device.profile import Device
 from edgeft.exporter import Unsupported, Variant
-from edgeft.pipeline.embedded import GOLDEN_TEXTS
+from edgeft.pipeline.steps.embedded import GOLDEN_TEXTS
 from edgeft.runtimes import ort
 from edgeft.stage import Context, Split
 from edgeft.tasks.text_classification import TextClassification

@@ -13,7 +13,7 @@ import pytest
 
 from edgeft.errors import RecipeError
 from edgeft.models.header import HEADER_LIMIT, weight_shapes
-from edgeft.pipeline.adapted_layers import check_target_modules
+from edgeft.pipeline.given.adapted_layers import check_target_modules
 from edgeft.recipe.load import load_recipe
 from tests.pipeline.conftest import Workbench
 

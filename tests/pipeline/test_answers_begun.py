@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from edgeft.artifact import Artifact
-from edgeft.pipeline.answers import known_answers, thin_index
-from edgeft.pipeline.arrays import save_arrays
-from edgeft.targets.asking import spaced
+from edgeft.pipeline.steps.answers import known_answers, thin_index
+from edgeft.pipeline.steps.arrays import save_arrays
+from edgeft.targets.search.asking import spaced
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from edgeft import plugins
 from edgeft.errors import RecipeError
-from edgeft.pipeline.preflight import check_recipe, load_devices
+from edgeft.pipeline.checks.preflight import check_recipe, load_devices
 from edgeft.recipe.load import load_recipe
 
 RECIPE = """\

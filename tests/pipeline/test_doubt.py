@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edgeft.gate import Verdict
-from edgeft.pipeline.gatekeeping import _doubt
+from edgeft.pipeline.judging.gatekeeping import _doubt
 from edgeft.record import LatencyRow
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from edgeft.errors import RecipeError
 from edgeft.exporter import Unsupported
-from edgeft.pipeline import embedded
-from edgeft.pipeline.serve import settle_serve
+from edgeft.pipeline.steps import embedded
+from edgeft.pipeline.steps.serve import settle_serve
 from edgeft.recipe.load import LoadedRecipe, load_recipe
 from edgeft.recipe.schema import Serve
 

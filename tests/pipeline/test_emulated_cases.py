@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edgeft.gate import Gate
-from edgeft.pipeline.emulation import STEPS, STRETCH, gate_cases, planned_cases
-from edgeft.pipeline.gate_sizes import Held, can_pass
+from edgeft.pipeline.checks.gate_sizes import Held, can_pass
+from edgeft.pipeline.steps.emulation import STEPS, STRETCH, gate_cases, planned_cases
 
 
 @pytest.mark.parametrize(

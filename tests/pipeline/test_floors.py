@@ -13,8 +13,8 @@ import pytest
 from edgeft.artifact import Artifact
 from edgeft.device.profile import Device
 from edgeft.measurement import Measurement
-from edgeft.pipeline.floors import add_floors
-from edgeft.pipeline.trial import Trial
+from edgeft.pipeline.judging.floors import add_floors
+from edgeft.pipeline.judging.trial import Trial
 from edgeft.record import CandidateRow, ProbeRow
 
 PROBE = ProbeRow(threads=1, gemm={"float32": 100.0}, bandwidth=10.0, how="made up")

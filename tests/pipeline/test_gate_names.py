@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgeft.errors import RecipeError
-from edgeft.pipeline.gate_names import name_gates
-from edgeft.pipeline.preflight import check_recipe, load_devices
+from edgeft.pipeline.checks.gate_names import name_gates
+from edgeft.pipeline.checks.preflight import check_recipe, load_devices
 from edgeft.recipe.load import LoadedRecipe, load_recipe
 from edgeft.tasks.text_classification import TextClassification
 

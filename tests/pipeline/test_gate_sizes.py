@@ -12,8 +12,8 @@ from edgeft import plugins
 from edgeft.data.table import by_column
 from edgeft.errors import RecipeError
 from edgeft.evaluate.subgroups import MAX_SUBGROUPS
-from edgeft.pipeline.gate_sizes import Held, check_gate_set, find_short
-from edgeft.pipeline.preflight import check_recipe, load_devices
+from edgeft.pipeline.checks.gate_sizes import Held, check_gate_set, find_short
+from edgeft.pipeline.checks.preflight import check_recipe, load_devices
 from edgeft.recipe.load import LoadedRecipe, load_recipe
 
 RECIPE = """\

@@ -18,9 +18,9 @@ from edgeft.canonical import digest_file
 from edgeft.cli.run import _case
 from edgeft.device.protocol import ArtefactRefused
 from edgeft.errors import Exit, StepError
-from edgeft.pipeline.answers import logits_of, refuse_broken
-from edgeft.pipeline.inputs import resolve_inputs
+from edgeft.pipeline.given.inputs import resolve_inputs
 from edgeft.pipeline.progress import Plain
+from edgeft.pipeline.steps.answers import logits_of, refuse_broken
 from edgeft.recipe.load import load_recipe
 from edgeft.ship.bundle import BundleError, open_bundle
 from edgeft.ship.output import _swap

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgeft.errors import RecipeError
-from edgeft.pipeline.inputs import resolve_inputs
+from edgeft.pipeline.given.inputs import resolve_inputs
 from edgeft.recipe.load import load_recipe
 from edgeft.store import Store
 

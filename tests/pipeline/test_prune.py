@@ -127,7 +127,7 @@ QAT = TRAIN + "  - finetune: {id: rounded, method: qat, max_steps: 4}\n"
 def test_a_package_that_a_step_needs_is_missed_before_anything_runs(
     workbench: Bench, replace: list[tuple[str, str]], module: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgeft.pipeline import preflight
+    from edgeft.pipeline.checks import preflight
 
     found = preflight.find_spec
     monkeypatch.setattr(preflight, "find_spec", lambda name: None if name == module else found(name))

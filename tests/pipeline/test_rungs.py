@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeft.pipeline.rungs import next_rung
+from edgeft.pipeline.judging.rungs import next_rung
 from edgeft.recipe.load import load_recipe
 
 RECIPE = """\

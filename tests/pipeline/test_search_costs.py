@@ -11,7 +11,7 @@ import pytest
 from edgeft_exporters.onnx.quantise.ladder import all_rungs, repairs_of
 
 from edgeft.device.profile import Device, load_device
-from edgeft.pipeline.candidates import worth_offering
+from edgeft.pipeline.steps.candidates import worth_offering
 from edgeft.recipe.schema import Target
 from tests.pipeline.conftest import Workbench
 

@@ -30,8 +30,8 @@ DISTIL = "  - distill: {student_layers: 1}\n"
 )
 def test_what_gates_compare_with(workbench: Callable[..., Workbench], steps: str, source: dict[str, str]) -> None:
     """A pruned model that is trained again may not be its own yardstick."""
-    from edgeft.pipeline.inputs import resolve_inputs
-    from edgeft.pipeline.trunk import plan_trunk
+    from edgeft.pipeline.given.inputs import resolve_inputs
+    from edgeft.pipeline.steps.trunk import plan_trunk
     from edgeft.recipe.load import load_recipe
     from edgeft.store import Store
 

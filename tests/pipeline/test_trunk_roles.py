@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from edgeft.errors import RecipeError
-from edgeft.pipeline.inputs import resolve_inputs
-from edgeft.pipeline.trunk import plan_trunk
+from edgeft.pipeline.given.inputs import resolve_inputs
+from edgeft.pipeline.steps.trunk import plan_trunk
 from edgeft.recipe.load import load_recipe
 from edgeft.store import Store
 from tests.pipeline.conftest import RECIPE

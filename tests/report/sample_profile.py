@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeft.targets.profile_record import ComparisonRow, ModelRow, OutputRow, ProfileRecord, TensorRow
+from edgeft.targets.profile.record import ComparisonRow, ModelRow, OutputRow, ProfileRecord, TensorRow
 from tests.report import sample
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from edgeft.exporter import Layer, Variant
-from edgeft.pipeline.search_rows import search_row
+from edgeft.pipeline.search.rows import search_row
 from edgeft.record import SearchRow
-from edgeft.targets.asking import SCORED, Answer, Ask, Branch, Budget, Noise, Settings, spaced
-from edgeft.targets.search import Search
+from edgeft.targets.search.asking import SCORED, Answer, Ask, Branch, Budget, Noise, Settings, spaced
+from edgeft.targets.search.search import Search
 
 COUNT = 37
 LAYERS = tuple(Layer(f"encoder.layer.{i // 6}.linear_{i % 6}", "MatMul", 147_456, f"t{i}") for i in range(COUNT))

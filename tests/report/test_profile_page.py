@@ -8,7 +8,7 @@ import pytest
 
 from edgeft.report.comparison import comparison_sentence
 from edgeft.report.profile import render_profile
-from edgeft.targets.profile_record import ProfileRecord
+from edgeft.targets.profile.record import ProfileRecord
 from tests.report import sample_profile
 from tests.report.test_html import FIXED, HOSTILE, assert_harmless, poison
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from math import nan
 
 from edgeft.exporter import Layer, Variant
-from edgeft.targets.asking import Answer, Ask, Branch, Budget, Noise, Settings, family, spaced
-from edgeft.targets.search import Search
+from edgeft.targets.search.asking import Answer, Ask, Branch, Budget, Noise, Settings, family, spaced
+from edgeft.targets.search.search import Search
 
 CASES = 64
 

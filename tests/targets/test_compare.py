@@ -16,7 +16,7 @@ from edgeft.device.transport import runtime_file
 from edgeft.errors import DeviceError, RecipeError
 from edgeft.targets import artifact_jobs
 from edgeft.targets.compare import Side, compare_sides
-from edgeft.targets.differences import match_tensors, measure_differences, translate_feeds
+from edgeft.targets.profile.differences import match_tensors, measure_differences, translate_feeds
 from tests.exporters import tiny
 
 pytestmark = pytest.mark.ml

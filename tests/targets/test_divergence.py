@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeft.targets.divergence import divergence, noise_ratio
+from edgeft.targets.search.divergence import divergence, noise_ratio
 
 LOGITS = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
 

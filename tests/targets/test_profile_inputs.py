@@ -10,7 +10,7 @@ import pytest
 
 from edgeft.artifact import Signature, TensorSpec
 from edgeft.errors import RecipeError
-from edgeft.targets.profile_inputs import LARGEST_ID, load_feeds, make_feeds, parse_shapes
+from edgeft.targets.profile.inputs import LARGEST_ID, load_feeds, make_feeds, parse_shapes
 
 
 def text_model(length: int | str = "length", batch: int | str = "batch") -> Signature:
@@ -109,7 +109,7 @@ def test_files_that_are_no_cases(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeft.targets.profile_inputs.MOST_NPZ", 1 << 20)
+    monkeypatch.setattr("edgeft.targets.profile.inputs.MOST_NPZ", 1 << 20)
     path = tmp_path / "cases.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("input_ids.npy", b"\0" * (2 << 20))

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeft.exporter import Variant
-from edgeft.targets.asking import Answer, Ask, Branch, Budget, Evaluation, Settings, keep
-from edgeft.targets.search import Search, bound
+from edgeft.targets.search.asking import Answer, Ask, Branch, Budget, Evaluation, Settings, keep
+from edgeft.targets.search.search import Search, bound
 from tests.targets.search_oracle import CASES, STATIC, Oracle, run
 
 amounts = st.lists(

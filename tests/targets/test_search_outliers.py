@@ -16,10 +16,10 @@ from edgeft.canonical import digest_tree
 from edgeft.device.profile import load_device
 from edgeft.exporter import Unsupported, Variant
 from edgeft.stage import Context
-from edgeft.targets.asking import SCORED, Answer, Ask, Branch, Budget, Noise, Settings
-from edgeft.targets.divergence import divergence
-from edgeft.targets.search import Search
-from edgeft.targets.sensitivity import measure_noise
+from edgeft.targets.search.asking import SCORED, Answer, Ask, Branch, Budget, Noise, Settings
+from edgeft.targets.search.divergence import divergence
+from edgeft.targets.search.search import Search
+from edgeft.targets.search.sensitivity import measure_noise
 from edgeft.tasks.text_classification import TextClassification
 from tests import outliers
 

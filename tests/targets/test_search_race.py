@@ -7,9 +7,9 @@ from itertools import pairwise
 from random import Random
 
 from edgeft.exporter import Variant
-from edgeft.targets.asking import Answer, Ask, Settings, spaced
-from edgeft.targets.search import Search
-from edgeft.targets.search_ladder import TRIES
+from edgeft.targets.search.asking import Answer, Ask, Settings, spaced
+from edgeft.targets.search.ladder import TRIES
+from edgeft.targets.search.search import Search
 from tests.targets.search_oracle import Oracle, run
 
 LADDER = [

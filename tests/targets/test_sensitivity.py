@@ -8,7 +8,7 @@ import pytest
 from edgeft.errors import StepError
 from edgeft.exporter import Layer
 from edgeft.record import OperatorRow
-from edgeft.targets.sensitivity import decibels, layer_costs, measure_noise, suggest
+from edgeft.targets.search.sensitivity import decibels, layer_costs, measure_noise, suggest
 
 A, B = Layer("a", "MatMul", 100, "ta"), Layer("b", "MatMul", 300, "tb")
 

@@ -14,7 +14,7 @@ from edgeft.artifact import Artifact
 from edgeft.cli import main
 from edgeft.device.travel import pack_model
 from edgeft.errors import DeviceError, EdgeftError
-from edgeft.targets.profile_model import open_model
+from edgeft.targets.profile.model import open_model
 
 pytestmark = pytest.mark.ml
 WEIGHT = np.arange(4, dtype=np.float32)

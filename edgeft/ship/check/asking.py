@@ -11,7 +11,7 @@ from edgeft.artifact import Signature
 from edgeft.device.profile import Device
 from edgeft.device.protocol import OnProgress
 from edgeft.errors import DeviceError, StepError
-from edgeft.pipeline.answers import cases_per_chunk
+from edgeft.pipeline.steps.answers import cases_per_chunk
 from edgeft.ship.check.sides import LOGITS, Contender, Reading
 from edgeft.targets.measure import run_outputs
 from edgeft.task import Arrays, Score

@@ -13,7 +13,7 @@ from edgeft.artifact import Signature
 from edgeft.device.profile import Device
 from edgeft.device.protocol import OnProgress
 from edgeft.gate import Status
-from edgeft.pipeline.answers import thin
+from edgeft.pipeline.steps.answers import thin
 from edgeft.ship.check.asking import Answered, answer_cases, naming, tell_agreement
 from edgeft.ship.check.record import CheckRecord, CheckVerdict, DataRow, Kind, LeftOut
 from edgeft.ship.check.sides import Contender, are_identical, content_digest, label_order, read_signature_of
@@ -29,7 +29,7 @@ from edgeft.ship.check.verdicts import (
     same_file,
 )
 from edgeft.targets.measure import describe_device
-from edgeft.targets.profile_run import Ask
+from edgeft.targets.profile.run import Ask
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,8 +16,8 @@ from edgeft.errors import RecipeError
 from edgeft.ship.bundle import Bundle, has_bundle, open_bundle
 from edgeft.ship.check.record import SideRow, shown
 from edgeft.ship.verify import NOT_SHIPPED
-from edgeft.targets.differences import match_tensors
-from edgeft.targets.profile_model import Model, inspect_model, open_model, require_runtime
+from edgeft.targets.profile.differences import match_tensors
+from edgeft.targets.profile.model import Model, inspect_model, open_model, require_runtime
 from edgeft.task import Task, declared_inputs
 
 Role = Literal["candidate", "baseline"]

@@ -193,7 +193,7 @@ def reading_of_recipe(loaded: LoadedRecipe, labels: Sequence[str] | None, out: P
 
 def _own_labels(loaded: LoadedRecipe) -> tuple[str, ...] | None:
     """Those that the config.json beside the recipe's model names."""
-    from edgeft.pipeline.inputs import own_labels
+    from edgeft.pipeline.given.inputs import own_labels
     from edgeft.tasks.tokenizer import read_json
 
     return own_labels(read_json(_folder(loaded) / "config.json"))
@@ -201,7 +201,7 @@ def _own_labels(loaded: LoadedRecipe) -> tuple[str, ...] | None:
 
 def _folder(loaded: LoadedRecipe) -> Path:
     """Where the recipe's tokenizer or preprocessor_config.json lies; nothing is fetched."""
-    from edgeft.pipeline.find_folder import find_folder
+    from edgeft.pipeline.given.find_folder import find_folder
 
     model = loaded.recipe.model
     if model.tokenizer:

@@ -14,9 +14,9 @@ from edgeft.ship.check.asking import feeds_of
 from edgeft.ship.check.sessions import PLANS, Timing, time_in_sessions
 from edgeft.ship.check.sides import Contender
 from edgeft.targets.compare import Side
-from edgeft.targets.differences import match_tensors, measure_differences, translate_feeds
-from edgeft.targets.profile_inputs import Feeds, make_feeds
-from edgeft.targets.profile_run import Ask
+from edgeft.targets.profile.differences import match_tensors, measure_differences, translate_feeds
+from edgeft.targets.profile.inputs import Feeds, make_feeds
+from edgeft.targets.profile.run import Ask
 from edgeft.task import declared_inputs
 
 if TYPE_CHECKING:

@@ -157,7 +157,7 @@ def same_file(verdict: CheckVerdict, sha256: str) -> CheckVerdict:
 
 def custom_of(margin: Margin, ours: Any, theirs: Any, rows: pa.Table) -> CustomValues | None:
     """Values of a user's own metric (`file.py:function`) on both sides' logits; None for edgeft's metrics."""
-    from edgeft.pipeline.gatekeeping import custom_values
+    from edgeft.pipeline.judging.gatekeeping import custom_values
 
     if ":" not in margin.gate.metric or "logits" not in ours:
         return None

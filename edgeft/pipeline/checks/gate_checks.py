@@ -1,0 +1,66 @@
+"""Gates before anything runs: measurable where they hold, decidable at this n, one at least for every target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgeft.device.profile import Device
+from edgeft.errors import EdgeftError
+from edgeft.gate import LATENCY_METRICS, RESOURCE_METRICS
+from edgeft.pipeline.checks.gate_sizes import check_label, check_possible
+from edgeft.recipe.load import LoadedRecipe
+from edgeft.recipe.problems import did_you_mean
+from edgeft.task import Task, has_metric
+
+
+def check_gates(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task) -> None:
+    """Each gate is measurable on its devices and decidable by some number of cases, and each target has one."""
+    _check_every_target_is_gated(loaded, devices)
+    for index, gate in enumerate(loaded.recipe.gates):
+        if gate.severity == "block":
+            check_possible(loaded, index)
+        if loaded.recipe.data.labels is not None:
+            check_label(loaded, index, loaded.recipe.data.labels)
+        held = [gate.device] if gate.device else list(devices)
+        if gate.metric in LATENCY_METRICS | {"peak_memory_mb"}:
+            for name in held:
+                if devices[name].how == "emulated":
+                    raise loaded.error(
+                        ("gates", index, "metric"),
+                        f"{gate.metric} cannot be measured on {name}, which is emulated",
+                        "say `device:` with a real target in this gate",
+                    )
+        elif gate.metric in RESOURCE_METRICS or has_metric(task, gate.metric):
+            continue
+        elif ":" in gate.metric:
+            from edgeft.tasks.custom_metric import check_metric
+
+            try:
+                check_metric(gate.metric)
+            except EdgeftError as error:
+                raise loaded.error(("gates", index, "metric"), error.what, error.hint) from error
+        else:
+            known = [
+                *task.metrics,
+                *task.gated,
+                *(f"{name}LABEL" for name in task.families),
+                *sorted(RESOURCE_METRICS),
+                "file.py:function",
+            ]
+            raise loaded.error(
+                ("gates", index, "metric"),
+                f"{task.name} has no metric '{gate.metric}'",
+                did_you_mean(gate.metric, known, "known"),
+            )
+
+
+def _check_every_target_is_gated(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:
+    """What no gate can refuse would ship unseen."""
+    blocking = [gate for gate in loaded.recipe.gates if gate.severity == "block"]
+    for index, name in enumerate(devices):
+        if not any(gate.device in (None, name) for gate in blocking):
+            raise loaded.error(
+                ("targets", index),
+                f"no gate can stop what is made for {name}",
+                "add a gate without `device:`, or one for this target, that is not `severity: warn`",
+            )

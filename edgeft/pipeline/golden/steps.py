@@ -1,0 +1,198 @@
+"""Golden cases of a shipped artefact: inputs, the tensors they become, what it answered on the build's runtime.
+
+A store step like any other run on the device, so that a cached build opens no runtime. The gate set is never read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeft.artifact import Artifact, Signature
+from edgeft.canonical import Facts, canonical_json
+from edgeft.pipeline.golden.texts import golden_texts
+from edgeft.pipeline.golden.tolerances import tolerance
+from edgeft.pipeline.spec import FEED_TOOLS, Spec
+from edgeft.pipeline.steps.answers import prepared_of, read_cases
+from edgeft.pipeline.steps.candidates import Candidate, device_config, run_host, run_tools
+from edgeft.recipe.schema import Recipe
+from edgeft.stage import Context
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = 1
+CASES = 8
+LARGEST = 2 << 20
+"""Bytes of all golden tensors, where more than one case fits."""
+VECTOR_ROWS = 128
+"""Rows of the data among the tokenizer vectors."""
+INDEX = "index.json"
+BUILT_IN = "built in"
+MADE_ON = ("machine", "cpu_flags")
+IMAGES = {b"\x89PNG": "png", b"\xff\xd8": "jpg", b"GIF8": "gif", b"RIFF": "webp", b"II*\0": "tif", b"MM\0*": "tif"}
+
+
+def golden_id(candidate: Candidate) -> str:
+    """Id of the step that makes a shipped artefact's golden cases."""
+    return f"golden/{candidate.id}"
+
+
+def golden_spec(candidate: Candidate, recipe: Recipe, splits: Mapping[str, Any]) -> Spec:
+    """Golden cases of one artefact. splits: those of the data set, to take the calibration rows where there are any."""
+    split = "calibration" if splits.get("calibration", {}).get("n") else "search"
+    rows = recipe.bundle.golden_rows
+
+    def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
+        return _write(candidate, recipe, inputs["artifact"], split if rows else BUILT_IN, out, ctx)
+
+    config = {"device": device_config(candidate), "batch": recipe.serve.batch, "task": recipe.model.task, "rows": rows}
+    return Spec(
+        id=golden_id(candidate),
+        title=f"Keep golden cases of {candidate.name}",
+        name="golden",
+        version=1,
+        makes="record",
+        run=run,
+        config=config,
+        needs={"artifact": candidate.id, "prepared": "prepare"},
+        reads=(split,) if rows else (),
+        tools=(*FEED_TOOLS, *run_tools(candidate)),
+        host=run_host(candidate),
+    )
+
+
+def _write(candidate: Candidate, recipe: Recipe, artifact: Artifact, origin: str, out: Path, ctx: Context) -> Facts:
+    from edgeft.targets.artifact_jobs import runtime_feeds, served_batch
+    from edgeft.targets.measure import describe_device, run_outputs
+
+    exporter, device = candidate.exporter, candidate.device
+    signature, prepared = exporter.signature(artifact), prepared_of(ctx)
+    rows = _built_in(prepared) if origin == BUILT_IN else read_cases(ctx, origin, CASES)
+    feeds = ctx.task.feeds(rows, prepared)
+    rows, feeds = _few(rows, feeds, signature)
+    outputs = run_outputs(device, exporter.runtime, artifact, signature, feeds, batch=recipe.serve.batch)
+    cases = max(1, min(rows.num_rows, LARGEST // max(1, _bytes(outputs) // rows.num_rows)))
+    own = runtime_feeds(signature, {name: array[:cases] for name, array in feeds.items()})
+    facts = describe_device(device, exporter.runtime)
+    index = {
+        "format": FORMAT,
+        "from": origin,
+        "cases": cases,
+        "batch": served_batch(signature, recipe.serve.batch),
+        "made_on": _made_on(facts, exporter.runtime),
+        "raw": _write_raw(rows.slice(0, cases), out),
+        "tokenizer": _write_vectors(prepared, origin, out, ctx),
+        "inputs": {
+            name: _tensor(out, "inputs", name, spec.name, own[spec.name]) for name, spec in signature.inputs.items()
+        },
+        "outputs": {
+            name: _tensor(out, "outputs", name, spec.name, outputs[name][:cases])
+            | {"tolerance": tolerance(candidate.variant, outputs[name][:cases])}
+            for name, spec in signature.outputs.items()
+        },
+    }
+    (out / INDEX).write_bytes(canonical_json(index, indent=1))
+    return {"cases": cases, "from": origin}
+
+
+def _made_on(facts: Mapping[str, str], runtime: str) -> dict[str, str]:
+    """What of a device decides which kernels run: processor and the runtime's version, as it told them."""
+    from edgeft import plugins
+
+    names = (*MADE_ON, *plugins.load("runtimes", runtime).DISTRIBUTIONS)
+    return {name: facts[name] for name in names if name in facts}
+
+
+def _few(rows: pa.Table, feeds: Mapping[str, Any], signature: Signature) -> tuple[pa.Table, dict[str, Any]]:
+    """As many of the cases as LARGEST holds, one at least."""
+    taken = {name: feeds[name] for name in signature.inputs if name in feeds}
+    cases = max(1, min(rows.num_rows, LARGEST // max(1, _bytes(taken) // rows.num_rows)))
+    return rows.slice(0, cases), {name: array[:cases] for name, array in feeds.items()}
+
+
+def _bytes(arrays: Mapping[str, Any]) -> int:
+    return sum(int(array.nbytes) for array in arrays.values())
+
+
+def _tensor(out: Path, folder: str, name: str, own: str, array: Any) -> dict[str, Any]:
+    """Write one tensor; what the index says of it. Strings have no .npy that another language reads: JSON."""
+    import numpy as np
+
+    (out / folder).mkdir(exist_ok=True)
+    about = {"name": own, "shape": [int(size) for size in array.shape]}
+    if array.dtype.kind in "US":
+        file = f"{folder}/{name}.json"
+        (out / file).write_bytes(canonical_json(array.tolist()))
+        return {**about, "file": file, "dtype": "str"}
+    file = f"{folder}/{name}.npy"
+    np.save(out / file, np.ascontiguousarray(array), allow_pickle=False)
+    return {**about, "file": file, "dtype": str(array.dtype)}
+
+
+def _write_raw(rows: pa.Table, out: Path) -> str:
+    """raw.json: the texts, or the names of the image files beside it."""
+    items: list[str] = rows.column("text").to_pylist() if "text" in rows.column_names else []
+    if not items:
+        from edgeft.data.pack import image_bytes
+
+        (out / "raw").mkdir()
+        for place, (_, raw) in enumerate(image_bytes(rows)):
+            suffix = next((found for magic, found in IMAGES.items() if raw.startswith(magic)), "bin")
+            items.append(f"raw/{place:03d}.{suffix}")
+            (out / items[-1]).write_bytes(raw)
+    (out / "raw.json").write_bytes(canonical_json(items, indent=1))
+    return "raw.json"
+
+
+def _write_vectors(prepared: Path, origin: str, out: Path, ctx: Context) -> dict[str, Any] | None:
+    """tokenizer.jsonl: text -> token ids before padding, for built-in texts and, where rows may be shown, some rows."""
+    import pyarrow as pa
+
+    about = json.loads((prepared / "preprocess.json").read_text(encoding="utf-8"))
+    if about.get("kind") != "text":
+        return None
+    texts = golden_texts(int(about["length"]))
+    if origin != BUILT_IN:
+        texts = list(dict.fromkeys([*texts, *read_cases(ctx, origin, VECTOR_ROWS).column("text").to_pylist()]))
+    feeds = ctx.task.feeds(pa.table({"text": texts}), prepared)
+    lines = []
+    for place, text in enumerate(texts):
+        taken = feeds["attention_mask"][place].astype(bool) if "attention_mask" in feeds else slice(None)
+        line: dict[str, Any] = {"text": text, "ids": feeds["input_ids"][place][taken].tolist()}
+        if "token_type_ids" in feeds and feeds["token_type_ids"][place].any():
+            line["types"] = feeds["token_type_ids"][place][taken].tolist()
+        lines.append(canonical_json(line) + b"\n")
+    (out / "tokenizer.jsonl").write_bytes(b"".join(lines))
+    left = bool("attention_mask" in feeds and not feeds["attention_mask"][:, 0].all())
+    return {
+        "file": "tokenizer.jsonl", "vectors": len(texts), "length": int(about["length"]), "pad_id": about["pad_id"],
+        "pad_side": "left" if left else "right", "inputs": about["inputs"],
+    }  # fmt: skip
+
+
+def _built_in(prepared: Path) -> pa.Table:
+    """Cases that are no row of anybody's data: texts of every script, or pictures of waves."""
+    import pyarrow as pa
+
+    about = json.loads((prepared / "preprocess.json").read_text(encoding="utf-8"))
+    if about.get("kind") == "text":
+        from edgeft.pipeline.steps.embedded import GOLDEN_TEXTS
+
+        return pa.table({"text": list(GOLDEN_TEXTS[:CASES])})
+    waves = {f"wave-{turn}": _wave(turn) for turn in range(CASES)}
+    return pa.table({"image": list(waves), "bytes": list(waves.values())})
+
+
+def _wave(turn: int) -> bytes:
+    """A 256 x 256 colour PNG of smooth stripes, other ones for each number."""
+    import numpy as np
+    from PIL import Image
+
+    from edgeft.tasks.image_files import write_png
+
+    y, x = np.mgrid[0:256, 0:256] / 256
+    planes = [np.sin((turn + 2) * (x * np.cos(k) + y * np.sin(k)) * 6 + k) for k in (turn, turn + 1, turn + 2)]
+    return write_png(Image.fromarray(((np.stack(planes, axis=2) + 1) * 127.5).astype(np.uint8)))

@@ -1,0 +1,1 @@
+"""From answers to verdicts: scores, the choice, the gate set."""

@@ -1,0 +1,218 @@
+"""From the choice to the verdicts: one candidate per target meets the sealed gate set, once, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from edgeft.artifact import Artifact
+from edgeft.data.table import by_column, column_array
+from edgeft.evaluate.custom import CustomValues
+from edgeft.evaluate.flips import flips
+from edgeft.evaluate.gates import decide_data_gate, decide_resource_gate
+from edgeft.gate import LATENCY_METRICS, Gate, Verdict
+from edgeft.pipeline.checks.gate_sizes import Held, can_pass, check_planned
+from edgeft.pipeline.execute import Executor
+from edgeft.pipeline.judging.released import baseline_id, released_spec
+from edgeft.pipeline.judging.scoring import (
+    answered_rows,
+    baseline_arrays,
+    baseline_score,
+    score_outputs,
+    source_score,
+    split_rows,
+    with_gated,
+)
+from edgeft.pipeline.judging.trial import Trial
+from edgeft.pipeline.plan import Plan
+from edgeft.pipeline.spec import Spec
+from edgeft.pipeline.steps.arrays import load_arrays
+from edgeft.pipeline.steps.emulation import gate_cases
+from edgeft.pipeline.steps.measuring import outputs_spec
+from edgeft.pipeline.steps.trunk_specs import source_spec
+from edgeft.record import GateSetRow, OpeningRow
+from edgeft.task import Score
+
+TIMED_METRICS = LATENCY_METRICS - {"cold_load_ms", "first_inference_ms"}
+"""What the timed blocks give: these carry the protocol's VALID or INVALID."""
+
+
+@dataclass
+class Judgement:
+    """Verdicts per target, the gate-set row of each, and the opening if there was one."""
+
+    verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
+    rows: dict[str, GateSetRow] = field(default_factory=dict)
+    opening: OpeningRow | None = None
+
+
+def gates_for(gates: tuple[Gate, ...], device: str) -> list[Gate]:
+    """The gates that hold on a target."""
+    return [gate for gate in gates if gate.device in (None, device)]
+
+
+def judge(plan: Plan, executor: Executor, chosen: Mapping[str, Trial]) -> Judgement:
+    """Decide what needs no gate set first; open it only when nothing has failed already.
+
+    A blocking FAIL before the opening leaves the gate set sealed: its verdicts are INCONCLUSIVE and say so.
+    """
+    recipe = plan.loaded.recipe
+    result = Judgement()
+    for device, trial in chosen.items():
+        by_name = {measurement.metric: measurement for measurement in trial.measurements}
+        result.verdicts[device] = [
+            _doubt(decide_resource_gate(gate, device, by_name.get(gate.metric)), trial)
+            for gate in gates_for(recipe.gates, device)
+            if not gate.needs_gate_set
+        ]
+    sealed = {device: [gate for gate in gates_for(recipe.gates, device) if gate.needs_gate_set] for device in chosen}
+    if not any(sealed.values()):
+        return result
+    failed = [
+        verdict
+        for row in result.verdicts.values()
+        for verdict in row
+        if verdict.status == "FAIL" and verdict.severity == "block"
+    ]
+    if failed:
+        why = f"the gate set stays sealed: {failed[0].gate} failed on {failed[0].target} without it"
+        for device, gates in sealed.items():
+            result.verdicts[device] += [gate.answer(device, "INCONCLUSIVE", why) for gate in gates]
+        return result
+    _rehearse(executor, sealed, recipe.measure.search_cases)
+    _open(plan, executor, chosen, sealed, result)
+    return result
+
+
+def _doubt(verdict: Verdict, trial: Trial) -> Verdict:
+    """Other work and throttling only ever slow an artefact down: an INVALID time may pass a limit, never fail one."""
+    latency = trial.row.latency
+    if verdict.metric not in TIMED_METRICS or verdict.status != "FAIL" or latency is None or latency.valid:
+        return verdict
+    why = f"{verdict.why}, but the measurement is INVALID: {'; '.join(latency.reasons)}"
+    return replace(verdict, status="INCONCLUSIVE", why=f"{why}. Measure again on a quiet device: --remeasure")
+
+
+def _rehearse(executor: Executor, sealed: Mapping[str, list[Gate]], cases: int | None) -> None:
+    """Call the user's own metrics on the search set first: one that raises (StepError) must not cost an opening."""
+    from edgeft.tasks.custom_metric import load_metric
+
+    own = {gate.metric for gates in sealed.values() for gate in gates if ":" in gate.metric}
+    if own:
+        rows = split_rows(executor, "search", cases)
+        logits = load_arrays(executor.done["source/search"].path / "outputs.npz")["logits"]
+        for spec in sorted(own):
+            load_metric(spec)(logits, column_array(rows, "label"), rows)
+
+
+def _open(
+    plan: Plan, executor: Executor, chosen: Mapping[str, Trial], sealed: Mapping[str, list[Gate]], result: Judgement
+) -> None:
+    recipe = plan.loaded.recipe
+    source_step = source_spec(plan.loaded, plan.trunk.source, "gate", None)
+    planned = _plan_cases(plan, executor, chosen, sealed)
+    specs = {
+        device: outputs_spec(trial.candidate, recipe, "gate", planned=planned.get(device))
+        for device, trial in chosen.items()
+    }
+    used = {gate.released for gates in sealed.values() for gate in gates}
+    baselines = [released_spec(plan.loaded, item) for path, item in plan.released.items() if path in used]
+    result.opening = _count_opening(plan, executor, chosen, [source_step, *baselines, *specs.values()])
+    for step in (source_step, *baselines):
+        executor.perform(step)
+    for device, spec in specs.items():
+        outputs = executor.perform(spec)
+        rows = answered_rows(executor, "gate", None, outputs)
+        units = column_array(rows, "unit")
+        score = score_outputs(executor, outputs, "gate", None)
+        source = source_score(executor, "gate", None, outputs)
+        result.rows[device] = GateSetRow(
+            n=rows.num_rows,
+            units=len(set(units.tolist())),
+            source=dict(with_gated(source, source, rows, sealed[device]).metrics),
+            artefact=dict(with_gated(score, source, rows, sealed[device]).metrics),
+            flips=dict(flips(source, score)),
+            confusion=score.confusion.tolist(),
+        )
+        for gate in sealed[device]:
+            theirs = baseline_id(gate, plan.released)
+            result.verdicts[device].append(_decide(gate, device, executor, score, theirs, outputs, rows))
+
+
+def _plan_cases(
+    plan: Plan, executor: Executor, chosen: Mapping[str, Trial], sealed: Mapping[str, list[Gate]]
+) -> dict[str, int]:
+    """Emulated target -> how many cases of the gate set it answers, where gates need more than fit the minutes.
+
+    RecipeError, before the gate set is opened, where even several times the minutes could not show what is asked.
+    """
+    found = {}
+    for device, trial in chosen.items():
+        if not trial.candidate.emulated or not sealed[device]:
+            continue
+        gates = sealed[device]
+        paced = int(executor.done[f"{trial.candidate.id}/pace"].facts["cases"])
+        cases = gate_cases(paced, lambda n, gates=gates: can_pass(gates, _held(executor, n)[1]))  # type: ignore[misc]
+        check_planned(plan.loaded, gates, device, *_held(executor, cases))
+        if cases != paced:
+            minutes = plan.loaded.recipe.measure.emulated_minutes * cases / paced
+            executor.events.note(
+                device, f"its gates need {cases} cases: about {minutes:.0f} minutes, more than planned"
+            )
+            found[device] = cases
+    return found
+
+
+def _held(executor: Executor, cases: int) -> tuple[int, Held]:
+    """(rows, what they hold) of the gate set thinned to `cases`."""
+    rows = split_rows(executor, "gate", cases)
+    return rows.num_rows, Held.of_rows(rows, executor.dataset.facts["labels"] if executor.dataset else ())
+
+
+def _decide(
+    gate: Gate, device: str, executor: Executor, score: Score, baseline: str, outputs: Artifact, rows: Any
+) -> Verdict:
+    """baseline: the step that answered for what the gate compares with."""
+    custom, units = None, column_array(rows, "unit")
+    source = baseline_score(executor, baseline, rows, outputs)
+    if ":" in gate.metric:
+        ours = load_arrays(outputs.path / "outputs.npz")["logits"]
+        custom = custom_values(gate, ours, baseline_arrays(executor, baseline, outputs)["logits"], rows)
+    groups = column_array(rows, by_column(gate.by)) if gate.by else None
+    truth = column_array(rows, "label")
+    return decide_data_gate(gate, device, score, source, units, truth=truth, custom=custom, groups=groups)
+
+
+def custom_values(gate: Gate, ours: Any, theirs: Any, rows: Any) -> CustomValues:
+    """The user's metric as values per case where it gives them, else as a function of resampled rows."""
+    import numpy as np
+
+    from edgeft.tasks.custom_metric import load_metric
+
+    metric: Callable[..., Any] = load_metric(gate.metric)
+    labels = column_array(rows, "label")
+
+    def on(logits: Any) -> Any:
+        whole = metric(logits, labels, rows)
+        if np.ndim(whole) > 0:
+            return np.asarray(whole, dtype=np.float64)
+        return lambda index: float(metric(logits[index], labels[index], rows.take(index)))
+
+    compared = gate.no_worse_than or gate.cases_losing is not None
+    return CustomValues(on(ours), on(theirs) if compared else None)
+
+
+def _count_opening(plan: Plan, executor: Executor, chosen: Mapping[str, Trial], specs: list[Spec]) -> OpeningRow | None:
+    """Count before looking: an opening is recorded unless every answer on the gate set is cached already."""
+    dataset = executor.dataset
+    if dataset is None:
+        raise ValueError("the data step has not run")
+    if all(executor.find(spec, *executor.address(spec)) is not None for spec in specs):
+        return None
+    digest = dataset.facts["splits"]["gate"]["digest"]
+    targets = {device: trial.candidate.name for device, trial in chosen.items()}
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    number = executor.store.record_opening(digest, plan.loaded.recipe.name, targets, when)
+    return OpeningRow(number=number, when=when, build=plan.loaded.recipe.name, digest=digest, targets=targets)

@@ -1,0 +1,170 @@
+"""Rows to answers: which cases a step sees, the source model's logits, and outputs on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeft import plugins
+from edgeft.artifact import Artifact
+from edgeft.canonical import Facts
+from edgeft.device.protocol import ArtefactRefused
+from edgeft.errors import StepError
+from edgeft.exporter import Unsupported
+from edgeft.stage import Context
+from edgeft.targets.search.asking import spaced
+from edgeft.task import case_bytes, declared_inputs
+
+SOURCE_DEVICE = "local-cpu"
+"""Where a source that is an ONNX file runs: this machine's CPU, by the same worker as any candidate."""
+CHUNK_BYTES = 128 << 20
+"""Feeds made at a time: 900 photographs of 224 x 224, or any number of texts."""
+FILE_BYTES = 4 << 20
+"""Taken for an encoded photograph where the artefact takes files: how long one is is known once it is read."""
+
+
+def logits_of(model: Artifact, adapter: Artifact | None, ctx: Context) -> Callable[[Mapping[str, Any]], Any]:
+    """Canonical feeds -> logits (n, classes) float32 of a torch model, with or without adapter, or of an ONNX file."""
+    if model.kind == "onnx":
+        return lambda feeds: _answers_of_onnx(model, feeds, ctx)
+    from edgeft.models.load import load_source
+    from edgeft.models.predict import predict_logits
+    from edgeft.models.served import plain_module
+
+    prepared = prepared_of(ctx)
+    module = plain_module(load_source(model, adapter, ctx), prepared)
+    return lambda feeds: predict_logits(
+        module,
+        feeds,
+        batch_size=32,
+        plain=lambda part: ctx.task.plain(part, prepared),
+        progress=lambda done, total: ctx.progress(done, total, "case"),
+    )
+
+
+def _answers_of_onnx(model: Artifact, feeds: Mapping[str, Any], ctx: Context) -> Any:
+    """Logits of the user's own ONNX file. There is no other candidate to fall back on: StepError with its path."""
+    from edgeft.device.profile import load_device
+    from edgeft.targets.measure import run_outputs
+
+    exporter, device = plugins.load("exporters", "onnx")(), load_device(SOURCE_DEVICE)
+    try:
+        signature = exporter.signature(model)
+        outputs = run_outputs(device, exporter.runtime, model, signature, feeds, batch=1, on_progress=ctx.progress)
+    except Unsupported as error:
+        raise StepError(error.reason, where=str(model.path), hint="export the model again, or copy it whole") from error
+    except (ArtefactRefused, StepError) as error:
+        hint = error.hint or f"it must run in the {exporter.runtime} that `edgeft doctor` names; export it for that one"
+        raise StepError(error.what, where=error.where or str(model.path), hint=hint, excerpt=error.excerpt) from error
+    return outputs["logits"]
+
+
+def source_outputs(inputs: Mapping[str, Artifact], rows: Any, ctx: Context) -> dict[str, Any]:
+    """What is kept of the answers of the unmerged fine-tuned model, or of the given float model or ONNX file."""
+    model = inputs.get("model") or inputs["base"]
+    logits = logits_of(model, inputs.get("adapter"), ctx)
+    return answer_in_chunks(lambda feeds, _: {"logits": logits(feeds)}, rows, ctx)
+
+
+def answer_in_chunks(
+    answer: Callable[[Mapping[str, Any], int], Mapping[str, Any]], rows: Any, ctx: Context
+) -> dict[str, Any]:
+    """What the task keeps of all rows' outputs; no more than CHUNK_BYTES of feeds and their outputs are in memory.
+
+    answer: (feeds of a chunk, rows before it) -> its outputs.
+    """
+    import numpy as np
+
+    size = cases_per_chunk(prepared_of(ctx))
+    parts = []
+    for start in range(0, rows.num_rows, size):
+        feeds = ctx.task.feeds(rows.slice(start, size), prepared_of(ctx))
+        parts.append(ctx.task.keep(answer(feeds, start)))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+
+def cases_per_chunk(prepared: Path) -> int:
+    """How many cases' feeds fit into CHUNK_BYTES, by what the preprocessing declares."""
+    about = json.loads((prepared / "preprocess.json").read_text(encoding="utf-8"))
+    sizes = {"length": int(about.get("length", 1))}
+    file = FILE_BYTES if about.get("image", {}).get("embed") == "bytes" else 0
+    return max(16, CHUNK_BYTES // max(1, file + case_bytes(declared_inputs(prepared), sizes)))
+
+
+def prepared_of(ctx: Context) -> Path:
+    """The preprocessing folder; StepError in a step that runs before it exists."""
+    if ctx.prepared is None:
+        raise StepError("the preprocessing is not there yet", where=f"step {ctx.step}")
+    return ctx.prepared
+
+
+def thin_index(total: int, cases: int | None) -> list[int] | None:
+    """Which of `total` rows are taken when at most `cases` are wanted, evenly spaced; None: all of them."""
+    return None if cases is None or total <= cases else spaced(total, cases)
+
+
+@dataclass(frozen=True)
+class KnownAnswers:
+    """Answers of an earlier, shorter run. rows: place among the wanted rows -> its row in `arrays`; missing: the places
+    that have no answer yet."""
+
+    rows: Mapping[int, int]
+    missing: Sequence[int]
+    arrays: Mapping[str, Any]
+
+    def join(self, fresh: Mapping[str, Any]) -> dict[str, Any]:
+        """Both, in the order of the wanted rows. fresh: answers to the missing ones, in their order."""
+        import numpy as np
+
+        order = np.argsort([*self.rows, *self.missing], kind="stable")
+        taken = list(self.rows.values())
+        return {
+            name: np.concatenate([array[taken], *([fresh[name]] if name in fresh else [])])[order]
+            for name, array in self.arrays.items()
+        }
+
+
+def known_answers(outputs: Artifact, total: int, wanted: int | None) -> KnownAnswers:
+    """What the outputs, of cases evenly spaced in `total` rows, already answer of `wanted` such cases; None: of all."""
+    from edgeft.pipeline.steps.arrays import load_arrays
+
+    have = {row: index for index, row in enumerate(spaced(total, int(outputs.facts["n"])))}
+    places = thin_index(total, wanted) or range(total)
+    rows = {place: have[row] for place, row in enumerate(places) if row in have}
+    missing = [place for place in range(len(places)) if place not in rows]
+    return KnownAnswers(rows, missing, load_arrays(outputs.path / "outputs.npz"))
+
+
+def thin(rows: Any, cases: int | None) -> Any:
+    """At most `cases` rows, evenly spaced, the same ones every time."""
+    index = thin_index(rows.num_rows, cases)
+    return rows if index is None else rows.take(index)
+
+
+def read_cases(ctx: Context, split: str, cases: int | None) -> Any:
+    """Rows of a split this step declared, thinned to `cases`."""
+    from edgeft.data.table import read_split
+
+    return thin(read_split(ctx.splits[split].path), cases)
+
+
+def refuse_broken(outputs: Mapping[str, Any]) -> None:
+    """ArtefactRefused where an answer is not a finite number: such a candidate is out, the others go on."""
+    import numpy as np
+
+    for name, array in outputs.items():
+        broken = int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).sum())
+        if broken:
+            raise ArtefactRefused(f"{name} of {broken} of {len(array)} cases are NaN or infinite")
+
+
+def write_outputs(outputs: Mapping[str, Any], rows: Any, out: Path, ctx: Context) -> Facts:
+    """outputs.npz as canonical bytes, and the scores as facts."""
+    from edgeft.pipeline.steps.arrays import save_arrays
+
+    save_arrays(out / "outputs.npz", outputs)
+    score = ctx.task.score(outputs, rows, ctx.labels)
+    return {"metrics": dict(score.metrics), "n": rows.num_rows}

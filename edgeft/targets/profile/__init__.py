@@ -1,0 +1,1 @@
+"""`edgeft profile` and `edgeft compare`: models of any origin on a device."""

@@ -1,0 +1,100 @@
+"""Several models on one device, each against the first: times interleaved, outputs on the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from edgeft import __version__
+from edgeft.artifact import Signature
+from edgeft.device.profile import Device
+from edgeft.device.protocol import OnProgress, ignore_progress
+from edgeft.targets.compare import Side, compare_sides
+from edgeft.targets.measure import describe_device
+from edgeft.targets.profile.differences import measure_differences, translate_feeds
+from edgeft.targets.profile.inputs import Feeds
+from edgeft.targets.profile.model import Model, inspect_model, require_runtime
+from edgeft.targets.profile.record import CompareRecord, ComparisonRow
+from edgeft.targets.profile.run import Ask, describe_model, now, refuse_emulated
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Quadruples A B B A, and seconds of all their blocks."""
+
+    blocks: int
+    seconds: float
+
+
+PLANS: dict[str, Plan] = {"quick": Plan(12, 10.0), "full": Plan(32, 60.0)}
+"""Twelve pairs give the median ratio a percentile bootstrap that is not a few numbers."""
+
+
+def compare_models(
+    device: Device, models: Sequence[Model], ask: Ask, on_progress: OnProgress = ignore_progress
+) -> CompareRecord:
+    """Each further model against the first. Inputs are made for the first and given to all.
+
+    RecipeError where the models take different inputs, DeviceError on an emulated device.
+    """
+    refuse_emulated(device)
+    for model in models:
+        require_runtime(device, model.runtime)
+    signatures = [inspect_model(device, model) for model in models]
+    feeds = ask.feeds(signatures[0])
+    started = now()
+    rows = [
+        compare_pair(device, (models[0], signatures[0]), other, feeds, ask.protocol, on_progress)
+        for other in zip(models[1:], signatures[1:], strict=True)
+    ]
+    return CompareRecord(
+        edgeft=__version__,
+        started=started,
+        device=device.name,
+        threads=device.threads,
+        batch=feeds.batch,
+        inputs=feeds.said,
+        models=[describe_model(model, signature, {}) for model, signature in zip(models, signatures, strict=True)],
+        comparisons=rows,
+        conditions=describe_device(device, models[0].runtime),
+    )
+
+
+def compare_pair(
+    device: Device,
+    first: tuple[Model, Signature],
+    second: tuple[Model, Signature],
+    feeds: Feeds,
+    protocol: Literal["quick", "full"],
+    on_progress: OnProgress = ignore_progress,
+) -> ComparisonRow:
+    """`second` against `first`: outputs, then times. feeds: made for `first`."""
+    (a, ours), (b, theirs) = first, second
+    sides = (
+        Side(a.runtime, a.artifact, ours, feeds.arrays),
+        Side(b.runtime, b.artifact, theirs, translate_feeds(feeds.arrays, ours, theirs)),
+    )
+    outputs, why = measure_differences(device, *sides, feeds.batch)
+    plan = PLANS[protocol]
+    found = compare_sides(
+        device, *sides, batch=feeds.batch, blocks=plan.blocks, seconds=plan.seconds, on_progress=on_progress
+    )
+    return ComparisonRow(
+        a=a.label,
+        b=b.label,
+        a_ms=found.a_ms,
+        b_ms=found.b_ms,
+        ratio=found.ratio,
+        interval=found.interval,
+        blocks=found.blocks,
+        discarded=found.discarded,
+        runs=found.runs,
+        valid=not found.reasons,
+        reasons=list(found.reasons),
+        how=found.how,
+        a_bytes=a.bytes,
+        b_bytes=b.bytes,
+        outputs=outputs,
+        why_no_outputs=why,
+    )
