@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from edgeft.pipeline.judging.gatekeeping import Judgement, judge
 from edgeft.pipeline.judging.released import OpenBundle, check_all_labels, open_released
 from edgeft.pipeline.judging.scoring import score_outputs
 from edgeft.pipeline.judging.trial import Trial, try_candidates
+from edgeft.pipeline.leftovers import clear_leftovers
 from edgeft.pipeline.plan import Plan, make_plan, plan_rows, step_names
 from edgeft.pipeline.progress import Events
 from edgeft.pipeline.search.flow import search_targets
@@ -115,7 +116,10 @@ def prepare_build(loaded: LoadedRecipe, store: Store, options: Options, events: 
 def _assemble(plan: Plan, store: Store, task: Task, options: Options, events: Events) -> Build:
     """The rest of what can be refused: pins, names on the command line, disk."""
     loaded = plan.loaded
-    locked = lock.read(options.out / loaded.recipe.name / lock.FILE, plan) if options.locked else None
+    folder = options.out / loaded.recipe.name
+    with suppress(OSError):  # a disk that refuses is told where the outcome is written
+        clear_leftovers(folder)
+    locked = lock.read(folder / lock.FILE, plan) if options.locked else None
     if options.to is not None and options.to not in step_names(plan.specs):
         raise RecipeError(
             f"no step is called '{options.to}'", where="--to", hint=f"steps: {', '.join(step_names(plan.specs))}"

@@ -87,12 +87,18 @@ def _columns(rows: pa.Table, salt: bytes, labels: list[str], ours: Score, theirs
         for name, key in (("row", "id"), ("unit", "unit"))
     }
     if "mask_at" not in rows.column_names:
-        columns["truth"] = [labels[place] for place in column_array(rows, "label")]
-        columns["source"] = [labels[place] for place in theirs.predictions]
-        columns["artefact"] = [labels[place] for place in ours.predictions]
+        shown = [plain_cell(label) for label in labels]
+        columns["truth"] = [shown[place] for place in column_array(rows, "label")]
+        columns["source"] = [shown[place] for place in theirs.predictions]
+        columns["artefact"] = [shown[place] for place in ours.predictions]
     columns["source_right"] = [int(right) for right in theirs.correct]
     columns["artefact_right"] = [int(right) for right in ours.correct]
     for metric, values in sorted(ours.cases.items()):
         columns[f"source_{metric}"] = [repr(float(value)) for value in theirs.cases[metric]]
         columns[f"artefact_{metric}"] = [repr(float(value)) for value in values]
     return columns
+
+
+def plain_cell(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula: what begins like one gets an apostrophe in front."""
+    return f"'{text}" if text.strip()[:1] in ("=", "+", "-", "@") else text

@@ -12,6 +12,7 @@ from edgeft.errors import StoreError
 from edgeft.pipeline import lock
 from edgeft.pipeline.build import Build
 from edgeft.pipeline.checks import preflight
+from edgeft.pipeline.leftovers import aside_of, clear_leftovers, draft_of
 from edgeft.record import RunRecord
 from edgeft.ship.bundle import write_bundle
 from edgeft.ship.contents import Contents, write_contents
@@ -35,9 +36,10 @@ def write_outcome(
     """
     folder = build.folder
     preflight.check_out(folder)
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
+    fresh = draft_of(folder, os.getpid())
     shutil.rmtree(fresh, ignore_errors=True)
     try:
+        clear_leftovers(folder)
         fresh.mkdir(parents=True)
         record = _artefacts(build, record, fresh, render, signer)
         (fresh / "report.html").write_text(render.html(record), encoding="utf-8")
@@ -103,7 +105,7 @@ def _artefacts(build: Build, record: RunRecord, fresh: Path, render: Renderers, 
 
 def _swap(fresh: Path, folder: Path) -> None:
     """Put the new folder in the old one's place; interrupted between the two renames, the old one comes back."""
-    old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
+    old = aside_of(folder, os.getpid())
     try:
         if folder.exists():
             folder.rename(old)

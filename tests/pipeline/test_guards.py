@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from edgeft.cli.run import _case
 from edgeft.device.protocol import ArtefactRefused
 from edgeft.errors import Exit, StepError
 from edgeft.pipeline.given.inputs import resolve_inputs
+from edgeft.pipeline.leftovers import aside_of, clear_leftovers, draft_of
 from edgeft.pipeline.progress import Plain
 from edgeft.pipeline.steps.answers import logits_of, refuse_broken
 from edgeft.recipe.load import load_recipe
@@ -84,6 +86,22 @@ def test_the_old_outcome_comes_back_when_the_new_one_cannot_take_its_place(tmp_p
     with pytest.raises(OSError, match="nowhere"):
         _swap(tmp_path / "nowhere", old)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"] and (old / "record.json").is_file()
+
+
+def test_what_a_killed_build_left_beside_its_outcome_is_brought_back_or_removed(tmp_path: Path) -> None:
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    dead, folder = int(gone.stdout), tmp_path / "tiny"
+    for place in (aside_of(folder, dead), draft_of(folder, dead), draft_of(folder, os.getpid())):
+        place.mkdir()
+        (place / "choice.lock").write_text(place.name)
+    (tmp_path / ".tiny.mine").mkdir()
+    clear_leftovers(folder)
+    assert (folder / "choice.lock").read_text() == f".tiny.old.{dead}", "the old outcome had lost its place"
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"tiny", f".tiny.{os.getpid()}", ".tiny.mine"}, "a living process is still writing"
+    aside_of(folder, dead).mkdir()
+    clear_leftovers(folder)
+    assert {path.name for path in tmp_path.iterdir()} == left, "with an outcome in place the older one goes"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -114,7 +114,6 @@ def test_no_secret_of_the_machine_is_in_the_outcome_or_the_store(built: Workbenc
     assert {path: hits for path, hits in found.items() if hits} == {}
 
 
-@pytest.mark.xfail(strict=True, reason="INTEGRATION.md writes labels as they are")
 def test_no_report_carries_markup(built: Workbench) -> None:
     pages = sorted((built.folder / "out").rglob("*.html"))
     assert pages
@@ -125,11 +124,11 @@ def test_no_report_carries_markup(built: Workbench) -> None:
         assert f"dataset.ran={number}" in shown, "what is hostile has to be in the page for this to prove anything"
     for card in (built.folder / "out").rglob("*.md"):
         text = re.sub(r"```.*?```", "", card.read_text(encoding="utf-8"), flags=re.S)
+        text = re.sub(r"(?<!`)`[^`\n]+`(?!`)", "", text)  # code within a line is shown as it is (CommonMark 6.1)
         assert not re.search(r"(?<!\\)<(script|img|style|svg)", text), card
         assert not re.search(r"(?<!\\)\]\(javascript:", text), card
 
 
-@pytest.mark.xfail(strict=True, reason="cases.csv writes labels as they are")
 def test_no_table_starts_a_formula(built: Workbench) -> None:
     """A spreadsheet runs a cell that begins with = + - @, also after white space; numbers may begin with a minus."""
     for path in (built.folder / "out").rglob("*.csv"):
