@@ -39,6 +39,7 @@ from edgeft.report.words import (
     significant,
     teacher_text,
 )
+from edgeft.ship.reproduce import DIFFERS, SEALS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -110,6 +111,7 @@ def _page(record: RunRecord) -> dict[str, Any]:
         "data": None,
         "steps": steps_table(record.steps) if record.steps else None,
         "environment": facts_table("Environment", record.environment),
+        "differs": {**DIFFERS, **SEALS} if record.status == "passed" else {},
         "model": facts_table("Model", record.model),
     }
     if record.data:

@@ -167,3 +167,8 @@ def test_absurd_numbers_are_shown_not_crashed_on(number: float) -> None:
         assert "edgeft build report" in page
         for svg in re.findall(r"<svg.*?</svg>", page, re.S):
             assert not re.search(r'(?:x|y|cx|cy|d|width|height)="[^"]*(?:nan|inf)', svg)
+
+
+def test_what_ships_is_said_to_be_rebuilt_byte_for_byte_but_for_what_is_measured() -> None:
+    assert "<code>gates.json</code> (it holds measured times" in render_html(sample.record())
+    assert "reproduce.json" not in render_html(sample.failed())
