@@ -1,5 +1,5 @@
 """Two copies of one model against each other: how far off a ratio is, and how often its interval denies that they are
-equal, from blocks in one process (`edgeft compare`) and from sessions (`edgeft check`)."""
+equal, from blocks in one process and from sessions, each a process (`edgeft compare`, `edgeft check`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeft.artifact import Artifact, Signature, TensorSpec
 from edgeft.device.profile import Device, load_device
 from edgeft.device.protocol import ignore_progress
-from edgeft.ship.check import sessions
+from edgeft.targets import sessions
 from edgeft.targets.compare import Side, compare_sides
 from edgeft.targets.profile import compare as profile_compare
 

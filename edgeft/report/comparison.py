@@ -35,10 +35,14 @@ def comparison_blocks(row: ComparisonRow | None) -> list[Block]:
     """The ratio with its interval, both times, and the outputs' differences."""
     if row is None:
         return []
+    if row.sessions:
+        taken = f"{row.sessions:,} sessions, each a fresh process with both models"
+        over = "Student's interval over sessions: what differs between processes is in it"
+    else:
+        taken, over = f"{row.blocks:,} quadruples, every block a fresh process", "bootstrap over quadruples"
     words = (
-        f"Interleaved blocks A B B A in one process, so that drift of the machine falls on both: {row.blocks:,} "
-        f"quadruples, {count_text(row.runs, 'run')}, {row.discarded:,} discarded. Speed of B against A, bootstrap "
-        "over quadruples."
+        f"Interleaved blocks A B B A, so that drift of the machine falls on both: {taken}, "
+        f"{count_text(row.runs, 'run')}, {row.discarded:,} discarded. Speed of B against A, {over}."
     )
     faults = text(f"INVALID: {'; '.join(row.reasons)}.") if not row.valid else []
     outputs = _outputs_table(row)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgeft import cli
-from edgeft.ship.check import sessions
+from edgeft.targets import sessions
 from tests.check import kit
 
 Ask = Callable[..., tuple[int, dict[str, Any]]]

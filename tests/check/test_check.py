@@ -258,7 +258,7 @@ def test_recorded_times_are_not_looked_at(world: Path, short: None, ask: Ask, mo
     (world / "base" / ".." / "record.json").write_text('{"latency": 0.0}')
     seen: list[float] = []
     from edgeft.ship.check import run
-    from edgeft.ship.check.sessions import Timing
+    from edgeft.targets.sessions import Timing
 
     def timed(*_: Any) -> Timing:
         seen.append(1)

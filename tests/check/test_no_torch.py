@@ -34,7 +34,7 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 from edgeft import cli
-from edgeft.ship.check import sessions
+from edgeft.targets import sessions
 sessions.PLANS["quick"] = sessions.Plan(sessions=3, blocks=2, seconds=0.4)
 code = cli.main(sys.argv[1:])
 assert not Absent.names & set(sys.modules)

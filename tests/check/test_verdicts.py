@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeft.ship.check import sessions
 from edgeft.ship.check.run import overall_status
-from edgeft.ship.check.sessions import Timing, interval_over
 from edgeft.ship.check.verdicts import decide_latency, decide_size
+from edgeft.targets import sessions
 from edgeft.targets.compare import Comparison
+from edgeft.targets.sessions import Timing, interval_over
 from tests.check.sample import sample_verdict
 
 

@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from edgeft import cli
-from edgeft.targets import latency, roofline
+from edgeft.targets import latency, roofline, sessions
 from edgeft.targets.profile import compare as profile_compare
 
 pytestmark = pytest.mark.ml
@@ -25,6 +25,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """The protocol as it is, on a tenth of a second's blocks."""
     monkeypatch.setitem(latency.PROTOCOLS, "quick", SHORT)
     monkeypatch.setitem(profile_compare.PLANS, "quick", profile_compare.Plan(blocks=3, seconds=0.5))
+    monkeypatch.setitem(sessions.PLANS, "quick", sessions.Plan(sessions=3, blocks=2, seconds=0.6))
     monkeypatch.setattr(roofline, "PROBE_SECONDS", 0.05)
 
 
@@ -72,7 +73,7 @@ def test_against_another_and_as_text(short: None, tmp_path: Path, capsys: pytest
     code = cli.main(["profile", str(ours), "--against", str(other)])
     text = capsys.readouterr().out
     assert code in (0, 5) and text.startswith(("VALID  a.onnx", "INVALID  a.onnx"))
-    assert "a.onnx is" in text and "b.onnx" in text and "quadruples A B B A" in text and "out:0: max" in text
+    assert "a.onnx is" in text and "b.onnx" in text and "sessions of blocks A B B A" in text and "out:0: max" in text
     assert "synthetic" in text and "MLPerf p90" in text and "(estimated)" in text
 
 

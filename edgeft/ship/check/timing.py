@@ -11,12 +11,12 @@ from edgeft.artifact import Signature
 from edgeft.device.profile import Device
 from edgeft.device.protocol import OnProgress
 from edgeft.ship.check.asking import feeds_of
-from edgeft.ship.check.sessions import PLANS, Timing, time_in_sessions
 from edgeft.ship.check.sides import Contender
 from edgeft.targets.compare import Side
 from edgeft.targets.profile.differences import match_tensors, measure_differences, translate_feeds
 from edgeft.targets.profile.inputs import Feeds, make_feeds
 from edgeft.targets.profile.run import Ask
+from edgeft.targets.sessions import PLANS, Timing, time_in_sessions
 from edgeft.task import declared_inputs
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from edgeft.evaluate.sentences import in_percent
 from edgeft.gate import Status
 from edgeft.ship.check.cases import BY
 from edgeft.ship.check.record import CheckVerdict, Kind, PartRow
-from edgeft.ship.check.sessions import Timing
 from edgeft.ship.check.stated import Margin
+from edgeft.targets.sessions import Timing
 
 if TYPE_CHECKING:
     import pyarrow as pa

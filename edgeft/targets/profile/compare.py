@@ -10,13 +10,15 @@ from edgeft import __version__
 from edgeft.artifact import Signature
 from edgeft.device.profile import Device
 from edgeft.device.protocol import OnProgress, ignore_progress
-from edgeft.targets.compare import Side, compare_sides
+from edgeft.targets.compare import Comparison, Side, compare_sides
 from edgeft.targets.measure import describe_device
 from edgeft.targets.profile.differences import measure_differences, translate_feeds
 from edgeft.targets.profile.inputs import Feeds
 from edgeft.targets.profile.model import Model, inspect_model, require_runtime
 from edgeft.targets.profile.record import CompareRecord, ComparisonRow
 from edgeft.targets.profile.run import Ask, describe_model, now, refuse_emulated
+from edgeft.targets.sessions import PLANS as SESSIONS
+from edgeft.targets.sessions import time_in_sessions
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Plan:
 
 
 PLANS: dict[str, Plan] = {"quick": Plan(12, 10.0), "full": Plan(32, 60.0)}
-"""Twelve pairs give the median ratio a percentile bootstrap that is not a few numbers."""
+"""Where the runtimes differ. Twelve pairs give the median ratio a percentile bootstrap that is not a few numbers."""
 
 
 def compare_models(
@@ -76,10 +78,7 @@ def compare_pair(
         Side(b.runtime, b.artifact, theirs, translate_feeds(feeds.arrays, ours, theirs)),
     )
     outputs, why = measure_differences(device, *sides, feeds.batch)
-    plan = PLANS[protocol]
-    found = compare_sides(
-        device, *sides, batch=feeds.batch, blocks=plan.blocks, seconds=plan.seconds, on_progress=on_progress
-    )
+    found, sessions = _times(device, sides, feeds.batch, protocol, on_progress)
     return ComparisonRow(
         a=a.label,
         b=b.label,
@@ -88,6 +87,7 @@ def compare_pair(
         ratio=found.ratio,
         interval=found.interval,
         blocks=found.blocks,
+        sessions=sessions,
         discarded=found.discarded,
         runs=found.runs,
         valid=not found.reasons,
@@ -98,3 +98,24 @@ def compare_pair(
         outputs=outputs,
         why_no_outputs=why,
     )
+
+
+def _times(
+    device: Device, sides: tuple[Side, Side], batch: int, protocol: Literal["quick", "full"], on_progress: OnProgress
+) -> tuple[Comparison, int]:
+    """(the comparison, over how many sessions). Blocks of one process agree with each other more than with those of
+    the next process, so that of one runtime the process is the unit; of two, every block has one of its own."""
+    first, second = sides
+    if first.runtime != second.runtime:
+        plan = PLANS[protocol]
+        return compare_sides(
+            device, first, second, batch=batch, blocks=plan.blocks, seconds=plan.seconds, on_progress=on_progress
+        ), 0
+    taken = SESSIONS[protocol]
+    found = time_in_sessions(device, first, second, batch, taken, on_progress)
+    low, high = found.interval
+    return Comparison(
+        a_ms=found.baseline_ms, b_ms=found.candidate_ms, ratio=1 / found.ratio, interval=(1 / high, 1 / low),
+        blocks=found.sessions * taken.blocks, runs=found.runs, throttled=False, discarded=found.void,
+        reasons=found.reasons, how="one process a session",
+    ), found.sessions  # fmt: skip

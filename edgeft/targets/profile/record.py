@@ -43,8 +43,10 @@ class OutputRow(Row):
 
 
 class ComparisonRow(Row):
-    """Model B against A. ratio: median time of A over B's (2: B is twice as fast); interval: 95%, bootstrap over
-    quadruples A B B A. why_no_outputs: why outputs were not compared."""
+    """Model B against A. ratio: median time of A over B's (2: B is twice as fast); interval: 95%. sessions: fresh
+    processes with blocks A B B A of both in each, over which the interval is Student's; 0 where every block had a
+    process of its own, and the interval is a bootstrap over quadruples of them. discarded: sessions, or quadruples.
+    why_no_outputs: why outputs were not compared."""
 
     a: str
     b: str
@@ -53,6 +55,7 @@ class ComparisonRow(Row):
     ratio: float
     interval: tuple[float, float]
     blocks: int
+    sessions: int = 0
     discarded: int
     runs: int
     valid: bool

@@ -72,8 +72,7 @@ def comparison_lines(row: ComparisonRow) -> list[str]:
         f"{'VALID' if row.valid else 'INVALID'}  {row.b} is{times} {said} {row.a}",
         *(f"  because {reason}" for reason in row.reasons),
         _line("medians", f"{row.b_ms:.4g} ms against {row.a_ms:.4g} ms"),
-        _line("ratio", f"{ratio:.3f} (95% {ends[0]:.3f} to {ends[1]:.3f}), {row.blocks} quadruples A B B A, {row.runs} "
-              f"runs, {row.discarded} quadruples void; {row.how}"),
+        _line("ratio", f"{ratio:.3f} (95% {ends[0]:.3f} to {ends[1]:.3f}), {_taken(row)}, {row.runs} runs; {row.how}"),
         _line("size", f"{row.b_bytes / 1e6:.4g} MB against {row.a_bytes / 1e6:.4g} MB"),
     ]  # fmt: skip
     for output in row.outputs:
@@ -83,6 +82,12 @@ def comparison_lines(row: ComparisonRow) -> list[str]:
     if row.why_no_outputs:
         lines.append(_line("outputs", f"not compared: {row.why_no_outputs}"))
     return lines
+
+
+def _taken(row: ComparisonRow) -> str:
+    if row.sessions:
+        return f"{row.sessions} sessions of blocks A B B A, {row.discarded} more void"
+    return f"{row.blocks} quadruples A B B A, {row.discarded} more void"
 
 
 def _metric(data: dict[str, Any]) -> str:

@@ -31,7 +31,8 @@ PLANS: dict[str, Plan] = {"quick": Plan(6, 4, 12.0), "full": Plan(16, 4, 64.0)}
 
 @dataclass(frozen=True)
 class Timing:
-    """ratio: the candidate's time over the baseline's, with a 95% interval over sessions. reasons: of INVALID."""
+    """ratio: the candidate's time over the baseline's, with a 95% interval over sessions. reasons: of INVALID. void:
+    sessions in which the core was slow, taken again."""
 
     baseline_ms: float
     candidate_ms: float
@@ -41,6 +42,7 @@ class Timing:
     runs: int
     how: str
     reasons: tuple[str, ...] = ()
+    void: int = 0
 
 
 def time_in_sessions(
@@ -72,6 +74,7 @@ def time_in_sessions(
         runs=runs,
         how=how,
         reasons=() if len(valid) >= plan.sessions else (short,),
+        void=len(void),
     )
 
 
