@@ -84,7 +84,8 @@ class Server:
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self.said: Queue[str] = Queue()
-        Thread(target=self._listen, daemon=True).start()
+        self.listener = Thread(target=self._listen, daemon=True)
+        self.listener.start()
         if self.said.get(timeout=LONGEST) != "ready":
             raise SystemExit("the process that forks builds did not start")
 
@@ -124,6 +125,10 @@ class Server:
         """End the process, whatever it waits for."""
         self.process.kill()
         self.process.wait(30)
+        self.listener.join(30)  # it reads to the end that the process just met
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            stream.close()
 
 
 def quiet_env() -> dict[str, str]:

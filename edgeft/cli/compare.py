@@ -20,8 +20,8 @@ from edgeft.errors import Exit, RecipeError
 HELP = "Compare models on a device: size, interleaved latency ratios with intervals, outputs on the same inputs"
 DESCRIPTION = """Compare models with the first one named, on one device: sizes, latency ratios from interleaved
 blocks A B B A over several processes, with an interval, and their outputs on the same inputs. The models may be
-of different runtimes, as long as they take the same inputs. Without --inputs those are seeded made-up cases, and the output says
-so: differences on made-up cases say that models differ, not how much that matters."""
+of different runtimes, as long as they take the same inputs. Without --inputs those are seeded made-up cases, and the
+output says so: differences on made-up cases say that models differ, not how much that matters."""
 EPILOG = """examples:
   edgeft compare float.onnx int8.onnx --inputs cases.npz
   edgeft compare model.onnx model.tflite model.xml --device my-pi --json
