@@ -93,8 +93,8 @@ class Build:
 
 
 def prepare_build(loaded: LoadedRecipe, store: Store, options: Options, events: Events) -> Build:
-    """Everything that can be refused without running a step. Raises EdgeftError; writes nothing, and clears what a killed
-    build left beside its outcome."""
+    """Everything that can be refused without running a step. Raises EdgeftError; writes nothing, but clears away what a
+    killed build left beside its outcome."""
     if options.offline:
         go_offline()
     task: Task = plugins.load("tasks", loaded.recipe.model.task)()

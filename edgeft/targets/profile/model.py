@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -140,12 +139,9 @@ def _weights(entry: Path) -> list[Path]:
 
 
 def _take(source: Path, place: Path) -> None:
-    """A hard link where the file system allows, else a copy."""
+    """A copy. A hard link would be cheaper, but whoever verifies a bundle meanwhile refuses a file with two names."""
     if source.is_dir():
         shutil.copytree(source, place)
         return
     place.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source.resolve(), place)
-    except OSError:
-        shutil.copyfile(source, place)
+    shutil.copyfile(source, place)
