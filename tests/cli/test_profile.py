@@ -195,6 +195,8 @@ def test_files_of_one_name_are_told_apart(short: None, tmp_path: Path, capsys: p
 
 def test_a_bundle_may_be_verified_while_its_model_is_open(tmp_path: Path) -> None:
     """verify refuses a file that has a second name, and did so while `profile` or `check` had linked it."""
+    from edgeft.targets.profile.model import open_model
+
     model = save_model(tmp_path / "a.onnx")
     with open_model(model):
         assert model.stat().st_nlink == 1
