@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeft.errors import Exit, RecipeError
-from edgeft.ship.keys import new_key
+from edgeft.ship.keys import Signer, new_key
 from edgeft.ship.registry.core import Registry
 from edgeft.ship.registry.export import export_bundle
 from edgeft.ship.registry.names import NotPromotable, RegistryError, Undecided, parse_reference
@@ -88,6 +88,19 @@ def test_promotion_and_rollback_step_back_through_what_was_released(registry: Re
     events = [(entry.event, entry.version) for entry in registry.sound().entries if entry.stage]
     assert events[-1] == ("rollback", "1")
     assert len(events) == 8
+
+
+def test_what_is_so_already_is_not_written_again(registry: Registry, signed: Make, signer: Signer) -> None:
+    registry.add(signed(1))
+    promote(registry, "tiny:1")
+    before = registry.sound().entries
+    with pytest.raises(RecipeError, match="tiny:1 is in production already"):
+        promote(registry, "tiny:1")
+    with pytest.raises(RecipeError, match="is trusted already"):
+        registry.trust(signer.public, "Ada", "again")
+    with pytest.raises(RecipeError, match="is not trusted"):
+        registry.distrust("0" * 32, "Ada", "unknown")
+    assert registry.sound().entries == before
 
 
 def test_rollback_only_to_what_the_stage_held(registry: Registry, signed: Make) -> None:
