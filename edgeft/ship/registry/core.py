@@ -173,7 +173,9 @@ class Registry:
             raise NotPromotable(facts.problems[0], where=where, hint="build it anew")
         failed = [verdict for verdict in facts.verdicts if verdict.severity != "warn" and verdict.status != "PASS"]
         status = failed[0].status if failed else facts.status
-        if status == "PASS" and verify.NOT_SHIPPED not in manifest["files"]:
+        if status == "PASS":
+            if verify.NOT_SHIPPED in manifest["files"]:
+                raise NotPromotable(f"it holds {verify.NOT_SHIPPED}", where=where, hint="build it anew")
             return
         kind = Undecided if status == "INCONCLUSIVE" else NotPromotable
         named = f" ({failed[0].gate})" if failed else ""
