@@ -59,8 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     get.add_argument("version", metavar="VERSION", help="a version")
     get.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     _add_keys(get)
-    log = _action(actions, "log", "everything that happened, as JSON lines; checks the chain")
-    log.set_defaults(action="log")
+    _action(actions, "log", "everything that happened, as JSON lines; checks the chain")
 
 
 def _configure_add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from edgeft.errors import Exit, RecipeError
+from edgeft.ship.keys import trusted_keys
 from edgeft.ship.registry.core import Registry
 from edgeft.ship.registry.names import checked_stage, checked_words, parse_reference
 
@@ -74,13 +75,13 @@ def _rollback(registry: Registry, args: argparse.Namespace) -> str:
 
 
 def _trust(registry: Registry, args: argparse.Namespace) -> str:
-    keys = _keys([Path(args.key)]) or {}
+    keys = trusted_keys([Path(args.key)])
     return "\n".join(f"key {registry.trust(public, args.by, args.reason).key} is trusted" for public in keys.values())
 
 
 def _distrust(registry: Registry, args: argparse.Namespace) -> str:
     path = Path(args.key)
-    names = list(_keys([path]) or {}) if path.is_file() else [args.key]
+    names = list(trusted_keys([path])) if path.is_file() else [args.key]
     return "\n".join(
         f"key {registry.distrust(name, args.by, args.reason).key} is not trusted any more" for name in names
     )
@@ -94,11 +95,4 @@ def _get(registry: Registry, args: argparse.Namespace) -> str:
 
 def _keys(paths: list[Path]) -> dict[str, bytes] | None:
     """Id -> public key of the files; None where none was named."""
-    from edgeft.ship.verify import read_keys
-
-    if not paths:
-        return None
-    try:
-        return read_keys(paths)
-    except (OSError, ValueError) as error:
-        raise RecipeError(str(error), where="--key", hint="give the public key that the signer published") from error
+    return trusted_keys(paths) if paths else None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from edgeft.errors import EdgeftError, Exit
 from edgeft.ship.registry.core import Registry
-from edgeft.ship.registry.log import broken
-from edgeft.ship.registry.names import Reference, parse_reference
+from edgeft.ship.registry.log import Entry, broken
+from edgeft.ship.registry.names import parse_reference
 from edgeft.ship.registry.state import State
 from edgeft.ship.registry.view import VersionRow, loose_ends, version_row, version_rows
 
@@ -50,25 +51,27 @@ def _list(registry: Registry, state: State, args: argparse.Namespace) -> list[st
 def _show(registry: Registry, state: State, args: argparse.Namespace) -> list[str]:
     reference = parse_reference(args.version)
     moves = [entry for entry in state.entries if entry.name == reference.name]
+    whole = not (reference.version or reference.stage)
+    rows = version_rows(registry, state, reference.name) if whole or args.html else []
     if args.html:
-        _write_page(registry, state, reference, args)
-    if not (reference.version or reference.stage):
-        return _history(registry, state, reference, args)
+        _write_page(args.html, reference.name, rows, moves, state.fault)
+    if whole:
+        return _history(rows, state.fault, as_json=args.json)
     entry = state.find(reference)
     row = version_row(registry, state, entry, deep=True)
+    own = [item for item in moves if item.version == entry.version]
     if args.json:
-        _print({**row.to_json(), "log": [item.model_dump() for item in moves if item.version == entry.version]})
+        _print({**row.to_json(), "log": [item.model_dump() for item in own]})
     else:
         from edgeft.report.registry import version_lines
 
-        print("\n".join(version_lines(row, [item for item in moves if item.version == entry.version])))
+        print("\n".join(version_lines(row, own)))
     return _damages([row])
 
 
-def _history(registry: Registry, state: State, reference: Reference, args: argparse.Namespace) -> list[str]:
-    rows = version_rows(registry, state, reference.name)
-    if args.json:
-        _print({"versions": [row.to_json() for row in rows], "fault": state.fault})
+def _history(rows: list[VersionRow], fault: str, *, as_json: bool) -> list[str]:
+    if as_json:
+        _print({"versions": [row.to_json() for row in rows], "fault": fault})
     else:
         from edgeft.report.registry import history_lines
 
@@ -76,16 +79,14 @@ def _history(registry: Registry, state: State, reference: Reference, args: argpa
     return _damages(rows)
 
 
-def _write_page(registry: Registry, state: State, reference: Reference, args: argparse.Namespace) -> None:
+def _write_page(place: Path, name: str, rows: list[VersionRow], moves: list[Entry], fault: str) -> None:
     from edgeft.report.history import render_history
 
-    rows = version_rows(registry, state, reference.name)
-    moves = [entry for entry in state.entries if entry.name == reference.name]
     try:
-        args.html.write_text(render_history(reference.name, rows, moves, state.fault), encoding="utf-8")
+        place.write_text(render_history(name, rows, moves, fault), encoding="utf-8")
     except OSError as error:
-        raise EdgeftError(f"cannot be written: {error.strerror}", where=str(args.html)) from error
-    print(f"wrote {args.html}", file=sys.stderr)
+        raise EdgeftError(f"cannot be written: {error.strerror}", where=str(place)) from error
+    print(f"wrote {place}", file=sys.stderr)
 
 
 def _compare(registry: Registry, state: State, args: argparse.Namespace) -> list[str]:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeft.errors import EdgeftError, RecipeError
+from edgeft.errors import EdgeftError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,13 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check and print."""
-    from edgeft.ship.verify import read_keys
+    from edgeft.ship.keys import trusted_keys
 
-    try:
-        keys = read_keys(args.key)
-    except (OSError, ValueError) as error:
-        raise RecipeError(str(error), where="--key", hint="give the public key that the signer published") from error
-    found = verify_any(args.bundle, keys, golden=not args.no_golden)
+    found = verify_any(args.bundle, trusted_keys(args.key), golden=not args.no_golden)
     print(json.dumps(found.to_json(), indent=1) if args.json else "\n".join(found.lines()))
     return found.exit_code
 
@@ -77,7 +73,7 @@ def verify_any(place: Path, keys: Mapping[str, bytes], *, golden: bool) -> Verif
 
 def _verify(root: Path, keys: Mapping[str, bytes], kept: Path, *, golden: bool) -> Verification:
     """What is run is the copy whose hashes were taken, and only where nothing was refused."""
-    from edgeft.ship.verify import Finding, verify_folder
+    from edgeft.ship.verify import Finding, parse_manifest, verify_folder
 
     try:
         found = verify_folder(root, keys, keep=kept if golden else None)
@@ -88,7 +84,6 @@ def _verify(root: Path, keys: Mapping[str, bytes], kept: Path, *, golden: bool) 
         return found.and_also(Finding("golden", "skip", "left out by --no-golden"))
     if found.exit_code == 1:
         return found.and_also(Finding("golden", "skip", "not run: the bundle is refused"))
-    from edgeft.ship.verify import parse_manifest
     from edgeft.ship.verify_golden import check_golden
 
     return found.and_also(check_golden(kept, parse_manifest(found.raw)))

@@ -50,11 +50,8 @@ def write_bundle(
 ) -> None:
     """Copy the artefact and its preprocessing into `folder` and seal them with a manifest. add: writes more into it."""
     folder.mkdir(parents=True)
-    for source in (artifact.path, prepared.path):
-        for name, path in walk_files(source):
-            place = folder / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
+    copy_files(artifact.path, folder)
+    copy_files(prepared.path, folder)
     (folder / "model_card.md").write_text(card, encoding="utf-8")
     if not passed:
         (folder / NOT_SHIPPED).write_text(
@@ -73,7 +70,7 @@ def write_bundle(
         "candidate": candidate.name,
         "runtime": candidate.exporter.runtime,
         "threads": candidate.device.threads,
-        "model": _model_file(artifact),
+        "model": entry_file(artifact.path).name,
         "artifact_digest": artifact.digest,
         "labels": record.data.labels if record.data else [],
         "inputs": {name: asdict(spec) for name, spec in signature.inputs.items()},
@@ -91,10 +88,12 @@ def write_bundle(
     (folder / MANIFEST).write_bytes(raw)
 
 
-def _model_file(artifact: Artifact) -> str:
-    if artifact.path.is_file():
-        return artifact.path.name
-    return entry_file(artifact.path).name
+def copy_files(source: Path, folder: Path) -> None:
+    """The file, or every file below it, into `folder`: contents alone, since the store's are read-only."""
+    for name, path in walk_files(source):
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
 
 
 def open_bundle(folder: Path) -> Bundle:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from edgeft.pipeline.golden.steps import INDEX, golden_id
 from edgeft.pipeline.judging.trial import Trial
 from edgeft.record import RunRecord, TargetRow
 from edgeft.ship import environment, evidence, licences, provenance
+from edgeft.ship.bundle import copy_files
 from edgeft.ship.integration import Integration, write_integration
 from edgeft.ship.postprocess import postprocess_json
 from edgeft.ship.reproduce import reproduce_json
@@ -56,6 +56,18 @@ class Contents:
         return places_of(self.build.loaded, self.build.executor.store.root)
 
     @cached_property
+    def salt(self) -> bytes:
+        """Hides names; every row of the data set is read for it."""
+        return provenance.split_salt(self.dataset)
+
+    @property
+    def dataset(self) -> Artifact:
+        """The data set. ValueError where the data step has not run."""
+        if self.build.executor.dataset is None:
+            raise ValueError("the data step has not run")
+        return self.build.executor.dataset
+
+    @cached_property
     def needed(self) -> list[str]:
         """Distributions that a Python receiver must have: the runtime's, and what turns raw input into feeds."""
         runtime = plugins.load("runtimes", self.trial.candidate.exporter.runtime)
@@ -77,15 +89,11 @@ class Contents:
 
 def write_contents(folder: Path, contents: Contents) -> None:
     """Write the rest into `folder`, which holds the model, its preprocessing and the card; the manifest comes after."""
-    build = contents.build
-    dataset = build.executor.dataset
-    if dataset is None:
-        raise ValueError("the data step has not run")
-    record = scrub_record(contents.record, contents.places, build.loaded.recipe)
+    record = scrub_record(contents.record, contents.places, contents.build.loaded.recipe)
     row = next(item for item in record.targets if item.device == contents.row.device)
     _write_use(folder, contents)
-    _write_evidence(folder, contents, record, row, provenance.split_salt(dataset))
-    _write_origin(folder, contents, dataset)
+    _write_evidence(folder, contents, record, row)
+    _write_origin(folder, contents)
     _write_parts(folder, contents)
     listed = [name for name, _ in walk_files(folder)]
     _json(folder / "reproduce.json", reproduce_json([*listed, "reproduce.json"]))
@@ -96,10 +104,7 @@ def _write_use(folder: Path, contents: Contents) -> None:
     executor, labels = contents.build.executor, contents.record.data.labels if contents.record.data else []
     _json(folder / "postprocess.json", postprocess_json(executor.task, labels, contents.signature))
     golden = executor.done[golden_id(contents.trial.candidate)]
-    for name, path in walk_files(golden.path):
-        place = folder / "golden" / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
+    copy_files(golden.path, folder / "golden")
     write_integration(folder, _integration(contents, golden.path / INDEX))
 
 
@@ -117,22 +122,22 @@ def _integration(contents: Contents, index: Path) -> Integration:
     )
 
 
-def _write_evidence(folder: Path, contents: Contents, record: RunRecord, row: TargetRow, salt: bytes) -> None:
+def _write_evidence(folder: Path, contents: Contents, record: RunRecord, row: TargetRow) -> None:
     (folder / "report.html").write_text(contents.render.html(record), encoding="utf-8")
     _json(folder / "gates.json", evidence.gates_json(record, row))
     _json(folder / "latency.json", evidence.latency_json(row))
-    cases = evidence.cases_csv(contents.build, contents.trial, salt)
+    cases = evidence.cases_csv(contents.build, contents.trial, contents.salt)
     if cases is not None:
         (folder / "cases.csv").write_bytes(cases.encode("utf-8", "surrogatepass"))
 
 
-def _write_origin(folder: Path, contents: Contents, dataset: Artifact) -> None:
+def _write_origin(folder: Path, contents: Contents) -> None:
     """Recipe, environment and data, without the builder's folders."""
-    build, places = contents.build, contents.places
+    build, places, dataset = contents.build, contents.places, contents.dataset
     (folder / "recipe.resolved.yaml").write_text(scrub(build.loaded.resolved_yaml, places), encoding="utf-8")
     (folder / "environment.lock").write_text(environment.environment_lock(build), encoding="utf-8")
     _json(folder / "provenance.json", scrub(provenance.provenance_json(build, dataset), places))
-    groups = provenance.groups_csv(dataset, provenance.split_salt(dataset))
+    groups = provenance.groups_csv(dataset, contents.salt)
     (folder / provenance.GROUPS).write_bytes(groups.encode())
 
 

@@ -67,7 +67,7 @@ def _values(folder: Path, about: Integration) -> dict[str, Any]:
     main = next(iter(about.needed)) if about.needed else about.runtime
     return {
         "about": about,
-        "model": _model_file(folder),
+        "model": entry_file(folder).name,
         "preprocess": preprocess,
         "post": post,
         "labels": post["labels"],
@@ -99,11 +99,6 @@ def _others(needed: Mapping[str, str]) -> list[Package]:
 def _filled(packages: tuple[Package, ...], version: str) -> list[Package]:
     public = version.partition("+")[0]
     return [Package(item.platform, item.name.replace("{version}", public), item.source) for item in packages]
-
-
-def _model_file(folder: Path) -> str:
-    packages = sorted(folder.glob("*.mlpackage"))
-    return packages[0].name if packages else entry_file(folder).name
 
 
 def _render(engine: Environment, template: str, place: Path, values: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,6 +87,14 @@ def public_of(place: Path) -> bytes:
         return load_signer(place).public if private else next(iter(read_keys([place]).values()))
     except (OSError, ValueError) as error:
         raise RecipeError(f"holds no key: {error}", where=str(place), hint="`edgeft keys new` makes one") from error
+
+
+def trusted_keys(places: Iterable[Path]) -> dict[str, bytes]:
+    """Id -> raw public key of the files that `--key` names. RecipeError where one holds none."""
+    try:
+        return read_keys(places)
+    except (OSError, ValueError) as error:
+        raise RecipeError(str(error), where="--key", hint="give the public key that the signer published") from error
 
 
 def find_signer(place: Path | None) -> Signer | None:

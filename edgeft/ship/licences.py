@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
+
+from edgeft.canonical import canonical_json
 
 UNKNOWN = "unknown"
 NAMED = re.compile(r"(licen[cs]e|copying|notice|third.?party.?notices?)([.\-_].*)?$", re.IGNORECASE)
@@ -39,8 +40,7 @@ def gather(
     found = [_of_model(folder, model, source)]
     found.append(Licence("data", "data", data or UNKNOWN, "data.licence in the recipe" if data else "nowhere"))
     found += [_of_distribution(folder, name) for name in sorted(set(tools))]
-    text = json.dumps([asdict(licence) for licence in found], indent=1, ensure_ascii=False, sort_keys=True)
-    (folder / "licences.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "licences.json").write_bytes(canonical_json([asdict(licence) for licence in found], indent=1))
     return found
 
 

@@ -22,13 +22,10 @@ def places_of(loaded: LoadedRecipe, store: Path) -> dict[str, str]:
     """Absolute paths that the recipe names, its files, the store, the home folder, values of its `env` variables."""
     found = {str(Path.home()): "~", str(store): "STORE"}
     found |= {value: f"${{{name}}}" for name in loaded.recipe.env if len(value := os.environ.get(name, "")) >= SECRET}
-    for value in (*_strings(loaded.recipe.model_dump(mode="json")), *map(str, loaded.files), loaded.ref):
+    parts = [part.model_dump(mode="json") for part in (loaded.recipe, *loaded.recipe.steps)]
+    for value in (*_strings(parts), *map(str, loaded.files), loaded.ref):
         if Path(value).is_absolute():
             found[value] = f"./{Path(value).name}"
-    for stage in loaded.recipe.steps:
-        for value in _strings(stage.model_dump(mode="json")):
-            if Path(value).is_absolute():
-                found[value] = f"./{Path(value).name}"
     found.pop("/", None)
     return dict(sorted(found.items(), key=lambda item: (-len(item[0]), item[0])))
 

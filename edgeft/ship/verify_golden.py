@@ -5,6 +5,7 @@ Reads a private copy whose hashes were taken, so that what runs is what was chec
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.errors import EdgeftError
-from edgeft.ship.verify import Finding, parse_json, read_small, shown
+from edgeft.ship.verify import Finding, Refused, parse_json, read_small, shown
 
 FOLDER, INDEX = "golden", "index.json"
 FORMAT = 1
@@ -54,8 +55,6 @@ def _compare(folder: Path, manifest: Mapping[str, Any], runtime: Any, about: Map
 
 def _read_index(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """golden/index.json with its numbers checked. ValueError, KeyError or TypeError where it is none."""
-    from edgeft.ship.verify import Refused
-
     try:
         index = parse_json(read_small(folder / FOLDER / INDEX, MAX_INDEX_BYTES, "golden"), "golden", INDEX)
     except Refused as refusal:
@@ -108,8 +107,6 @@ def _gaps(folder: Path, manifest: Mapping[str, Any], index: Mapping[str, Any], r
 
 def _tensor(folder: Path, manifest: Mapping[str, Any], row: Mapping[str, Any], index: Mapping[str, Any]) -> Any:
     """One kept tensor, of as many cases as the index says; no pickles, and no more memory than the file has bytes."""
-    import json
-
     import numpy as np
 
     name = f"{FOLDER}/{row['file']}"

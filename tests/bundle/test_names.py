@@ -9,6 +9,7 @@ import pytest
 from edgeft.artifact import Artifact
 from edgeft.canonical import digest_json
 from edgeft.recipe.load import load_recipe
+from edgeft.ship.evidence import plain_cell
 from edgeft.ship.provenance import groups_csv, name_hash, split_salt, without_names
 from edgeft.ship.scrub import places_of, scrub
 
@@ -51,6 +52,12 @@ def test_file_names_are_counted_not_listed() -> None:
     assert "anna" not in str(found) and found["options"] == {"depth": 1}
     other = without_names({"all": [["anna-1.png", "aa"], ["bert-3.png", "bb"]]})
     assert other["all"]["sha256"] != found["content"]["all"]["sha256"]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", " =1+1", "\t=1+1"])
+def test_a_label_is_no_formula_in_a_spreadsheet(text: str) -> None:
+    assert plain_cell(text) == f"'{text}"
+    assert plain_cell(f"a{text}") == f"a{text}" and plain_cell("") == ""
 
 
 def write_split(folder: Path, groups: list[str], text: str = "a") -> Artifact:

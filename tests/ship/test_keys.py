@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,10 +150,14 @@ def test_the_commands(tmp_path: Path, capsys: Capture, monkeypatch: pytest.Monke
 def test_a_full_disk_says_nothing_against_the_bundle(
     bundle: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(root: Path, *_: object) -> list[str]:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    real = Path.open
 
-    monkeypatch.setattr(verify, "file_faults", full)
+    def full(path: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        if mode == "xb":  # the copy that is made while the hash is taken
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, mode, *rest, **more)
+
+    monkeypatch.setattr(Path, "open", full)
     assert cli.main(["verify", str(bundle)]) == 3
     assert "no room to check a copy" in capsys.readouterr().err
 

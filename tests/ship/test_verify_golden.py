@@ -19,6 +19,7 @@ from edgeft.cli.verify import verify_any
 from edgeft.ship.keys import Signer, public_pem
 from edgeft.ship.signature import sign_folder
 from edgeft.ship.verify import SIGNATURE, canonical
+from edgeft.ship.verify_golden import LARGEST_BATCH, MOST_CASES, MOST_THREADS
 from tests.ship.conftest import TENSOR, make_bundle, seal
 from tests.ship.test_keys import WITHOUT
 
@@ -93,13 +94,18 @@ def test_other_answers_fail(golden: Path, see: See, signer: Signer) -> None:
 
 def test_the_same_processor_is_held_to_its_own_tolerance(golden: Path, see: See, signer: Signer) -> None:
     import platform
+    from importlib.metadata import version
 
     from edgeft.device.conditions import cpu_flags
 
     own = {"machine": platform.machine(), "cpu_flags": " ".join(cpu_flags())}
     tolerance = {"same_processor": {"atol": 1e-5, "why": ""}, "other_processor": {"atol": 9.0, "why": ""}}
     row = {"name": "y", "file": "outputs/y.npy", "dtype": "float32", "shape": [CASES, 3], "tolerance": tolerance}
-    for made_on, code in ((own, 1), ({**own, "cpu_flags": "other"}, 0), ({**own, "onnxruntime": "0.1"}, 0), ({}, 0)):
+    runtime = version("onnxruntime")
+    for made_on, code in (
+        (own, 1), ({**own, "onnxruntime": runtime}, 1), ({**own, "cpu_flags": "other"}, 0),
+        ({**own, "onnxruntime": "0.1"}, 0), ({**own, "abacus": "1"}, 0), ({}, 0),
+    ):  # fmt: skip
         add_golden(golden, made_on=made_on, outputs={"y": row})
         answers = np.load(golden / "golden/outputs/y.npy")
         np.save(golden / "golden/outputs/y.npy", answers + 1)
@@ -149,6 +155,8 @@ def test_what_is_run_is_what_was_hashed(golden: Path, see: See, monkeypatch: pyt
         ({"cases": 4}, "does not hold 4 cases"),
         ({"batch": True}, "batch is no number"),
         ({"batch": 0}, "batch is no number"),
+        ({"batch": LARGEST_BATCH + 1}, "batch is no number"),
+        ({"cases": MOST_CASES + 1}, "cases is no number"),
         ({"outputs": {}}, "does not hold every output"),
         ({"inputs": {}}, "does not hold every output"),
         ({"inputs": {"x": {"name": "x", "file": "../../secret.npy"}}}, "none of the files"),
@@ -161,6 +169,27 @@ def test_what_is_run_is_what_was_hashed(golden: Path, see: See, monkeypatch: pyt
 def test_an_index_that_is_none(golden: Path, see: See, signer: Signer, changes: dict[str, Any], words: str) -> None:
     add_golden(golden, **changes)
     see(again(golden, signer), 1, words)
+
+
+def test_an_output_without_golden_answers_is_told(golden: Path, see: See, signer: Signer) -> None:
+    outputs = {name: {**TENSOR, "name": name} for name in "yz"}
+    see(again(golden, signer, outputs=outputs), 1, "does not hold every output")
+
+
+def test_a_stranger_gets_no_more_threads_than_any_build(
+    golden: Path, see: See, signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, asked = plugins.load("runtimes", "onnxruntime"), list[int]()
+    real = runtime.load
+
+    def load(path: str, options: dict[str, Any]) -> Any:
+        asked.append(options["threads"])
+        return real(path, {"threads": 1})
+
+    monkeypatch.setattr(runtime, "load", load)
+    for threads in (2, MOST_THREADS, MOST_THREADS + 1, 0, True, "2"):
+        see(again(golden, signer, threads=threads), 0, "y is off by 0")
+    assert asked == [2, MOST_THREADS, 1, 1, 1, 1]
 
 
 def test_arrays_that_are_none(golden: Path, see: See, signer: Signer) -> None:

@@ -74,7 +74,7 @@ def _write(candidate: Candidate, recipe: Recipe, artifact: Artifact, origin: str
     feeds = ctx.task.feeds(rows, prepared)
     rows, feeds = _few(rows, feeds, signature)
     outputs = run_outputs(device, exporter.runtime, artifact, signature, feeds, batch=recipe.serve.batch)
-    cases = max(1, min(rows.num_rows, LARGEST // max(1, _bytes(outputs) // rows.num_rows)))
+    cases = _fitting(rows, outputs)
     own = runtime_feeds(signature, {name: array[:cases] for name, array in feeds.items()})
     facts = describe_device(device, exporter.runtime)
     index = {
@@ -107,14 +107,15 @@ def _made_on(facts: Mapping[str, str], runtime: str) -> dict[str, str]:
 
 
 def _few(rows: pa.Table, feeds: Mapping[str, Any], signature: Signature) -> tuple[pa.Table, dict[str, Any]]:
-    """As many of the cases as LARGEST holds, one at least."""
     taken = {name: feeds[name] for name in signature.inputs if name in feeds}
-    cases = max(1, min(rows.num_rows, LARGEST // max(1, _bytes(taken) // rows.num_rows)))
+    cases = _fitting(rows, taken)
     return rows.slice(0, cases), {name: array[:cases] for name, array in feeds.items()}
 
 
-def _bytes(arrays: Mapping[str, Any]) -> int:
-    return sum(int(array.nbytes) for array in arrays.values())
+def _fitting(rows: pa.Table, arrays: Mapping[str, Any]) -> int:
+    """How many of the cases LARGEST holds, one at least."""
+    n, size = int(rows.num_rows), sum(int(array.nbytes) for array in arrays.values())
+    return max(1, min(n, LARGEST // max(1, size // n)))
 
 
 def _tensor(out: Path, folder: str, name: str, own: str, array: Any) -> dict[str, Any]:

@@ -15,7 +15,16 @@ from edgeft.ship.registry.bundles import Stored, put_bundle, raise_damage, read_
 from edgeft.ship.registry.facts import BundleFacts, read_facts
 from edgeft.ship.registry.index import Index, index_file
 from edgeft.ship.registry.log import Entry, Log
-from edgeft.ship.registry.names import NotPromotable, Reference, Stage, Undecided, checked_name, checked_version, shown
+from edgeft.ship.registry.names import (
+    NotPromotable,
+    Reference,
+    Stage,
+    Undecided,
+    checked_name,
+    checked_version,
+    parse_reference,
+    shown,
+)
 from edgeft.ship.registry.place import Place, open_place
 from edgeft.ship.registry.state import State, next_version, replay
 
@@ -89,7 +98,7 @@ class Registry:
                 return None
             self._refuse_taken(name, version, rows, facts)
             row = {"event": "add", "name": name, "version": version or next_version(held), "bundle": stored.digest}
-            above = state.find(_reference(parent)).bundle if parent else ""
+            above = state.find(parse_reference(parent)).bundle if parent else ""
             return {**row, "by": by, "parent": above}
 
         entry = journal.append(self.place, make)
@@ -164,7 +173,9 @@ class Registry:
             raise NotPromotable(facts.problems[0], where=where, hint="build it anew")
         failed = [verdict for verdict in facts.verdicts if verdict.severity != "warn" and verdict.status != "PASS"]
         status = failed[0].status if failed else facts.status
-        if status == "PASS" and verify.NOT_SHIPPED not in manifest["files"]:
+        if status == "PASS":
+            if verify.NOT_SHIPPED in manifest["files"]:
+                raise NotPromotable(f"it holds {verify.NOT_SHIPPED}", where=where, hint="build it anew")
             return
         kind = Undecided if status == "INCONCLUSIVE" else NotPromotable
         named = f" ({failed[0].gate})" if failed else ""
@@ -204,12 +215,6 @@ def _own_name(folder: Path) -> str:
         return str(verify.parse_manifest(raw).get("name", ""))
     except verify.Refused as refusal:
         raise RecipeError(f"is no bundle: {refusal}", where=str(folder)) from refusal
-
-
-def _reference(text: str) -> Reference:
-    from edgeft.ship.registry.names import parse_reference
-
-    return parse_reference(text)
 
 
 def _moved(row: Entry, stage: Stage, by: str, reason: str) -> dict[str, Any]:

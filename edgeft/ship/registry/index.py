@@ -6,7 +6,6 @@ was cut or exchanged whole, which the chain of hashes alone cannot tell.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -54,7 +53,7 @@ class Head:
 
 def index_file(location: str) -> Path:
     """Where the index of a registry lies on this machine."""
-    name = hashlib.sha256(location.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    name = digest(location.encode("utf-8", "surrogatepass"))[:16]
     return default_root() / ".registries" / f"{name}.sqlite"
 
 

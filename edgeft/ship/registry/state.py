@@ -65,12 +65,13 @@ class State:
 
 def replay(entries: Iterable[Entry]) -> State:
     """Every entry in order, up to one that contradicts those before it."""
-    state = State()
+    state, taken = State(), list[Entry]()
     for entry in entries:
         if fault := _apply(state, entry):
             state.fault = f"entry {entry.seq}: {fault}"
             break
-        state.entries = (*state.entries, entry)
+        taken.append(entry)
+    state.entries = tuple(taken)
     return state
 
 

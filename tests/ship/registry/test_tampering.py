@@ -174,6 +174,16 @@ def test_a_changed_bundle_is_told_and_not_promoted(filled: Path, name: str, how:
     assert version_rows(registry, registry.sound(), "tiny")[0].faults == []
 
 
+def test_no_version_is_given_to_a_bundle_that_was_damaged_here(filled: Path, signed: Make) -> None:
+    """The one that is added is whole, but stored before, and what is stored is what a version would name."""
+    registry = Registry(str(filled))
+    stored = registry.sound().find(parse_reference("tiny:2")).bundle
+    (filled / "bundles" / stored / "model.onnx").unlink()
+    with pytest.raises(RegistryError, match=r"the bundle was changed: model\.onnx is missing"):
+        registry.add(signed(2), "other")
+    assert "other" not in registry.sound().names
+
+
 def test_a_manifest_written_anew_is_told(local: Registry, tmp_path: Path) -> None:
     """A refused bundle made to say that it passed, in sound canonical form: it is not the one of its digest."""
     added = local.add(make_bundle(tmp_path / "bundle", gate="FAIL"))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 
 import pytest
 
+from edgeft.canonical import canonical_json
 from edgeft.errors import Exit, RecipeError
-from edgeft.ship.keys import new_key
+from edgeft.ship import verify
+from edgeft.ship.keys import Signer, new_key
 from edgeft.ship.registry.core import Registry
 from edgeft.ship.registry.export import export_bundle
 from edgeft.ship.registry.names import NotPromotable, RegistryError, Undecided, parse_reference
 from edgeft.ship.registry.remote import RemotePlace
 from edgeft.ship.registry.view import version_rows
 from edgeft.ship.signature import sign_folder
-from edgeft.ship.verify import verify_folder
 from tests.ship.registry.conftest import Make
 from tests.ship.registry.kit import make_bundle
 
@@ -90,6 +92,19 @@ def test_promotion_and_rollback_step_back_through_what_was_released(registry: Re
     assert len(events) == 8
 
 
+def test_what_is_so_already_is_not_written_again(registry: Registry, signed: Make, signer: Signer) -> None:
+    registry.add(signed(1))
+    promote(registry, "tiny:1")
+    before = registry.sound().entries
+    with pytest.raises(RecipeError, match="tiny:1 is in production already"):
+        promote(registry, "tiny:1")
+    with pytest.raises(RecipeError, match="is trusted already"):
+        registry.trust(signer.public, "Ada", "again")
+    with pytest.raises(RecipeError, match="is not trusted"):
+        registry.distrust("0" * 32, "Ada", "unknown")
+    assert registry.sound().entries == before
+
+
 def test_rollback_only_to_what_the_stage_held(registry: Registry, signed: Make) -> None:
     for seed in (1, 2, 3):
         registry.add(signed(seed))
@@ -118,6 +133,31 @@ def test_only_pass_is_promoted(registry: Registry, tmp_path: Path, gate: str, st
         promote(registry, "tiny:1")
     assert refused.value.exit_code == code
     assert not [entry for entry in registry.sound().entries if entry.stage]
+
+
+@pytest.mark.parametrize("severity", ["warn", "block"])
+def test_a_gate_that_only_warns_holds_nothing_back(registry: Registry, signed: Make, severity: str) -> None:
+    """Both bundles say that they passed."""
+    row = {"gate": "dice", "metric": "dice", "status": "FAIL", "severity": severity}
+    registry.add(signed(1, evidence=canonical_json({"verdicts": [row]})))
+    if severity == "warn":
+        assert promote(registry, "tiny:1") == "1"
+    else:
+        with pytest.raises(NotPromotable, match=r"its verdict is FAIL \(dice\)"):
+            promote(registry, "tiny:1")
+
+
+def test_what_is_marked_as_not_for_shipping_is_not_promoted(registry: Registry, tmp_path: Path) -> None:
+    """Whatever its manifest and its verdicts say."""
+    folder, note = make_bundle(tmp_path / "bundle"), b"no\n"
+    (folder / verify.NOT_SHIPPED).write_bytes(note)
+    manifest = verify.parse_manifest((folder / verify.MANIFEST).read_bytes())
+    manifest["files"][verify.NOT_SHIPPED] = {"sha256": hashlib.sha256(note).hexdigest(), "bytes": len(note)}
+    (folder / verify.MANIFEST).write_bytes(verify.canonical(manifest))
+    registry.add(folder)
+    with pytest.raises(NotPromotable, match=r"it holds NOT-FOR-SHIPPING\.txt") as refusal:
+        promote(registry, "tiny:1")
+    assert refusal.value.exit_code == Exit.GATE_FAILED
 
 
 def test_only_what_a_trusted_key_signed_is_promoted(registry: Registry, tmp_path: Path, signed: Make) -> None:
@@ -170,7 +210,7 @@ def test_a_version_is_copied_out_whole_or_not_at_all(registry: Registry, signed:
     added = registry.add(signed(1))
     said = export_bundle(registry, parse_reference("tiny:1"), tmp_path / "got", None)
     assert said == "tiny:1, with a trusted signature"
-    assert verify_folder(tmp_path / "got", registry.sound().keys).exit_code == 0
+    assert verify.verify_folder(tmp_path / "got", registry.sound().keys).exit_code == 0
     with pytest.raises(NotPromotable):
         export_bundle(registry, parse_reference("tiny:1"), tmp_path / "other", {"0" * 32: bytes(32)})
     model = f"bundles/{added.stored.digest}/model.onnx"
