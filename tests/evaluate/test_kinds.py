@@ -106,6 +106,15 @@ def test_the_mean_may_hold_while_single_cases_collapse() -> None:
     assert status(cases_losing=0.7, at_most=0.005) == "PASS"
 
 
+def test_a_case_loses_brier_where_it_rises() -> None:
+    """60 of 2,000 cases are answered wrongly and surely; the other way round nothing is lost."""
+    gate = Gate(metric="brier", cases_losing=0.5, at_most=0.02)
+    right, wrong, units = scored(TRUTH), scored(flip(truth=0, count=60)), np.arange(N)
+    verdict = decide_data_gate(gate, "t", wrong, right, units, truth=TRUTH)
+    assert verdict.status == "FAIL" and verdict.value == pytest.approx(0.03)
+    assert decide_data_gate(gate, "t", right, wrong, units, truth=TRUTH).status == "PASS"
+
+
 def test_the_area_falls_with_the_ranks_of_the_label_s_own_probability() -> None:
     """A tenth of the malignant cases sink among the benign ones, level with them: half of a tenth of the area."""
     gate = Gate(metric="auroc_malignant", no_worse_than="source", margin=0.02)
