@@ -13,6 +13,7 @@ from edgeft.evaluate.values import metric_value
 from edgeft.gate import Gate, Verdict
 from edgeft.task import Score
 from edgeft.tasks.classification import score_logits
+from tests.evaluate.gate_builders import score_of
 
 LABELS = ("benign", "malignant")
 N = 2000
@@ -69,6 +70,14 @@ def test_flips_count_though_they_cancel() -> None:
         assert verdict.status == status
         assert verdict.why.startswith("flip_rate 10.0% on 2,000 cases")
     assert decide_data_gate(Gate(metric="flip_rate", at_most=0.5), "t", artefact, None, units).status == "INCONCLUSIVE"
+
+
+def test_one_wrong_answer_for_another_is_a_flip_too() -> None:
+    truth = np.arange(N) % 4
+    source, artefact = (score_of(truth, np.where(np.arange(N) < 200, truth + by, truth) % 4, 4) for by in (1, 2))
+    assert (source.correct == artefact.correct).all()
+    verdict = decide_data_gate(Gate(metric="flip_rate", at_most=0.05), "t", artefact, source, np.arange(N))
+    assert verdict.status == "FAIL" and verdict.value == pytest.approx(0.1)
 
 
 def test_brier_is_better_when_lower() -> None:
