@@ -49,6 +49,24 @@ def test_sensitivity_counts_the_cases_of_its_label_only() -> None:
     assert decide(gate, flip(truth=0, count=40)).status == "PASS"
 
 
+def test_sensitivity_is_accuracy_among_the_units_of_its_label() -> None:
+    """Two malignant cases to a unit, every other case a unit of its own."""
+    units, missed, kept = np.arange(N), flip(truth=1, count=10), TRUTH == 1
+    units[kept] = 10 * N + np.arange(400) // 2
+    gate = Gate(metric="sensitivity_malignant", no_worse_than="source", margin=0.05)
+    found = decide_data_gate(gate, "t", scored(missed), scored(TRUTH), units, truth=TRUTH)
+    accuracy, ones = gate.model_copy(update={"metric": "accuracy"}), np.ones(400, np.int64)
+    alone = [score_of(ones, predictions[kept], 2) for predictions in (missed, TRUTH)]
+    assert found.interval == decide_data_gate(accuracy, "t", *alone, units[kept]).interval
+
+
+def test_a_share_that_may_not_be_high_says_how_many_cases_would_show_it() -> None:
+    gate, source, units = Gate(metric="flip_rate", at_most=0.02), scored(TRUTH), np.arange(N)
+    verdict = decide_data_gate(gate, "t", scored(flip(truth=0, count=32)), source, units)
+    assert verdict.status == "INCONCLUSIVE"
+    assert verdict.needed_n is not None and N < verdict.needed_n < 5 * N
+
+
 def test_specificity_counts_the_others() -> None:
     gate = Gate(metric="specificity_malignant", at_least=0.95)
     assert decide(gate, flip(truth=0, count=200)).status == "FAIL"
