@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from edgeft.errors import RecipeError
+from edgeft.evaluate.custom import CustomValues
 from edgeft.evaluate.gates import decide_data_gate, needed_at_best
 from edgeft.evaluate.values import metric_value
 from edgeft.gate import Gate, Verdict
@@ -140,6 +141,17 @@ def test_a_case_loses_brier_where_it_rises() -> None:
     verdict = decide_data_gate(gate, "t", wrong, right, units, truth=TRUTH)
     assert verdict.status == "FAIL" and verdict.value == pytest.approx(0.03)
     assert decide_data_gate(gate, "t", right, wrong, units, truth=TRUTH).status == "PASS"
+
+
+def test_cases_of_an_own_metric_lose_only_where_it_has_a_value_per_case() -> None:
+    gate, score, units = Gate(metric="score.py:f", cases_losing=0.1, at_most=0.01), scored(TRUTH), np.arange(N)
+    before, after = np.full(N, 0.9), np.full(N, 0.9)
+    after[:60] -= 0.6
+    verdict = decide_data_gate(gate, "t", score, score, units, custom=CustomValues(after, before))
+    assert verdict.status == "FAIL" and verdict.value == pytest.approx(0.03)
+    one = CustomValues(lambda rows: float(after[rows].mean()), lambda rows: float(before[rows].mean()))
+    verdict = decide_data_gate(gate, "t", score, score, units, custom=one)
+    assert verdict.status == "INCONCLUSIVE" and "one number for all cases" in verdict.why
 
 
 def test_the_area_falls_with_the_ranks_of_the_label_s_own_probability() -> None:
