@@ -12,7 +12,7 @@ from edgeft.report.words import DASH
 
 SUBGROUPS = (
     "A gate on subgroups passes only if the whole and every subgroup pass by themselves, each at full confidence; the "
-    "first line that does not is what decides."
+    "worst of these lines is what decides."
 )
 
 

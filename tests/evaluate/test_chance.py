@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from edgeft.evaluate.chance import chance_to_pass
 from edgeft.evaluate.gates import decide_data_gate
 from edgeft.gate import Gate
 from edgeft.task import Score
+from tests.evaluate.gate_builders import score_of
 
 GATE = Gate(metric="accuracy", no_worse_than="source", margin=0.02)
 
@@ -67,6 +70,20 @@ def test_more_losses_never_raise_the_chance_and_a_larger_gate_set_helps_the_harm
 def test_a_gate_set_too_small_for_the_margin_has_no_chance() -> None:
     artefact, source = pair(400, 0, 0)
     assert chance_to_pass(GATE, artefact, source, np.arange(400), 60) < 1e-3
+
+
+def test_the_chance_of_one_label_is_that_of_its_cases_and_of_as_many_as_the_gate_set_has() -> None:
+    """300 of 1,200 cases are of the label, so 200 of the gate set's 800 will be."""
+    truth = np.arange(1200) % 4
+    found = truth.copy()
+    found[np.flatnonzero(truth == 1)[:6]] = 0
+    ours, right = (replace(score_of(truth, given, 4), labels=tuple("abcd")) for given in (found, truth))
+    kept = truth == 1
+    alone = [score_of(truth[kept], given[kept], 4) for given in (found, truth)]
+    gate = Gate(metric="sensitivity_b", no_worse_than="source", margin=0.06)
+    chance = chance_to_pass(gate, ours, right, np.arange(1200), 800, truth=truth)
+    accuracy = gate.model_copy(update={"metric": "accuracy"})
+    assert chance == pytest.approx(chance_to_pass(accuracy, *alone, np.arange(300), 200)) and 0.1 < chance < 0.9
 
 
 def test_an_absolute_gate_is_predicted_from_its_bound() -> None:

@@ -8,11 +8,13 @@ import pytest
 from pydantic import ValidationError
 
 from edgeft.errors import RecipeError
+from edgeft.evaluate.custom import CustomValues
 from edgeft.evaluate.gates import decide_data_gate, needed_at_best
 from edgeft.evaluate.values import metric_value
 from edgeft.gate import Gate, Verdict
 from edgeft.task import Score
 from edgeft.tasks.classification import score_logits
+from tests.evaluate.gate_builders import score_of
 
 LABELS = ("benign", "malignant")
 N = 2000
@@ -48,6 +50,24 @@ def test_sensitivity_counts_the_cases_of_its_label_only() -> None:
     assert decide(gate, flip(truth=0, count=40)).status == "PASS"
 
 
+def test_sensitivity_is_accuracy_among_the_units_of_its_label() -> None:
+    """Two malignant cases to a unit, every other case a unit of its own."""
+    units, missed, kept = np.arange(N), flip(truth=1, count=10), TRUTH == 1
+    units[kept] = 10 * N + np.arange(400) // 2
+    gate = Gate(metric="sensitivity_malignant", no_worse_than="source", margin=0.05)
+    found = decide_data_gate(gate, "t", scored(missed), scored(TRUTH), units, truth=TRUTH)
+    accuracy, ones = gate.model_copy(update={"metric": "accuracy"}), np.ones(400, np.int64)
+    alone = [score_of(ones, predictions[kept], 2) for predictions in (missed, TRUTH)]
+    assert found.interval == decide_data_gate(accuracy, "t", *alone, units[kept]).interval
+
+
+def test_a_share_that_may_not_be_high_says_how_many_cases_would_show_it() -> None:
+    gate, source, units = Gate(metric="flip_rate", at_most=0.02), scored(TRUTH), np.arange(N)
+    verdict = decide_data_gate(gate, "t", scored(flip(truth=0, count=32)), source, units)
+    assert verdict.status == "INCONCLUSIVE"
+    assert verdict.needed_n is not None and N < verdict.needed_n < 5 * N
+
+
 def test_specificity_counts_the_others() -> None:
     gate = Gate(metric="specificity_malignant", at_least=0.95)
     assert decide(gate, flip(truth=0, count=200)).status == "FAIL"
@@ -69,6 +89,14 @@ def test_flips_count_though_they_cancel() -> None:
         assert verdict.status == status
         assert verdict.why.startswith("flip_rate 10.0% on 2,000 cases")
     assert decide_data_gate(Gate(metric="flip_rate", at_most=0.5), "t", artefact, None, units).status == "INCONCLUSIVE"
+
+
+def test_one_wrong_answer_for_another_is_a_flip_too() -> None:
+    truth = np.arange(N) % 4
+    source, artefact = (score_of(truth, np.where(np.arange(N) < 200, truth + by, truth) % 4, 4) for by in (1, 2))
+    assert (source.correct == artefact.correct).all()
+    verdict = decide_data_gate(Gate(metric="flip_rate", at_most=0.05), "t", artefact, source, np.arange(N))
+    assert verdict.status == "FAIL" and verdict.value == pytest.approx(0.1)
 
 
 def test_brier_is_better_when_lower() -> None:
@@ -104,6 +132,26 @@ def test_the_mean_may_hold_while_single_cases_collapse() -> None:
     assert status(cases_losing=0.1, at_most=0.005) == "FAIL"
     assert status(cases_losing=0.1, at_most=0.02) == "PASS"
     assert status(cases_losing=0.7, at_most=0.005) == "PASS"
+
+
+def test_a_case_loses_brier_where_it_rises() -> None:
+    """60 of 2,000 cases are answered wrongly and surely; the other way round nothing is lost."""
+    gate = Gate(metric="brier", cases_losing=0.5, at_most=0.02)
+    right, wrong, units = scored(TRUTH), scored(flip(truth=0, count=60)), np.arange(N)
+    verdict = decide_data_gate(gate, "t", wrong, right, units, truth=TRUTH)
+    assert verdict.status == "FAIL" and verdict.value == pytest.approx(0.03)
+    assert decide_data_gate(gate, "t", right, wrong, units, truth=TRUTH).status == "PASS"
+
+
+def test_cases_of_an_own_metric_lose_only_where_it_has_a_value_per_case() -> None:
+    gate, score, units = Gate(metric="score.py:f", cases_losing=0.1, at_most=0.01), scored(TRUTH), np.arange(N)
+    before, after = np.full(N, 0.9), np.full(N, 0.9)
+    after[:60] -= 0.6
+    verdict = decide_data_gate(gate, "t", score, score, units, custom=CustomValues(after, before))
+    assert verdict.status == "FAIL" and verdict.value == pytest.approx(0.03)
+    one = CustomValues(lambda rows: float(after[rows].mean()), lambda rows: float(before[rows].mean()))
+    verdict = decide_data_gate(gate, "t", score, score, units, custom=one)
+    assert verdict.status == "INCONCLUSIVE" and "one number for all cases" in verdict.why
 
 
 def test_the_area_falls_with_the_ranks_of_the_label_s_own_probability() -> None:

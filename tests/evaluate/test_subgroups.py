@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from edgeft.data.rows import MISSING
@@ -12,6 +13,8 @@ from edgeft.evaluate.custom import CustomValues
 from edgeft.evaluate.gates import decide_data_gate
 from edgeft.evaluate.subgroups import MAX_SUBGROUPS
 from edgeft.gate import Gate, Verdict
+from edgeft.task import Score
+from edgeft.tasks.classification import score_logits
 from tests.evaluate.gate_builders import score_of
 
 N = 3000
@@ -34,6 +37,13 @@ def decide(gate: Gate, predictions: np.ndarray, sites: np.ndarray = SITES) -> Ve
     return decide_data_gate(gate, "t", artefact, source, np.arange(N), truth=TRUTH, groups=sites)
 
 
+def answered(truth: np.ndarray, logits: np.ndarray) -> Score:
+    """As a classifier gives it, with a Dice per case besides."""
+    score = score_logits({"logits": logits}, pa.table({"label": truth}), ("a", "b"))
+    assert score.probabilities is not None
+    return replace(score, cases={**score.cases, "mean_dice": score.probabilities[np.arange(len(truth)), truth]})
+
+
 def part(verdict: Verdict, name: str) -> Verdict:
     return next(item for item in verdict.parts if item.subgroup == name)
 
@@ -54,6 +64,72 @@ def test_a_pass_names_the_subgroup_with_the_least_room() -> None:
     verdict = decide(BY_SITE, spoil("west", 0.01))
     assert verdict.status == "PASS"
     assert verdict.subgroup == "west" and verdict.why.startswith("least room in site 'west'")
+
+
+def test_the_least_room_of_a_value_that_may_not_be_low_is_above_the_limit() -> None:
+    verdict = decide(Gate(metric="accuracy", at_least=0.9, by="site"), spoil("west", 0.02))
+    assert verdict.status == "PASS" and verdict.subgroup == "west"
+
+
+def test_a_failing_subgroup_outranks_one_that_shows_nothing() -> None:
+    sites = SITES.astype(object)
+    sites[-30:] = "island"
+    verdict = decide(BY_SITE, spoil("south", 0.2), sites.astype(str))
+    assert verdict.status == "FAIL" and verdict.subgroup == "south"
+    assert part(verdict, "island").status == "INCONCLUSIVE"
+
+
+def test_a_subgroup_without_a_case_of_the_label_comes_before_one_that_is_nearly_enough() -> None:
+    truth = np.where(SITES == "north", 0, TRUTH % 2)
+    logits = np.eye(2)[truth] * 4.0
+    gate = Gate(metric="sensitivity_b", at_least=0.995, by="site")
+    source = answered(truth, logits)
+    verdict = decide_data_gate(gate, "t", source, source, np.arange(N), truth=truth, groups=SITES)
+    assert part(verdict, "south").status == "INCONCLUSIVE" and part(verdict, "south").interval is not None
+    assert verdict.status == "INCONCLUSIVE" and verdict.subgroup == "north" and "no case" in verdict.why
+
+
+COMPARED = {"no_worse_than": "source", "margin": 0.1}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"metric": "accuracy", **COMPARED}, {"metric": "accuracy", "at_least": 0.6}, {"metric": "macro_f1", **COMPARED},
+        {"metric": "sensitivity_b", **COMPARED}, {"metric": "flip_rate", "at_most": 0.2}, {"metric": "ece", **COMPARED},
+        {"metric": "brier", **COMPARED}, {"metric": "auroc_b", **COMPARED}, {"metric": "mean_dice", **COMPARED},
+        {"metric": "mean_dice", "cases_losing": 0.1, "at_most": 0.3}, {"metric": "score.py:f", **COMPARED},
+        {"metric": "score.py:f", "cases_losing": 0.1, "at_most": 0.3},
+    ],
+    ids=lambda keys: "-".join(map(str, keys.values())),
+)  # fmt: skip
+def test_each_part_is_what_the_gate_says_of_those_cases_alone(keys: dict[str, object]) -> None:
+    """Of real scores, with three rows to a unit at one site; the sites' cases are mixed, truth and answers uneven."""
+    random = np.random.default_rng(3)
+    sites = np.where(random.random(400) < 0.4, "north", "south")
+    truth = (random.random(400) < np.where(sites == "north", 0.3, 0.6)).astype(np.int64)
+    units = np.where(sites == "north", np.arange(400), 1000 + np.cumsum(sites == "south") // 3)
+    before = np.eye(2)[truth] + random.normal(0, 0.8, (400, 2))
+    after = before + random.normal(0, np.where(sites == "north", 0.1, 0.6)[:, None], (400, 2))
+
+    def verdict(keys: dict[str, object], at: np.ndarray, groups: np.ndarray | None) -> Verdict:
+        ours, theirs = (answered(truth[at], logits[at]) for logits in (after, before))
+        custom = CustomValues(ours.cases["mean_dice"], theirs.cases["mean_dice"])
+        gate = Gate.model_validate(keys)
+        return decide_data_gate(gate, "t", ours, theirs, units[at], truth=truth[at], custom=custom, groups=groups)
+
+    found = verdict({**keys, "by": "site"}, np.arange(400), sites)
+    assert [item.subgroup for item in found.parts] == ["", "north", "south"]
+    for item in found.parts:
+        places = np.flatnonzero(sites == item.subgroup) if item.subgroup else np.arange(400)
+        alone = verdict(keys, places, None)
+        assert alone.interval is not None
+        assert replace(item, subgroup="") == alone
+
+
+def test_an_absolute_gate_needs_no_source() -> None:
+    artefact, gate = score_of(TRUTH, TRUTH, 4), Gate(metric="accuracy", at_least=0.9, by="site")
+    assert decide_data_gate(gate, "t", artefact, None, np.arange(N), groups=SITES).status == "PASS"
 
 
 def test_a_subgroup_too_small_to_show_anything_is_inconclusive_and_says_what_it_needs() -> None:
@@ -98,7 +174,8 @@ def test_without_its_column_or_with_too_many_values_it_fails_closed() -> None:
     verdict = decide_data_gate(BY_SITE, "t", source, source, np.arange(N), truth=TRUTH)
     assert verdict.status == "INCONCLUSIVE" and "'site'" in verdict.why
     many = np.arange(N) % (MAX_SUBGROUPS + 1)
-    assert decide(BY_SITE, TRUTH, many).status == "INCONCLUSIVE"
+    verdict = decide(BY_SITE, TRUTH, many)
+    assert verdict.status == "INCONCLUSIVE" and f"at most {MAX_SUBGROUPS} can be subgroups" in verdict.why
     with pytest.raises(ValueError, match="different cases"):
         decide(BY_SITE, TRUTH, SITES[:-1])
 

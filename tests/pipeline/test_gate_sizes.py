@@ -12,7 +12,7 @@ from edgeft import plugins
 from edgeft.data.table import by_column
 from edgeft.errors import RecipeError
 from edgeft.evaluate.subgroups import MAX_SUBGROUPS
-from edgeft.pipeline.checks.gate_sizes import Held, check_gate_set, find_short
+from edgeft.pipeline.checks.gate_sizes import Held, check_gate_set, check_planned, find_short
 from edgeft.pipeline.checks.preflight import check_recipe, load_devices
 from edgeft.recipe.load import LoadedRecipe, load_recipe
 
@@ -65,6 +65,47 @@ def test_the_cases_of_one_label_must_be_enough(tmp_path: Path) -> None:
     check_gate_set(loaded, facts(classes=(700, 200)))
 
 
+@pytest.mark.parametrize(
+    ("metric", "counts"),
+    [
+        ("accuracy", 500), ("sensitivity_stop", 100), ("specificity_stop", 500), ("specificity_help", 100),
+        ("auroc_stop", 100), ("auroc_help", 100), ("average_precision_stop", 100), ("dice_stop", 500),
+        ("sensitivity_none", 0),
+    ],
+)  # fmt: skip
+def test_units_that_can_count_at_most(metric: str, counts: int) -> None:
+    """800 rows of one label and 100 of the other, in 500 units."""
+    assert Held(500, {"help": 800, "stop": 100}).units_for(metric) == counts
+
+
+def test_a_limit_on_size_needs_no_cases() -> None:
+    assert find_short(load_gate(metric="artifact_mb", at_most=3), Held(0)) == []
+
+
+def test_small_sets_are_told_in_their_units_and_many_subgroups_in_short(tmp_path: Path) -> None:
+    patients = {**facts(units=100), "unit": "patient"}
+    with pytest.raises(RecipeError, match=r"cannot pass on 100 units \(patient\): .* it needs 183$"):
+        check_gate_set(load(tmp_path, NO_WORSE), patients)
+    sites = facts(**{f"s{n}": 10 + n for n in range(6)})
+    told = r"6 subgroups are too small: 's0' has 10, .*'s3' has 13, \.\.\.; .* 183 cases"
+    with pytest.raises(RecipeError, match=told):
+        check_gate_set(load(tmp_path, f"{NO_WORSE}, by: site"), sites)
+
+
+def test_the_minutes_of_an_emulated_device_must_allow_enough_of_every_subgroup(tmp_path: Path) -> None:
+    loaded = load(tmp_path, f"{NO_WORSE}, by: site")
+    held = Held(400, {}, {"site": {"north": Held(300), "south": Held(100)}})
+    told = "cannot pass on pi: 5 minutes allow too few cases, 500 in 100 units of site 'south'; .* needs 183 units"
+    with pytest.raises(RecipeError, match=told) as caught:
+        check_planned(loaded, loaded.recipe.gates, "pi", 500, held)
+    assert caught.value.where.endswith("gates[0]")
+    with pytest.raises(RecipeError, match="120 in 100 units; even"):
+        check_planned(loaded, loaded.recipe.gates, "pi", 120, Held(100))
+    check_planned(loaded, loaded.recipe.gates, "pi", 500, Held(400, {}, {"site": {"north": Held(183)}}))
+    warns = load(tmp_path, f"{NO_WORSE}, by: site, severity: warn")
+    check_planned(warns, warns.recipe.gates, "pi", 500, held)
+
+
 def test_a_label_is_known_by_its_name(tmp_path: Path) -> None:
     loaded = load(tmp_path, "metric: sensitivity_stopp, at_least: 0.8")
     with pytest.raises(RecipeError, match="no label is called 'stopp'") as caught:
@@ -87,6 +128,12 @@ def test_what_the_recipe_alone_tells(tmp_path: Path, gate: str, says: str, key: 
         check_recipe(loaded, load_devices(loaded), plugins.load("tasks", "text-classification")())
     assert caught.value.where.endswith(f"gates[0]{'.' if key else ''}{key}")
     assert "recipe.yaml:6:" in caught.value.where
+
+
+def test_the_background_has_no_dice_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no label is called 'help'"):
+        check_gate_set(load(tmp_path, "metric: dice_help, at_least: 0.5"), facts())
+    check_gate_set(load(tmp_path, "metric: dice_stop, at_least: 0.5"), facts())
 
 
 def test_rows_and_facts_are_counted_alike() -> None:

@@ -76,8 +76,6 @@ def find_short(gate: Gate, held: Held) -> list[Short]:
     """The parts that are too small, the whole first. RecipeError for what no number of cases shows."""
     from edgeft.evaluate.gates import needed_at_best
 
-    if not gate.needs_gate_set:
-        return []
     parts = {"": held, **(held.by.get(gate.by, {}) if gate.by else {})}
     sizes = {name: part.units_for(gate.metric) for name, part in parts.items()}
     needs = {name: needed_at_best(gate, has) for name, has in sizes.items()}
