@@ -49,8 +49,8 @@ def measure_differences(device: Device, a: Side, b: Side, batch: int) -> tuple[l
 
     names = match_tensors(a.signature.outputs, b.signature.outputs)
     if names is None:
-        first, second = tell_tensors(a.signature.outputs), tell_tensors(b.signature.outputs)
-        return [], f"the outputs differ in kind: {first}, and {second}"
+        ours, theirs = (tell_tensors(side.signature.outputs) for side in (a, b))
+        return [], f"the outputs differ in kind: {ours}, and {theirs}"
     first = run_outputs(device, a.runtime, a.artifact, a.signature, a.feeds, batch=batch)
     second = run_outputs(device, b.runtime, b.artifact, b.signature, b.feeds, batch=batch)
     rows = []
