@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from bench.crash_world import MEASURED, World, record_of
+from bench.crash_world import World, record_of
+from tests.material import MEASURED
 
 NAMED = "set aside"
 """What the build says of a damaged object or record."""

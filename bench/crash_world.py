@@ -17,19 +17,11 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import Any
 
-RECIPE = """\
-name: tiny
-model: {{path: {model}, task: text-classification}}
-data:
-  source: csv
-  path: {data}
-  text: text
-  label: label
-  group: group
-  unit: row
-  fractions: {{train: 0.45, validation: 0.1, calibration: 0.05, search: 0.15, gate: 0.25}}
-serve: {{batch: 1, length: 32}}
-seed: 3
+from tests.material import MEASURED, TINY_DATA, write_texts, write_tiny_bert
+
+RECIPE = (
+    TINY_DATA
+    + """\
 steps:
   - finetune: {{method: full, epochs: 2, batch_size: 16, learning_rate: 0.003, eval_steps: 10, checkpoint_steps: 5}}
 targets:
@@ -38,8 +30,7 @@ gates:
   - {{metric: accuracy, no_worse_than: source, margin: 0.08}}
   - {{metric: artifact_mb, at_most: 25}}
 """
-MEASURED = ("/latency", "/operators", "/probe")
-"""Steps whose result differs from one time to the next by nature."""
+)
 LONGEST = 300.0
 ROOT = Path(__file__).parents[1]
 
@@ -206,8 +197,6 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 def make_world(folder: Path, server: Server, device: str = "local-cpu", env: Mapping[str, str] | None = None) -> World:
     """The tiny recipe on real short texts, built once."""
-    from tests.material import write_texts, write_tiny_bert
-
     base = folder / "base"
     base.mkdir(parents=True)
     data = folder / "texts.csv"

@@ -10,6 +10,23 @@ from pathlib import Path
 # Three libraries the core always has, small enough to read in a second, far enough apart to tell from a few words.
 LIBRARIES = ("networkx", "jinja2", "rich")
 PER_LIBRARY = 320
+TINY_DATA = """\
+name: tiny
+model: {{path: {model}, task: text-classification}}
+data:
+  source: csv
+  path: {data}
+  text: text
+  label: label
+  group: group
+  unit: row
+  fractions: {{train: 0.45, validation: 0.1, calibration: 0.05, search: 0.15, gate: 0.25}}
+serve: {{batch: 1, length: 32}}
+seed: 3
+"""
+"""How a recipe for `write_tiny_bert` on `write_texts` begins, for str.format with both places; steps follow."""
+MEASURED = ("/latency", "/operators", "/probe")
+"""Ends of the names of steps whose result differs from one time to the next by nature."""
 
 
 def docstrings(library: str, limit: int) -> list[tuple[str, str]]:

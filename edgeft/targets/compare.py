@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.artifact import Artifact, Signature
 from edgeft.device.profile import Device
 from edgeft.device.protocol import Job, OnProgress, ignore_progress
-from edgeft.device.timing import SLOWER, own_speed, throttled
+from edgeft.device.timing import SLOWER, own_speed
 from edgeft.device.transport import run_job, runtime_file
 from edgeft.targets.answers import Compared, Timed, check
 from edgeft.targets.artifact_jobs import (
@@ -47,8 +47,9 @@ class Side:
 class Comparison:
     """ratio: median time of A over that of B (2 means B is twice as fast), with a 95% interval.
 
-    blocks: quadruples A B B A that count. discarded: quadruples beside which the core was slow. reasons: why the
-    comparison is INVALID, empty where it is VALID. how: one process, or fresh ones.
+    blocks: quadruples A B B A that count. sessions: fresh processes the interval is over; 0: it is over quadruples.
+    discarded: quadruples or sessions in which the core was slow. reasons: why the comparison is INVALID, empty where it
+    is VALID. how: one process, or fresh ones.
     """
 
     a_ms: float
@@ -57,10 +58,10 @@ class Comparison:
     interval: tuple[float, float]
     blocks: int
     runs: int
-    throttled: bool
     discarded: int = 0
     reasons: tuple[str, ...] = ()
     how: str = "one process"
+    sessions: int = 0
 
 
 def compare_latency(
@@ -98,7 +99,7 @@ def compare_sides(
     """
     same = a.runtime == b.runtime
     measure = _in_one_process if same else _in_fresh_processes
-    valid, void, slow = measure(device, a, b, batch, blocks, seconds, on_progress)
+    valid, void = measure(device, a, b, batch, blocks, seconds, on_progress)
     reasons = []
     if len(valid) < blocks:
         reasons.append(f"only {len(valid)} of {blocks} quadruples of blocks were timed with the core at its speed")
@@ -112,7 +113,6 @@ def compare_sides(
         interval=interval,
         blocks=len(used),
         runs=sum(len(side) for times in used for side in times),
-        throttled=slow,
         discarded=len(void),
         reasons=tuple(reasons),
         how="one process" if same else "a fresh process a block, since the runtimes differ",
@@ -121,7 +121,7 @@ def compare_sides(
 
 def _in_one_process(
     device: Device, a: Side, b: Side, batch: int, blocks: int, seconds: float, on_progress: OnProgress
-) -> tuple[list[Times], list[Times], bool]:
+) -> tuple[list[Times], list[Times]]:
     job = Job(
         "compare",
         runtime_file(a.runtime),
@@ -134,12 +134,12 @@ def _in_one_process(
         TIMED_TIMEOUT,
     )  # fmt: skip
     found = check(Compared, run_job(device, job, on_progress).data)
-    return list(found.blocks), list(found.void), found.throttled
+    return list(found.blocks), list(found.void)
 
 
 def _in_fresh_processes(
     device: Device, a: Side, b: Side, batch: int, blocks: int, seconds: float, on_progress: OnProgress
-) -> tuple[list[Times], list[Times], bool]:
+) -> tuple[list[Times], list[Times]]:
     """A quadruple with a process whose median sentinel is over 10% slower than the core's own speed is void."""
     jobs = [_block_job(device, side, batch, seconds / (4 * blocks)) for side in (a, b)]
     quadruples: list[list[list[float]]] = []
@@ -159,7 +159,7 @@ def _in_fresh_processes(
             break
     valid = [times for times, bad in zip(quadruples, void, strict=True) if not bad]
     dropped = [times for times, bad in zip(quadruples, void, strict=True) if bad]
-    return list(valid), list(dropped), throttled([value for four in speeds for value in four])
+    return list(valid), list(dropped)
 
 
 def _block_job(device: Device, side: Side, batch: int, seconds: float) -> Job:

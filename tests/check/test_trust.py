@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from edgeft import cli
+from edgeft.canonical import canonical_json, digest_file
+from edgeft.errors import RecipeError
+from edgeft.ship.check.sides import open_side
+from edgeft.ship.check.trust import require_signer
 from edgeft.ship.keys import new_key, public_file
 from edgeft.ship.signature import sign_folder
+from edgeft.ship.verify import MANIFEST, NOT_SHIPPED
 from tests.check import kit
 from tests.check.conftest import Ask
 
@@ -65,3 +71,26 @@ def test_what_nobody_named_signed_is_refused(
     assert cli.main(["check", *words.format(**named).split(), *LEFT.split()]) == 2
     found = capsys.readouterr()
     assert said in found.err and "Traceback" not in found.err and found.out == ""
+
+
+def test_a_manifest_that_is_another_since_its_files_were_checked_is_refused(keys: Path) -> None:
+    manifest = keys / "base" / MANIFEST
+    with open_side("baseline", keys / "base") as side:
+        assert require_signer(side, [])[0] == ""
+        manifest.write_text(manifest.read_text().replace('"passed"', '"failed"'))
+        with pytest.raises(RecipeError, match="changed while it was read"):
+            require_signer(side, [])
+
+
+def test_a_bundle_that_says_it_may_not_be_shipped_is_no_release(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever status its manifest claims."""
+    marker, manifest = world / "base" / NOT_SHIPPED, world / "base" / MANIFEST
+    marker.write_text("")
+    content = json.loads(manifest.read_text())
+    content["files"][NOT_SHIPPED] = {"sha256": digest_file(marker), "bytes": 0}
+    manifest.write_bytes(canonical_json(content, indent=1))
+    assert content["status"] == "passed"
+    assert cli.main(["check", "same", "--baseline", "base", *LEFT.split()]) == 2
+    assert "did not pass its own gates (rejected)" in capsys.readouterr().err

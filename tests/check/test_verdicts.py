@@ -75,7 +75,7 @@ def test_sessions_alternate_and_slow_ones_are_taken_again(monkeypatch: pytest.Mo
         order.append(a)
         ms = {"baseline": 10.0, "candidate": 12.0 + len(order) * 1e-6}
         slow = ("slow",) if len(order) % 3 == 0 else ()
-        return Comparison(ms[a], ms[b], ms[a] / ms[b], (1, 1), 2, 100, False, reasons=slow)
+        return Comparison(ms[a], ms[b], ms[a] / ms[b], (1, 1), 2, 100, reasons=slow)
 
     monkeypatch.setattr(sessions, "compare_sides", compare)
     plan, sides = sessions.Plan(6, 2, 1.0), ("baseline", "candidate")
@@ -83,8 +83,6 @@ def test_sessions_alternate_and_slow_ones_are_taken_again(monkeypatch: pytest.Mo
     assert order == ["baseline", "candidate"] * 4 and found.sessions == 6 and not found.reasons
     assert found.ratio == pytest.approx(1.2, rel=1e-4) and found.baseline_ms == 10 < found.candidate_ms
     assert found.interval[0] < found.ratio < found.interval[1]
-    monkeypatch.setattr(
-        sessions, "compare_sides", lambda *a, **k: Comparison(1, 1, 1, (1, 1), 2, 9, True, reasons=("x",))
-    )
+    monkeypatch.setattr(sessions, "compare_sides", lambda *a, **k: Comparison(1, 1, 1, (1, 1), 2, 9, reasons=("x",)))
     found = sessions.time_in_sessions(None, *sides, 1, plan, lambda *_: None)  # type: ignore[arg-type]
     assert "only 0 of 6 sessions" in found.reasons[0]

@@ -86,6 +86,17 @@ def test_compare_three(short: None, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (same["a"], same["b"], other["a"], other["b"]) == ("0.onnx", "1.onnx", "0.onnx", "2.onnx")
     assert same["outputs"][0]["max_abs"] == 0 and same["outputs"][0]["top1_agreement"] == 1
     assert same["interval"][0] <= same["ratio"] <= same["interval"][1]
+    assert same["sessions"] > 1 and same["how"] == "one process a session"
+
+
+def test_a_ratio_above_one_is_of_a_faster_b(short: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A has to do a thousand times as much: the times, the ratio and its interval say so, in this direction."""
+    large, small = save_model(tmp_path / "large.onnx", columns=1 << 16), save_model(tmp_path / "small.onnx")
+    _, record = ask(capsys, "compare", large, small)
+    (row,) = record["comparisons"]
+    assert (row["a"], row["b"]) == ("large.onnx", "small.onnx") and row["a_ms"] > 2 * row["b_ms"]
+    assert 2 < row["ratio"] == pytest.approx(row["a_ms"] / row["b_ms"], rel=0.5)
+    assert 1 < row["interval"][0] <= row["ratio"] <= row["interval"][1]
 
 
 @pytest.mark.parametrize(

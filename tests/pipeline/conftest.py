@@ -13,19 +13,11 @@ from typing import Any
 
 import pytest
 
-RECIPE = """\
-name: tiny
-model: {{path: {model}, task: text-classification}}
-data:
-  source: csv
-  path: {data}
-  text: text
-  label: label
-  group: group
-  unit: row
-  fractions: {{train: 0.45, validation: 0.1, calibration: 0.05, search: 0.15, gate: 0.25}}
-serve: {{batch: 1, length: 32}}
-seed: 3
+from tests.material import MEASURED, TINY_DATA
+
+RECIPE = (
+    TINY_DATA
+    + """\
 steps:
   - finetune: {{method: {method}, epochs: 2, batch_size: 16, learning_rate: 0.01, eval_steps: 10, checkpoint_steps: 5}}
 targets:
@@ -34,6 +26,7 @@ gates:
   - {{metric: accuracy, no_worse_than: source, margin: 0.08}}
   - {{metric: artifact_mb, at_most: 25}}
 """
+)
 
 
 @dataclass
@@ -76,8 +69,7 @@ class Workbench:
 
     def digests(self) -> dict[str, str]:
         """Step -> digest of what it made; measurements apart, which differ by nature."""
-        measured = ("/latency", "/operators", "/probe")
-        return {row["id"]: row["digest"] for row in self.record()["steps"] if not row["id"].endswith(measured)}
+        return {row["id"]: row["digest"] for row in self.record()["steps"] if not row["id"].endswith(MEASURED)}
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeft.exporter import Variant
-from edgeft.targets.search.asking import Answer, Ask, Branch, Budget, Evaluation, Settings, keep
+from edgeft.targets.search.asking import Answer, Ask, Branch, Budget, Evaluation, Noise, Settings, keep
+from edgeft.targets.search.mix import by_gain
 from edgeft.targets.search.search import Search, bound
 from tests.targets.search_oracle import CASES, STATIC, Oracle, run
 
@@ -95,6 +96,13 @@ def test_gain_per_cost_decides_not_gain_alone() -> None:
     oracle = Oracle(damage, {"layer0": 0.1, "layer1": 2.0, "layer2": 0.1}, limit=0.55)
     search = run(oracle)
     assert search.best is not None and search.best.ask.variant.keep_float == {"layer0"}
+
+
+def test_a_layer_that_seems_to_cost_nothing_does_not_come_before_one_that_takes_the_damage_away() -> None:
+    """Costs below a tenth of their mean are not told apart: there the gain alone decides."""
+    noise = {"culprit": Noise(1.0, 1.0), "free": Noise(1.0, 1e-6), "cheap": Noise(1.0, 0.5)}
+    gains = {"culprit": 1.0, "free": 0.01, "cheap": 0.4}
+    assert by_gain(list(noise), gains, noise) == ["culprit", "cheap", "free"]
 
 
 def test_a_broken_variant_is_dropped_in_the_first_round() -> None:

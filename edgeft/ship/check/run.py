@@ -116,7 +116,7 @@ def _pass_identical(match: Match, found: _Found) -> None:
     sha256 = content_digest(match.candidate.model)
     limits = match.limits
     undone: dict[Kind, list[CheckVerdict]] = {
-        "accuracy": [_undecided(margin) for margin in limits.margins] or [not_checked("accuracy", "accuracy", NO_DATA)],
+        "accuracy": _undecided(limits.margins),
         "latency": [not_checked("latency", latency_name(limits.latency[0]), "", 1 + limits.latency[0])],
         "size": [_size(match)],
     }
@@ -137,8 +137,7 @@ def _measure(device: Device, match: Match, found: _Found, show: Show) -> None:
             _check_latency(device, match, signatures, found, show)
         found.conditions = describe_device(device, match.candidate.model.runtime)
     if _wanted(match, "accuracy") and match.rows is None:
-        names = match.limits.margins
-        found.verdicts += [_undecided(margin) for margin in names] or [not_checked("accuracy", "accuracy", NO_DATA)]
+        found.verdicts += _undecided(match.limits.margins)
     if _wanted(match, "latency") and not device.times_count:
         margin, origin = match.limits.latency
         what = "is emulated" if device.how == "emulated" else "runs no worker, another machine answers for it"
@@ -197,8 +196,10 @@ def _check_latency(
     found.verdicts.append(decide_latency(compared, *match.limits.latency, device.name))
 
 
-def _undecided(margin: Margin) -> CheckVerdict:
-    return not_checked("accuracy", margin.name, NO_DATA, margin.limit, margin.origin)
+def _undecided(margins: Sequence[Margin]) -> list[CheckVerdict]:
+    """Of accuracy without cases; margins may be unknown too."""
+    found = [not_checked("accuracy", margin.name, NO_DATA, margin.limit, margin.origin) for margin in margins]
+    return found or [not_checked("accuracy", "accuracy", NO_DATA)]
 
 
 def _size(match: Match) -> CheckVerdict:

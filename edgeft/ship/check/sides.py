@@ -16,7 +16,7 @@ from edgeft.errors import RecipeError
 from edgeft.ship.bundle import Bundle, has_bundle, open_bundle
 from edgeft.ship.check.record import SideRow, shown
 from edgeft.ship.verify import NOT_SHIPPED
-from edgeft.targets.profile.differences import match_tensors
+from edgeft.targets.profile.differences import match_tensors, tell_tensors
 from edgeft.targets.profile.model import Model, inspect_model, open_model, require_runtime
 from edgeft.task import Task, declared_inputs
 
@@ -161,9 +161,7 @@ def _named_inputs(own: Mapping[str, TensorSpec], side: Contender) -> tuple[dict[
         return dict(own), ""
     names = match_tensors(declared, own)
     if names is None:
-        made = ", ".join(f"{spec.name} {spec.dtype} {'x'.join(map(str, spec.shape))}" for spec in declared.values())
-        taken = ", ".join(f"{spec.name} {spec.dtype} {'x'.join(map(str, spec.shape))}" for spec in own.values())
-        what = f"it takes {taken}; the preprocessing makes {made}"
+        what = f"it takes {tell_tensors(own)}; the preprocessing makes {tell_tensors(declared)}"
         raise RecipeError(what, where=f"{side.role} {side.path}", hint="export it with the inputs that are made")
     pairs = ", ".join(f"{feed} to {name}" for name, feed in names.items())
     note = f"the {side.role}'s inputs have other names; the feeds are given in order: {pairs}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgeft.artifact import Signature
@@ -14,7 +14,7 @@ from edgeft.ship.check.asking import feeds_of
 from edgeft.ship.check.sides import Contender
 from edgeft.targets.compare import Side
 from edgeft.targets.profile.differences import match_tensors, measure_differences, translate_feeds
-from edgeft.targets.profile.inputs import Feeds, make_feeds
+from edgeft.targets.profile.inputs import Feeds
 from edgeft.targets.profile.run import Ask
 from edgeft.targets.sessions import PLANS, Timing, time_in_sessions
 from edgeft.task import declared_inputs
@@ -107,8 +107,4 @@ def _make(side: Contender, signature: Signature, ask: Ask) -> Feeds:
                 shapes[spec.name] = tuple(
                     given if isinstance(given, int) else size for given, size in zip(own.shape, made, strict=False)
                 )
-    return (
-        Ask(ask.protocol, ask.batch, shapes, ask.inputs).feeds(signature)
-        if ask.inputs
-        else make_feeds(signature, shapes, ask.batch)
-    )
+    return replace(ask, shapes=shapes).feeds(signature)

@@ -78,7 +78,7 @@ def compare_pair(
         Side(b.runtime, b.artifact, theirs, translate_feeds(feeds.arrays, ours, theirs)),
     )
     outputs, why = measure_differences(device, *sides, feeds.batch)
-    found, sessions = _times(device, sides, feeds.batch, protocol, on_progress)
+    found = _times(device, sides, feeds.batch, protocol, on_progress)
     return ComparisonRow(
         a=a.label,
         b=b.label,
@@ -87,7 +87,7 @@ def compare_pair(
         ratio=found.ratio,
         interval=found.interval,
         blocks=found.blocks,
-        sessions=sessions,
+        sessions=found.sessions,
         discarded=found.discarded,
         runs=found.runs,
         valid=not found.reasons,
@@ -102,20 +102,20 @@ def compare_pair(
 
 def _times(
     device: Device, sides: tuple[Side, Side], batch: int, protocol: Literal["quick", "full"], on_progress: OnProgress
-) -> tuple[Comparison, int]:
-    """(the comparison, over how many sessions). Blocks of one process agree with each other more than with those of
-    the next process, so that of one runtime the process is the unit; of two, every block has one of its own."""
+) -> Comparison:
+    """Blocks of one process agree with each other more than with those of the next process, so that of one runtime the
+    process is the unit; of two, every block has one of its own."""
     first, second = sides
     if first.runtime != second.runtime:
         plan = PLANS[protocol]
         return compare_sides(
             device, first, second, batch=batch, blocks=plan.blocks, seconds=plan.seconds, on_progress=on_progress
-        ), 0
+        )
     taken = SESSIONS[protocol]
     found = time_in_sessions(device, first, second, batch, taken, on_progress)
     low, high = found.interval
     return Comparison(
         a_ms=found.baseline_ms, b_ms=found.candidate_ms, ratio=1 / found.ratio, interval=(1 / high, 1 / low),
-        blocks=found.sessions * taken.blocks, runs=found.runs, throttled=False, discarded=found.void,
-        reasons=found.reasons, how="one process a session",
-    ), found.sessions  # fmt: skip
+        blocks=found.sessions * taken.blocks, runs=found.runs, discarded=found.void,
+        reasons=found.reasons, how="one process a session", sessions=found.sessions,
+    )  # fmt: skip

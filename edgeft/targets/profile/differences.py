@@ -26,7 +26,7 @@ def translate_feeds(feeds: Arrays, theirs: Signature, ours: Signature) -> dict[s
     names = match_tensors(theirs.inputs, ours.inputs)
     if names is None:
         raise RecipeError(
-            f"the models take different inputs: {_tell(theirs.inputs)}, and {_tell(ours.inputs)}",
+            f"the models take different inputs: {tell_tensors(theirs.inputs)}, and {tell_tensors(ours.inputs)}",
             hint="only models of the same inputs can be compared on the same inputs",
         )
     return {name: feeds[names[name]] for name in ours.inputs}
@@ -49,7 +49,8 @@ def measure_differences(device: Device, a: Side, b: Side, batch: int) -> tuple[l
 
     names = match_tensors(a.signature.outputs, b.signature.outputs)
     if names is None:
-        return [], f"the outputs differ in kind: {_tell(a.signature.outputs)}, and {_tell(b.signature.outputs)}"
+        ours, theirs = (tell_tensors(side.signature.outputs) for side in (a, b))
+        return [], f"the outputs differ in kind: {ours}, and {theirs}"
     first = run_outputs(device, a.runtime, a.artifact, a.signature, a.feeds, batch=batch)
     second = run_outputs(device, b.runtime, b.artifact, b.signature, b.feeds, batch=batch)
     rows = []
@@ -78,5 +79,6 @@ def _form(spec: TensorSpec) -> tuple[str, int]:
     return "integer" if spec.dtype.startswith(("int", "uint")) else "float", len(spec.shape)
 
 
-def _tell(specs: Mapping[str, TensorSpec]) -> str:
+def tell_tensors(specs: Mapping[str, TensorSpec]) -> str:
+    """`input_ids int64 1x64, mask int64 1x64`."""
     return ", ".join(f"{name} {spec.dtype} {'x'.join(map(str, spec.shape))}" for name, spec in specs.items())
