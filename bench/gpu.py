@@ -49,8 +49,8 @@ BERT_LARGE = {
 SHAPES = {
     "minilm": Shape(64, 256, None),
     "bert-large": Shape(256, 64, BERT_LARGE),
-    "decoder-1b": Shape(512, 16, _decoder(2048, 22, 32, 4, 5632)),
-    "decoder-7b": Shape(512, 8, _decoder(4096, 32, 32, 32, 11008), ("qlora", "lora")),
+    "decoder-1b": Shape(512, 16, _decoder(2048, 22, 32, 4, 5632), ("qlora", "lora")),
+    "decoder-7b": Shape(512, 8, _decoder(4096, 32, 32, 32, 11008), ("qlora",)),
     "tiny": Shape(32, 8, _decoder(64, 2, 4, 2, 128)),
 }
 """bert-large, and the shapes of TinyLlama 1.1B and Llama 2 7B; tiny is for trying this file without a GPU."""

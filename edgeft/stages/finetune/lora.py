@@ -37,8 +37,8 @@ class Lora(FineTune):
 
     base_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="Of the frozen weights while training; auto: on a GPU 16 bits, in which their products are computed "
-        "anyway, else float32. What trains is float32 always.",
+        description="Of the frozen weights while training; auto: on a GPU 16 bits, in which their products are "
+        "computed anyway, else float32. What trains is float32 always.",
     )
 
     @property
