@@ -70,7 +70,7 @@ def test_real_folders_that_are_no_volume(reader: Reader, folder: str, said: str)
 def test_a_missing_slice_is_named(tmp_path: Path, reader: Reader) -> None:
     write_series(tmp_path, [0.0, 2, 4, 8, 10])
     with pytest.raises(
-        StepError, match=r"1 slices are missing: 4 mm between slices 3 and 4 of 5, usually 2 mm"
+        StepError, match=r"1 slice is missing: 4 mm between slices 3 and 4 of 5, usually 2 mm"
     ) as caught:
         reader.read(tmp_path)
     assert "-3.dcm" in caught.value.where and "uneven: accept" in caught.value.hint
