@@ -134,8 +134,9 @@ def test_a_segmentation_of_another_image(tmp_path: Path, reader: Reader, volume:
 
 def moved(made: Any, change: Any) -> Any:
     """The SEG with the position of every frame changed, as an editor that loses a shift would."""
-    for group in made.PerFrameFunctionalGroupsSequence:
-        place = group.PlanePositionSequence[0]
+    groups = made.PerFrameFunctionalGroupsSequence
+    # highdicom gives frames of one slice the same item.
+    for place in {id(group.PlanePositionSequence[0]): group.PlanePositionSequence[0] for group in groups}.values():
         place.ImagePositionPatient = change([float(value) for value in place.ImagePositionPatient])
     return made
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeft.medical.dicom.opened import Opened, open_dicom
-from edgeft.medical.dicom.pixels import check_length, check_syntax, decoding
+from edgeft.medical.dicom.pixels import check_length, check_syntax, stored_frames
 from edgeft.medical.dicom.reading import read_entries
 from edgeft.medical.dicom.series import choose_series, stack_slices
 from edgeft.medical.dicom.slices import Form, Slice, pixel_form, read_slices
@@ -88,7 +88,7 @@ def _image(request: Mapping[str, Any], files: Sequence[Path], limits: Limits, at
     shape = first, second, third
     if len(files) == 1:
         return Image(shape, affine, {})
-    entries, _ = read_entries(files[1:], limits, b"", lambda place: at(place + 1), folder_of_files=False)
+    entries, _ = read_entries(files[1:], limits, b"", lambda place: at(place + 1), images_only=True)
     stack = stack_slices(choose_series(entries, ""), limits, uneven=True)
     if len(stack.slices) != shape[0]:
         raise Refusal("belongs to an image whose files changed since it was read")
@@ -162,27 +162,23 @@ def _fill(
     opened: Opened, form: Form, numbers: Sequence[int], places: Sequence[int], segments: Segments,
     shape: tuple[int, int, int], threshold: float,
 ) -> Mask:  # fmt: skip
-    from pydicom.pixels import iter_pixels
-
     check_syntax(opened.syntax)
     check_length(opened, form)
     mask = np.zeros(shape, np.uint8)
-    opened.stream.seek(0)
-    with decoding(opened.syntax):
-        for frame, pixels in enumerate(iter_pixels(opened.stream)):
-            if pixels.shape != shape[1:]:
-                raise Refusal("decodes to another size than it states")
-            place = places[frame]
-            if segments.kind == "LABELMAP":
-                mask[place] = _looked_up(pixels, segments.classes)
-                continue
-            inside = pixels >= max(threshold * segments.top, 1) if segments.kind == "FRACTIONAL" else pixels > 0
-            value, taken = segments.classes[numbers[frame]], mask[place]
-            overlap = inside & (taken != 0) & (taken != value)
-            if overlap.any():
-                what = f"has segment {numbers[frame]} over another in slice {place + 1}"
-                raise Refusal(f"{what} ({int(overlap.sum())} pixels)", "one pixel has one label: make them exclusive")
-            taken[inside] = value
+    for frame, pixels in enumerate(stored_frames(opened)):
+        if pixels.shape != shape[1:]:
+            raise Refusal("decodes to another size than it states")
+        place = places[frame]
+        if segments.kind == "LABELMAP":
+            mask[place] = _looked_up(pixels, segments.classes)
+            continue
+        inside = pixels >= max(threshold * segments.top, 1) if segments.kind == "FRACTIONAL" else pixels > 0
+        value, taken = segments.classes[numbers[frame]], mask[place]
+        overlap = inside & (taken != 0) & (taken != value)
+        if overlap.any():
+            what = f"has segment {numbers[frame]} over another in slice {place + 1}"
+            raise Refusal(f"{what} ({int(overlap.sum())} pixels)", "one pixel has one label: make them exclusive")
+        taken[inside] = value
     return mask
 
 
