@@ -97,7 +97,14 @@ def test_a_copy_of_a_file_counts_once(tmp_path: Path, reader: Reader) -> None:
     shutil.copy(files[1], tmp_path / "copy.dcm")
     volume = reader.read(tmp_path)
     assert order(volume) == [0, 1, 2]
-    assert any("twice" in warning for warning in volume.warnings)
+    assert "1 files are copies of others" in volume.warnings
+
+
+def test_two_contents_of_one_instance_are_no_copies(tmp_path: Path, reader: Reader) -> None:
+    files = write_series(tmp_path, [0.0, 2, 4])
+    (tmp_path / "copy.dcm").write_bytes(files[1].read_bytes()[:-1] + b"\1")
+    with pytest.raises(StepError, match="same position as another slice"):
+        reader.read(tmp_path)
 
 
 def test_slopes_of_their_own(tmp_path: Path, reader: Reader) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
@@ -46,17 +47,31 @@ def read_entries(
 ) -> tuple[list[Entry], list[str]]:
     """Headers of all files. What is no image is passed over and counted in a warning, or refused if `images_only`."""
     entries: list[Entry] = []
+    passed, copies = 0, 0
+    first: dict[str, int] = {}
     for place, path in enumerate(files):
         at(place)
         if not images_only and _is_beside(path):
+            passed += 1
             continue
         with open_dicom(path, limits) as opened:
-            if images_only or _is_image(opened):
-                entries.append(describe(opened, place, limits, key))
+            if not images_only and not _is_image(opened):
+                passed += 1
+                continue
+            entry = describe(opened, place, limits, key)
+        uid = entry.slices[0].uid
+        if uid in first and filecmp.cmp(path, files[first[uid]], shallow=False):
+            copies += 1
+            continue
+        first.setdefault(uid, place)
+        entries.append(entry)
     if not entries:
         raise Refusal("holds no DICOM image", "DICOM files begin with 128 bytes and DICM, whatever their names")
-    passed = len(files) - len(entries)
-    return entries, [f"{passed} files of the folder are no images and were passed over"] if passed else []
+    counts = (
+        (passed, "files of the folder are no images and were passed over"),
+        (copies, "files are copies of others"),
+    )
+    return entries, [f"{count} {said}" for count, said in counts if count]
 
 
 def describe(opened: Opened, place: int, limits: Limits, key: bytes) -> Entry:
