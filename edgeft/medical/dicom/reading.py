@@ -67,11 +67,8 @@ def read_entries(
         entries.append(entry)
     if not entries:
         raise Refusal("holds no DICOM image", "DICOM files begin with 128 bytes and DICM, whatever their names")
-    counts = (
-        (passed, "files of the folder are no images and were passed over"),
-        (copies, "files are copies of others"),
-    )
-    return entries, [f"{count} {said}" for count, said in counts if count]
+    counts = {"no images": passed, "copies of others": copies}
+    return entries, [f"files passed over because they are {what}: {count}" for what, count in counts.items() if count]
 
 
 def describe(opened: Opened, place: int, limits: Limits, key: bytes) -> Entry:
