@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,8 @@ def marked(pixels: Any, **attributes: Any) -> Dataset:
             item.RequestedProcedureID = MARK
             setattr(data, keyword, [item])
         else:
-            setattr(
-                data, keyword, f"{MARK}^{keyword[:3]}"[:16] if dictionary_VR(keyword) in ("SH", "LO", "PN") else MARK
-            )
+            # A plain word, which the form of an allowed attribute would let pass.
+            setattr(data, keyword, MARK)
     for keyword in DATES:
         setattr(data, keyword, BIRTH)
     for place, keyword in enumerate(UIDS):
@@ -110,6 +110,20 @@ def test_damaged_numbers_are_not_quoted(tmp_path: Path) -> None:
     with pytest.raises(StepError, match="RescaleIntercept that") as caught:
         read_volume(path)
     clean(caught.value.render())
+
+
+def test_what_a_parser_says_is_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries quote values in their exceptions: only the kind and the place of one reach the user."""
+    from edgeft.medical import child
+    from edgeft.medical.limits import Limits
+
+    def fails(*_: Any) -> Any:
+        raise ValueError(f"could not convert {MARK}")
+
+    monkeypatch.setattr(child, "_operation", lambda _: fails)
+    answer = child._answer({"op": "dicom", "files": ["a.dcm"]}, Limits(), b"", tmp_path, sys.stderr)
+    assert answer["refused"].startswith("cannot be parsed (ValueError in tests.medical.test_facts:")
+    clean(str(answer))
 
 
 def test_nothing_identifying_is_in_errors_about_a_series(tmp_path: Path) -> None:
