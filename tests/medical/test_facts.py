@@ -92,23 +92,28 @@ BROKEN: tuple[dict[str, Any], ...] = (
 
 
 @pytest.mark.parametrize("attributes", BROKEN, ids=lambda value: "-".join(value))
-def test_nothing_identifying_is_in_an_error(tmp_path: Path, attributes: dict[str, Any]) -> None:
+def test_nothing_identifying_is_in_an_error(tmp_path: Path, reader: Reader, attributes: dict[str, Any]) -> None:
     path = save(marked(np.ones((4, 6), np.int16), **attributes), tmp_path / "a.dcm")
-    said: list[str] = []
     with pytest.raises(StepError) as caught:
-        read_volume(path, reading=Reading(root=tmp_path))
-    assert caught.value.where == "a.dcm"
-    assert not list(read_many([path], on_unreadable="skip", warn=said.append))
-    clean(caught.value.render() + repr(caught.value.__cause__) + repr(caught.value.__context__) + "".join(said))
+        reader.read(path)
+    clean(caught.value.render() + repr(caught.value.__cause__) + repr(caught.value.__context__))
 
 
-def test_damaged_numbers_are_not_quoted(tmp_path: Path) -> None:
+def test_nothing_identifying_is_in_a_warning(tmp_path: Path) -> None:
+    path = save(marked(np.ones((4, 6), np.int16), **BROKEN[0]), tmp_path / "a.dcm")
+    said: list[str] = []
+    assert not list(read_many([path], reading=Reading(root=tmp_path), on_unreadable="skip", warn=said.append))
+    assert len(said) == 1 and said[0].startswith("skipped a.dcm: ")
+    clean(said[0])
+
+
+def test_damaged_numbers_are_not_quoted(tmp_path: Path, reader: Reader) -> None:
     """A marker typed into a number: pydicom's own messages quote it, ours name the attribute."""
     path = save(marked(np.ones((4, 6), np.int16), SliceThickness=2.0, RescaleIntercept=1234567), tmp_path / "a.dcm")
     assert b"1234567.0" in path.read_bytes()
     path.write_bytes(path.read_bytes().replace(b"1234567.0", MARK.encode()))
     with pytest.raises(StepError, match="RescaleIntercept that") as caught:
-        read_volume(path)
+        reader.read(path)
     clean(caught.value.render())
 
 
@@ -142,9 +147,9 @@ def test_nothing_identifying_is_in_errors_about_a_series(tmp_path: Path) -> None
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value:UserWarning")
-def test_a_fact_of_the_wrong_form_is_dropped(tmp_path: Path) -> None:
+def test_a_fact_of_the_wrong_form_is_dropped(tmp_path: Path, reader: Reader) -> None:
     attributes = {"Manufacturer": "Jane=Doe", "BodyPartExamined": "Jane^Doe", "PatientSex": "Jane", "PatientAge": "old"}
-    facts = read_volume(save(image(np.ones((2, 2), np.int16), **attributes), tmp_path / "a.dcm")).facts
+    facts = reader.read(save(image(np.ones((2, 2), np.int16), **attributes), tmp_path / "a.dcm")).facts
     assert set(facts) == {"modality", "slice_thickness_mm", "burned_in_annotation"} <= set(NAMES)
 
 
@@ -215,4 +220,5 @@ def test_a_store_that_has_a_key_is_still_a_store(tmp_path: Path, monkeypatch: py
 def test_names_in_messages_are_short_and_tame() -> None:
     assert show(Path("/data/a/b.dcm"), Path("/data")) == "a/b.dcm"
     assert show(Path("/else/b.dcm"), Path("/data")) == "b.dcm"
+    assert show(Path("data/a/b.dcm"), Path("data").absolute()) == "a/b.dcm"
     assert show(Path("/data/\x1b[31mred\n.dcm"), Path("/data")) == r"\x1b[31mred\x0a.dcm"

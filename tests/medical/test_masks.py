@@ -20,7 +20,7 @@ from edgeft.medical.read import Reader, Reading
 from edgeft.medical.volume import Volume
 from tests.medical.material import TEST_FILES, image, save, write_series
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+pytestmark = [pytest.mark.ml, pytest.mark.filterwarnings("ignore::UserWarning")]
 CT = TEST_FILES / "dicomdirtests" / "98892001" / "CT5N"
 LABELS = ("rest", "Liver", "Tumour")
 
