@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from edgeft.artifact import TensorSpec
 from edgeft.canonical import Facts
+from edgeft.gate import Gate, OperatingPoint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +28,10 @@ else:
 class Score:
     """Scores of n cases. metrics: name -> value. correct: (n,) bool. predictions: (n,) int.
     confusion: (classes, classes) counts, rows true, columns predicted.
-    cases: metric -> (n,) float64 values in [0, 1] whose mean is the metric, for metrics that have a value per case.
-    labels: what predictions, confusion and probabilities count by. probabilities: (n, classes) float64, of classifiers.
+    cases: metric -> (n,) float64 values, in [0, 1] or in the metric's unit, whose mean is the metric, for metrics that
+    have a value per case. labels: what predictions, confusion and probabilities count by. probabilities: (n, classes)
+    float64, of classifiers. present, called: (n, classes) bool, where a case has any number of labels: those it has and
+    those it is answered with; predictions are then equal where the answers are. thresholds: of the source, frozen.
     """
 
     metrics: Mapping[str, float]
@@ -38,6 +41,9 @@ class Score:
     cases: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     probabilities: NDArray[np.float64] | None = None
+    present: NDArray[np.bool_] | None = None
+    called: NDArray[np.bool_] | None = None
+    thresholds: Mapping[OperatingPoint, float] = field(default_factory=dict)
 
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -91,6 +97,18 @@ class DecidingTask(Protocol):
 
     def decision(self) -> Mapping[str, Any]:
         """output (canonical name), activation, axis of the classes, rule; thresholds (label -> least) where frozen."""
+        ...
+
+
+@runtime_checkable
+class MeasuringTask(Protocol):
+    """A task with metrics per case that are computed only where a gate names them."""
+
+    def measure(
+        self, outputs: Arrays, rows: pa.Table, labels: Sequence[str], wanted: Collection[Gate]
+    ) -> Mapping[str, NDArray[np.float64]]:
+        """`gate.values` -> (n,) values per case, of those gates whose metric it can measure; StepError where the data
+        lack what that takes. outputs: as `keep` left them."""
         ...
 
 

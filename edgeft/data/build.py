@@ -12,6 +12,7 @@ from edgeft.data import checks, stated
 from edgeft.data.labels import mask_labels, order_labels
 from edgeft.data.rows import Rows, content_column, to_rows, wanted_columns
 from edgeft.data.source import DataSpec, Fractions, Source, Warn, require_columns, source_for
+from edgeft.data.spacing import count_stated
 from edgeft.data.split import blocks_of, divide, take_blocks
 from edgeft.data.table import read_split as read_split
 from edgeft.data.table import write_split
@@ -66,6 +67,7 @@ def build_dataset(
         "splits": splits,
         "division": how,
         "checks": found,
+        **({} if rows.masks is None else {"spacing": count_stated(rows.spacing)}),
         "warnings": warnings,
         "source": {**source.identity(), "rows": len(rows)},
     }
@@ -127,8 +129,16 @@ def _join(pieces: list[Rows]) -> Rows:
         masks=chain([piece.masks for piece in pieces]),
         mask_digests=chain([piece.mask_digests for piece in pieces]),
         present=chain([piece.present for piece in pieces]),
+        spacing=_join_spacing(pieces),
         more={name: [value for piece in pieces for value in piece.more[name]] for name in pieces[0].more},
     )
+
+
+def _join_spacing(pieces: list[Rows]) -> list[str] | None:
+    """None where a part has none: a metric in mm of some cases is none of the whole."""
+    if any(piece.spacing is None for piece in pieces):
+        return None
+    return [value for piece in pieces for value in piece.spacing or ()]
 
 
 def _divide(

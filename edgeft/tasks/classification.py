@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.data.table import column_array
 from edgeft.errors import StepError
 from edgeft.evaluate.calibration import brier_cases
-from edgeft.gate import RANKING_FAMILIES, RATE_FAMILIES
+from edgeft.metric_names import RANKING_FAMILIES, RATE_FAMILIES
 from edgeft.task import Arrays, Score
 
 if TYPE_CHECKING:

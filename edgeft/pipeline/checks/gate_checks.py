@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edgeft.data.source import source_for
 from edgeft.device.profile import Device
 from edgeft.errors import EdgeftError
-from edgeft.gate import LATENCY_METRICS, RESOURCE_METRICS
-from edgeft.pipeline.checks.gate_sizes import check_label, check_possible
+from edgeft.metric_names import LATENCY_METRICS, RESOURCE_METRICS, SPACED_METRICS
+from edgeft.pipeline.checks.gate_sizes import check_label, check_possible, spacing_problem
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.recipe.problems import did_you_mean
 from edgeft.task import Task, has_metric
@@ -21,6 +22,8 @@ def check_gates(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task)
             check_possible(loaded, index)
         if loaded.recipe.data.labels is not None:
             check_label(loaded, index, loaded.recipe.data.labels)
+        if gate.metric.startswith(SPACED_METRICS) and _lacks_spacing(loaded):
+            raise loaded.error(("gates", index, "metric"), *(spacing_problem(gate, 0) or ("", "")))
         held = [gate.device] if gate.device else list(devices)
         if gate.metric in LATENCY_METRICS | {"peak_memory_mb"}:
             for name in held:
@@ -64,3 +67,8 @@ def _check_every_target_is_gated(loaded: LoadedRecipe, devices: Mapping[str, Dev
                 f"no gate can stop what is made for {name}",
                 "add a gate without `device:`, or one for this target, that is not `severity: warn`",
             )
+
+
+def _lacks_spacing(loaded: LoadedRecipe) -> bool:
+    """Whether the source can tell, without reading the rows, that it states no size of a pixel."""
+    return source_for(loaded.recipe.data).says_spacing(loaded.recipe.data) is False

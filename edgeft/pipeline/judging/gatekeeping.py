@@ -12,7 +12,8 @@ from edgeft.data.table import by_column, column_array
 from edgeft.evaluate.custom import CustomValues
 from edgeft.evaluate.flips import flips
 from edgeft.evaluate.gates import decide_data_gate, decide_resource_gate
-from edgeft.gate import LATENCY_METRICS, Gate, Verdict
+from edgeft.gate import Gate, Verdict
+from edgeft.metric_names import LATENCY_METRICS
 from edgeft.pipeline.checks.gate_sizes import Held, can_pass, check_planned
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.judging.released import baseline_id, released_spec
@@ -126,8 +127,8 @@ def _open(
         outputs = executor.perform(spec)
         rows = answered_rows(executor, "gate", None, outputs)
         units = column_array(rows, "unit")
-        score = score_outputs(executor, outputs, "gate", None)
-        source = source_score(executor, "gate", None, outputs)
+        score = score_outputs(executor, outputs, "gate", None, sealed[device])
+        source = source_score(executor, "gate", None, outputs, sealed[device])
         result.rows[device] = GateSetRow(
             n=rows.num_rows,
             units=len(set(units.tolist())),
@@ -176,7 +177,7 @@ def _decide(
 ) -> Verdict:
     """baseline: the step that answered for what the gate compares with."""
     custom, units = None, column_array(rows, "unit")
-    source = baseline_score(executor, baseline, rows, outputs)
+    source = baseline_score(executor, baseline, rows, outputs, [gate])
     if ":" in gate.metric:
         ours = load_arrays(outputs.path / "outputs.npz")["logits"]
         custom = custom_values(gate, ours, baseline_arrays(executor, baseline, outputs)["logits"], rows)
