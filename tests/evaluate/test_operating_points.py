@@ -27,9 +27,9 @@ POINT = OperatingPoint("ill", "specificity", 0.9)
 GATE = Gate(metric="sensitivity_ill", at_specificity=0.9, no_worse_than="source", margin=0.05)
 
 
-def scored(chance: NDArray[Any], truth: NDArray[Any] = TRUTH, **thresholds: float) -> Score:
+def scored(chance: NDArray[Any], truth: NDArray[Any] = TRUTH, at: float | None = None) -> Score:
     score = score_of(truth, (chance > 0.5).astype(np.int64), 2)
-    points = dict.fromkeys([POINT] * len(thresholds), thresholds.get("at", 0.0))
+    points = {} if at is None else {POINT: at}
     return replace(score, labels=LABELS, probabilities=np.stack([1 - chance, chance], axis=1), thresholds=points)
 
 
@@ -37,8 +37,8 @@ FROZEN = freeze_threshold(scored(CHANCE), TRUTH, POINT)
 
 
 def decide(gate: Gate, chance: NDArray[Any], threshold: float | None = FROZEN) -> Any:
-    more = {} if threshold is None else {"at": threshold}
-    return decide_data_gate(gate, "t", scored(chance, **more), scored(CHANCE, **more), np.arange(N), truth=TRUTH)
+    ours, theirs = scored(chance, at=threshold), scored(CHANCE, at=threshold)
+    return decide_data_gate(gate, "t", ours, theirs, np.arange(N), truth=TRUTH)
 
 
 @pytest.mark.parametrize("rate", ["specificity", "sensitivity"])
