@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from edgeft.artifact import TensorSpec
@@ -46,6 +47,7 @@ class Score:
     thresholds: Mapping[OperatingPoint, float] = field(default_factory=dict)
 
 
+NO_THRESHOLDS: Mapping[str, float] = MappingProxyType({})
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -156,6 +158,9 @@ class Task(Protocol):
         """Compare outputs, as a runtime gave them or as `keep` left them, with the rows' truth."""
         ...
 
-    def answer(self, outputs: Arrays, labels: Sequence[str]) -> list[dict[str, Any]]:
-        """Outputs as a person reads them, one dictionary per case."""
+    def answer(
+        self, outputs: Arrays, labels: Sequence[str], thresholds: Mapping[str, float] = NO_THRESHOLDS
+    ) -> list[dict[str, Any]]:
+        """Outputs as a person reads them, one dictionary per case. thresholds: label -> least probability, as
+        postprocess.json has them."""
         ...

@@ -61,8 +61,11 @@ def run(args: argparse.Namespace) -> int:
             shares = ", ".join(f"{label} {share:.1%}" for label, share in answer["shares"].items())
             print(f"{answer['mask']}  ({shares})")
         else:
-            rest = ", ".join(f"{row['label']} {row['probability']:.1%}" for row in answer["top"][1:])
-            print(f"{answer['label']}  {answer['probability']:.1%}  ({rest})")
+            rest = ", ".join(
+                f"{row['label']} {row['probability']:.1%}" for row in answer["top"] if row["label"] != answer["label"]
+            )
+            at = f", from {answer['threshold']:.1%} on" if "threshold" in answer else ""
+            print(f"{answer['label']}  {answer['probability']:.1%}{at}  ({rest})")
     return 0
 
 
@@ -71,6 +74,7 @@ def answers(bundle: Bundle, texts: list[str]) -> list[dict[str, Any]]:
     import pyarrow as pa
 
     from edgeft import plugins
+    from edgeft.ship.postprocess import read_thresholds
 
     manifest = bundle.manifest
     task = plugins.load("tasks", manifest["task"])()
@@ -78,6 +82,7 @@ def answers(bundle: Bundle, texts: list[str]) -> list[dict[str, Any]]:
     rows = pa.table({"image": texts, "bytes": [_image(name) for name in texts]}) if image else pa.table({"text": texts})
     feeds = task.feeds(rows, bundle.folder)
     runtime, found = plugins.load("runtimes", manifest["runtime"]), []
+    more = {"thresholds": thresholds} if (thresholds := read_thresholds(bundle.folder)) else {}
     with _as_bundle_errors(bundle):
         session = runtime.load(str(bundle.folder / manifest["model"]), {"threads": manifest["threads"]})
     try:
@@ -86,7 +91,7 @@ def answers(bundle: Bundle, texts: list[str]) -> list[dict[str, Any]]:
                 named = {spec["name"]: _case(feeds[name], index, spec) for name, spec in manifest["inputs"].items()}
                 outputs = _run(session, named, text)
                 canonical = {name: outputs[spec["name"]][:1] for name, spec in manifest["outputs"].items()}
-            found += task.answer(canonical, manifest["labels"])
+            found += task.answer(canonical, manifest["labels"], **more)
     finally:
         session.close()
     return found

@@ -13,7 +13,7 @@ from edgeft.data.pack import image_bytes
 from edgeft.errors import StepError
 from edgeft.gate import Gate
 from edgeft.metric_names import MASK_FAMILIES, MASK_MEANS
-from edgeft.task import Arrays, Score
+from edgeft.task import NO_THRESHOLDS, Arrays, Score
 from edgeft.tasks.image_classification import ImageTask
 from edgeft.tasks.image_spec import PREPROCESS, read_spec
 from edgeft.tasks.mask_metrics import MEASURED, measure_masks, scored_spacings
@@ -116,7 +116,9 @@ class Segmentation(ImageTask):
         dice = self.score(outputs, rows, read_labels(prepared)).cases["mean_dice"]
         return draw_examples(answered, dice, rows, spec)
 
-    def answer(self, outputs: Arrays, labels: Sequence[str]) -> list[dict[str, Any]]:
+    def answer(
+        self, outputs: Arrays, labels: Sequence[str], thresholds: Mapping[str, float] = NO_THRESHOLDS
+    ) -> list[dict[str, Any]]:
         """Per case: share of the pixels of each label, and `mask`, uint8 (height, width)."""
         import numpy as np
 

@@ -17,6 +17,7 @@ from edgeft.task import Task, has_metric
 def check_gates(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task) -> None:
     """Each gate is measurable on its devices and decidable by some number of cases, and each target has one."""
     _check_every_target_is_gated(loaded, devices)
+    _check_points(loaded)
     for index, gate in enumerate(loaded.recipe.gates):
         if gate.severity == "block":
             check_possible(loaded, index)
@@ -72,3 +73,19 @@ def _check_every_target_is_gated(loaded: LoadedRecipe, devices: Mapping[str, Dev
 def _lacks_spacing(loaded: LoadedRecipe) -> bool:
     """Whether the source can tell, without reading the rows, that it states no size of a pixel."""
     return source_for(loaded.recipe.data).says_spacing(loaded.recipe.data) is False
+
+
+def _check_points(loaded: LoadedRecipe) -> None:
+    """A bundle answers with one threshold for each label: two gates may not fix two."""
+    first: dict[str, int] = {}
+    gates = loaded.recipe.gates
+    for index, gate in enumerate(gates):
+        if gate.point is None:
+            continue
+        other = first.setdefault(gate.point.label, index)
+        if gates[other].point != gate.point:
+            raise loaded.error(
+                ("gates", index, f"at_{gate.point.rate}"),
+                f"gates[{other}] fixes another threshold of '{gate.point.label}', and the bundle answers with one",
+                "hold both sensitivity and specificity at the same point: give both gates the same at_ key",
+            )

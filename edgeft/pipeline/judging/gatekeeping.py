@@ -136,6 +136,7 @@ def _open(
             artefact=dict(with_gated(score, source, rows, sealed[device]).metrics),
             flips=dict(flips(source, score)),
             confusion=score.confusion.tolist(),
+            thresholds={f"{point.label} at the source's {point.words}": at for point, at in score.thresholds.items()},
         )
         for gate in sealed[device]:
             theirs = baseline_id(gate, plan.released)
