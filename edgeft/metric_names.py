@@ -10,6 +10,8 @@ RANKING_FAMILIES = ("auroc_", "average_precision_")
 CALIBRATION_METRICS = frozenset({"ece", "brier"})
 FLIP_RATE = "flip_rate"
 """Share of the cases whose answer is another than the source's, right or wrong."""
+LABEL_ACCURACY = "label_accuracy"
+"""Share of the labels that are right in a case, where a case has any number of them."""
 OVERLAP_METRICS = ("mean_dice", "mean_iou", "pixel_accuracy", "dice_", "iou_")
 SURFACE_DICE = ("mean_surface_dice", "surface_dice_")
 VOLUME_METRICS = ("mean_volume_error", "volume_error_")
@@ -19,7 +21,7 @@ MASK_FAMILIES = ("dice_", "iou_", "surface_dice_", "volume_error_", "hd95_mm_", 
 """Of segmentations, one for each label but the background."""
 MASK_MEANS = ("mean_surface_dice", "mean_volume_error", "mean_hd95_mm", "mean_volume_ml_error")
 """Their means over the labels, which are computed only for a gate."""
-UNIT_METRICS = (*OVERLAP_METRICS, *SURFACE_DICE, *VOLUME_METRICS, "brier")
+UNIT_METRICS = (*OVERLAP_METRICS, *SURFACE_DICE, *VOLUME_METRICS, "brier", LABEL_ACCURACY)
 """Metrics, or beginnings of their names, that are means of one value in [0, 1] per case."""
 OPEN_METRICS = (*DISTANCE_METRICS, *ML_METRICS)
 """The same with values per case from 0 up, in mm or ml, that have no largest one."""

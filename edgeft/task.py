@@ -94,6 +94,15 @@ class DenseTask(Protocol):
 
 
 @runtime_checkable
+class SeveralTask(Protocol):
+    """A task whose cases have any number of the labels, none too; `label` of its rows is the sum of 2 ** place."""
+
+    def targets(self, rows: pa.Table, labels: Sequence[str]) -> NDArray[np.float32]:
+        """(n, labels): 1 where a case has the label, else 0."""
+        ...
+
+
+@runtime_checkable
 class DecidingTask(Protocol):
     """A task that says how outputs become an answer, for apps that do it themselves."""
 
@@ -120,6 +129,24 @@ class DrawnTask(Protocol):
 
     def draw(self, outputs: Arrays, rows: pa.Table, prepared: Path) -> list[ExampleRow]:
         """The worst, the median and the best case. outputs: as `keep` left them."""
+        ...
+
+
+@runtime_checkable
+class ComparedTask(Protocol):
+    """A drawn task whose pictures can show what compression changed."""
+
+    def compare(
+        self,
+        examples: Sequence[ExampleRow],
+        rows: pa.Table,
+        prepared: Path,
+        ours: Arrays,
+        source: Arrays,
+        logits: tuple[NDArray[Any], NDArray[Any]] | None,
+    ) -> list[ExampleRow]:
+        """The examples with more pictures. rows: theirs, one each; ours, source: their answers as `keep` left them;
+        logits: of the artefact and of its float form, None where the artefact is its own float form."""
         ...
 
 

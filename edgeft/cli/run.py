@@ -60,6 +60,9 @@ def run(args: argparse.Namespace) -> int:
         elif "shares" in answer:
             shares = ", ".join(f"{label} {share:.1%}" for label, share in answer["shares"].items())
             print(f"{answer['mask']}  ({shares})")
+        elif "probabilities" in answer:
+            chances = ", ".join(f"{label} {chance:.1%}" for label, chance in answer["probabilities"].items())
+            print(f"{answer['label']}  ({chances})")
         else:
             rest = ", ".join(
                 f"{row['label']} {row['probability']:.1%}" for row in answer["top"] if row["label"] != answer["label"]

@@ -27,7 +27,7 @@ class Rows:
     where: the file the rows come from, for messages. content: name of the task's column (`text`, `image`).
     files: where each row's image lies, None for text; `values` are then SHA-256 digests of the files, so that equal
     images are found like equal texts, and ids are their names. masks, mask_digests: the same for segmentation's masks;
-    present: the values each mask has, with a space between. spacing: of the masks' pixels in mm, as data/spacing.py
+    present: the values each mask has, or the places of the labels each case has, with a space between. spacing: of the masks' pixels in mm, as data/spacing.py
     reads it. more: columns by which gates divide the cases; what has no value is `(missing)`.
     """
 
@@ -48,6 +48,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def several(self) -> bool:
+        """Whether a case has any number of labels, none too."""
+        return self.present is not None and self.masks is None
 
     def take(self, places: Sequence[int]) -> Rows:
         """The rows at these places, in this order."""
@@ -86,9 +91,11 @@ def content_column(spec: DataSpec, content: str) -> str:
 
 
 def to_rows(
-    table: pa.Table, spec: DataSpec, content: str, where: str, prefix: str = "", by: Sequence[str] = ()
-) -> Rows:
+    table: pa.Table, spec: DataSpec, content: str, where: str, prefix: str = "", by: Sequence[str] = (),
+    several: bool = False,
+) -> Rows:  # fmt: skip
     """Rows of a table. Ids are `prefix` and the row's number, counted from 1 without a header. by: as `wanted_columns`.
+    several: a label may be missing, where a case has any number of them.
 
     StepError with the first rows that have an empty, missing or overlong cell; RecipeError for a column of a type that
     cannot be a text or a label.
@@ -104,7 +111,7 @@ def to_rows(
         content=content,
         ids=[f"{prefix}{number}" for number in range(1, table.num_rows + 1)],
         values=values,
-        labels=_names(table, spec.label, where),
+        labels=_spelt(table, spec.label, where) if several else _names(table, spec.label, where),
         groups=groups,
         units=units,
         splits=_names(table, spec.split, where) if spec.split else None,

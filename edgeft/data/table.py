@@ -24,7 +24,7 @@ ROW_GROUP = 8192
 def write_split(rows: Rows, labels: Sequence[str], path: Path) -> dict[str, Any]:
     """Write one split and return its facts: n, units, groups, digest, classes.
 
-    Columns: id, the task's column, label (int64, place in `labels`), group, unit; of images also where their bytes
+    Columns: id, the task's column, label (int64: place in `labels`, or of several the sum of 2 ** place), group, unit; of images also where their bytes
     lie, and `spacing` in mm where it is known; and `by:NAME` of those by which gates divide the cases. Rows are ordered
     by the digest of their content, so equal content gives an equal file order whatever the order of the source, and any
     prefix of a split is a fair sample of it. The digest covers text, label name, group and unit of each row; ids (row
@@ -45,7 +45,7 @@ def write_split(rows: Rows, labels: Sequence[str], path: Path) -> dict[str, Any]
         {
             "id": pa.array(rows.ids, pa.string()),
             rows.content: pa.array(rows.values, pa.string()),
-            "label": pa.array([places[label] for label in rows.labels], pa.int64()),
+            "label": pa.array([_code(rows, place, places) for place in range(len(rows))], pa.int64()),
             "group": pa.array(groups, pa.string()),
             "unit": pa.array(units, pa.string()),
             **{name: pa.array(column, pa.int64()) for name, column in images.items()},
@@ -61,6 +61,13 @@ def write_split(rows: Rows, labels: Sequence[str], path: Path) -> dict[str, Any]
         "digest": sha256("".join(digests[place] for place in order).encode()).hexdigest(),
         **_count_parts(rows, labels),
     }
+
+
+def _code(rows: Rows, place: int, places: Mapping[str, int]) -> int:
+    """A row's label as one number."""
+    if rows.several and rows.present is not None:
+        return sum(1 << int(value) for value in rows.present[place].split())
+    return places[rows.labels[place]]
 
 
 def by_column(name: str) -> str:

@@ -31,8 +31,18 @@ MASK_COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2"
 """Of labels in pictures, in their order, from the start again where there are more: Okabe & Ito's palette."""
 
 
+BORDER_COLOURS = ("#009e73", "#e69f00")
+"""Of the truth's borders and of the answer's, in pictures."""
+CHANGED_COLOUR = "#f0e442"
+"""Of pixels whose class compression changed."""
+
+
 class ExampleRow(Row):
-    """A case of a segmentation. rank: worst, median or best. size: (height, width) of the pictures, base64 of PNG."""
+    """A case of a segmentation. rank: worst, median or best. size: (height, width) of the pictures, base64 of PNG.
+
+    Empty where there is none: borders (of truth and answer, on the image), changes (pixels of another class than the
+    source's; changed: their share), shift (of the logits from the float artefact's; most_shift: the largest).
+    """
 
     rank: str
     case: str
@@ -41,6 +51,11 @@ class ExampleRow(Row):
     image: str
     truth: str
     answer: str
+    borders: str = ""
+    changes: str = ""
+    changed: float | None = None
+    shift: str = ""
+    most_shift: float | None = None
 
 
 class TargetRow(Row):

@@ -116,6 +116,26 @@ class Segmentation(ImageTask):
         dice = self.score(outputs, rows, read_labels(prepared)).cases["mean_dice"]
         return draw_examples(answered, dice, rows, spec)
 
+    def compare(
+        self,
+        examples: Sequence[ExampleRow],
+        rows: pa.Table,
+        prepared: Path,
+        ours: Arrays,
+        source: Arrays,
+        logits: tuple[NDArray[Any], NDArray[Any]] | None,
+    ) -> list[ExampleRow]:
+        """Pixels of another class than the source's, and how far the logits moved."""
+        from edgeft.tasks.change_pictures import mark_changes, show_shift
+        from edgeft.tasks.mask_pictures import show_image
+
+        maps, spec, found = (class_maps(ours), class_maps(source)), read_spec(prepared), []
+        for place, example in enumerate(examples):
+            shown = show_image(rows.slice(place, 1), spec, maps[0].shape[1:])[1]
+            row = mark_changes(example, shown, maps[0][place], maps[1][place])
+            found.append(row if logits is None else show_shift(row, logits[0][place], logits[1][place]))
+        return found
+
     def answer(
         self, outputs: Arrays, labels: Sequence[str], thresholds: Mapping[str, float] = NO_THRESHOLDS
     ) -> list[dict[str, Any]]:

@@ -38,13 +38,15 @@ class Held:
         return Held(int(about["units"]), dict(about.get("classes", {})), by, int(about.get("n", 0)))
 
     @staticmethod
-    def of_rows(rows: Any, labels: Sequence[str]) -> Held:
-        """From some rows of a split."""
+    def of_rows(rows: Any, labels: Sequence[str], several: bool = False) -> Held:
+        """From some rows of a split. several: their cases have any number of labels."""
         from edgeft.data.table import by_column, column_array
 
         def count(part: Any) -> Held:
             truth = part.column("label").to_pylist()
             classes = {label: truth.count(place) for place, label in enumerate(labels)}
+            if several:
+                classes = {label: sum(code >> place & 1 for code in truth) for place, label in enumerate(labels)}
             return Held(len(set(part.column("unit").to_pylist())), classes, rows=part.num_rows)
 
         columns = [name.removeprefix(by_column("")) for name in rows.column_names if name.startswith(by_column(""))]

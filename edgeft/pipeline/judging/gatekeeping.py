@@ -34,7 +34,7 @@ from edgeft.pipeline.steps.emulation import gate_cases
 from edgeft.pipeline.steps.measuring import outputs_spec
 from edgeft.pipeline.steps.trunk_specs import source_spec
 from edgeft.record import GateSetRow, OpeningRow
-from edgeft.task import Score
+from edgeft.task import Score, SeveralTask
 
 TIMED_METRICS = LATENCY_METRICS - {"cold_load_ms", "first_inference_ms"}
 """What the timed blocks give: these carry the protocol's VALID or INVALID."""
@@ -170,7 +170,8 @@ def _plan_cases(
 def _held(executor: Executor, cases: int) -> tuple[int, Held]:
     """(rows, what they hold) of the gate set thinned to `cases`."""
     rows = split_rows(executor, "gate", cases)
-    return rows.num_rows, Held.of_rows(rows, executor.dataset.facts["labels"] if executor.dataset else ())
+    labels = executor.dataset.facts["labels"] if executor.dataset else ()
+    return rows.num_rows, Held.of_rows(rows, labels, isinstance(executor.task, SeveralTask))
 
 
 def _decide(
