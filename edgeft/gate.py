@@ -8,25 +8,27 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from edgeft.gate_rules import CHECKS
+from edgeft.metric_names import RATE_FAMILIES, RESOURCE_METRICS
+
 Status = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
 SOURCE = "source"
 """What `no_worse_than` says for the unmerged fine-tuned model; anything else is the path of a released bundle."""
-DATA_METRICS = frozenset({"accuracy", "macro_f1"})
-"""Metrics of the gate set. A user's own metric (`file.py:function`) is one too."""
-RATE_FAMILIES = ("sensitivity_", "specificity_")
-RANKING_FAMILIES = ("auroc_", "average_precision_")
-"""Beginnings of names that end in the label which counts as the finding, every other label being none."""
-CALIBRATION_METRICS = frozenset({"ece", "brier"})
-FLIP_RATE = "flip_rate"
-"""Share of the cases whose answer is another than the source's, right or wrong."""
-CASE_METRICS = ("mean_dice", "mean_iou", "pixel_accuracy", "dice_", "brier")
-"""Metrics, or beginnings of their names, that are means of one value in [0, 1] per case."""
-LATENCY_METRICS = frozenset(
-    {"latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "cold_load_ms", "first_inference_ms"}
-)
-RESOURCE_METRICS = LATENCY_METRICS | {"artifact_mb", "peak_memory_mb"}
-LOWER_IS_BETTER = RESOURCE_METRICS | CALIBRATION_METRICS | {FLIP_RATE}
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A label's threshold, fixed by the `rate` (sensitivity or specificity) that the source has there."""
+
+    label: str
+    rate: Literal["sensitivity", "specificity"]
+    value: float
+
+    @property
+    def words(self) -> str:
+        """`specificity of 0.9`."""
+        return f"{self.rate} of {self.value:g}"
 
 
 class Gate(BaseModel):
@@ -36,9 +38,10 @@ class Gate(BaseModel):
 
     metric: str = Field(
         description="accuracy, macro_f1, sensitivity_LABEL, specificity_LABEL, auroc_LABEL, average_precision_LABEL, "
-        "ece, brier, flip_rate, mean_dice, mean_iou, pixel_accuracy, dice_LABEL, latency_p50_ms, latency_p90_ms, "
-        "latency_p99_ms, cold_load_ms, first_inference_ms, peak_memory_mb, artifact_mb, or your own as "
-        "file.py:function."
+        "ece, brier, flip_rate, label_accuracy (of multi-label tasks), mean_dice, mean_iou, pixel_accuracy, "
+        "dice_LABEL, iou_LABEL, surface_dice_LABEL, hd95_mm_LABEL, volume_error_LABEL, volume_ml_error_LABEL (these "
+        "four also as mean_surface_dice, mean_hd95_mm, ...), latency_p50_ms, latency_p90_ms, latency_p99_ms, "
+        "cold_load_ms, first_inference_ms, peak_memory_mb, artifact_mb, or your own as file.py:function."
     )
     at_least: float | None = Field(None, description="The value may not be below this.")
     at_most: float | None = Field(None, description="The value may not be above this.")
@@ -51,9 +54,26 @@ class Gate(BaseModel):
     )
     margin: float | None = Field(None, ge=0, description="How much worse than its baseline is still acceptable.")
     cases_losing: float | None = Field(
-        None, gt=0, lt=1,
+        None, gt=0,
         description="With at_most: hold the share of cases whose value is worse than the source's by more than this, "
-        "instead of the mean. For metrics with a value per case, such as mean_dice.",
+        "instead of the mean. For metrics with a value per case, such as mean_dice; in the metric's unit.",
+    )  # fmt: skip
+    tolerance_mm: float | None = Field(
+        None, ge=0, description="For surface_dice: how far apart in mm two borders may lie and still agree."
+    )
+    at_worst: float | None = Field(
+        None, gt=0,
+        description="For hd95_mm and volume_ml_error, which have no largest value: no case counts for more than this, "
+        "in the metric's unit. Not needed with cases_losing.",
+    )  # fmt: skip
+    at_specificity: float | None = Field(
+        None, gt=0, lt=1,
+        description="For sensitivity_LABEL and specificity_LABEL: answer LABEL from the probability on at which the "
+        "source reaches this specificity on the search set, instead of where it is the likeliest. That threshold is "
+        "frozen, the same for every artefact, and goes into the bundle.",
+    )  # fmt: skip
+    at_sensitivity: float | None = Field(
+        None, gt=0, lt=1, description="The same with the highest probability at which the source is this sensitive."
     )  # fmt: skip
     by: str | None = Field(
         None,
@@ -80,45 +100,37 @@ class Gate(BaseModel):
 
     @model_validator(mode="after")
     def _one_condition(self) -> Gate:
-        given = [name for name in ("at_least", "at_most", "no_worse_than") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError("give exactly one of at_least, at_most, no_worse_than")
-        if self.no_worse_than and self.margin is None:
-            raise ValueError("no_worse_than needs a margin")
-        if self.margin is not None and not self.no_worse_than:
-            raise ValueError("margin goes with no_worse_than")
-        if self.at_least is not None and self.metric in LOWER_IS_BETTER:
-            raise ValueError(f"{self.metric} is better when lower: use at_most")
-        self._check_resource()
-        self._check_data()
+        for check in CHECKS:
+            check(self)
         return self
-
-    def _check_resource(self) -> None:
-        if self.metric not in RESOURCE_METRICS:
-            return
-        if self.no_worse_than:
-            raise ValueError(f"{self.metric} has no source value to compare with: use at_most")
-        if self.at_most is not None and self.at_most <= 0:
-            raise ValueError(f"{self.metric} is never {self.at_most:g} or less: no artefact could pass")
-        if self.by is not None:
-            raise ValueError(f"{self.metric} does not depend on the case: by goes with metrics of the data")
-
-    def _check_data(self) -> None:
-        if self.metric == FLIP_RATE and self.no_worse_than:
-            raise ValueError("flip_rate compares with the source by itself: use at_most")
-        if self.cases_losing is None:
-            return
-        if self.at_most is None:
-            raise ValueError("cases_losing needs at_most: the share of cases that may lose so much")
-        if not (self.metric.startswith(CASE_METRICS) or ":" in self.metric):
-            raise ValueError(
-                f"{self.metric} has no value per case to lose: cases_losing goes with mean_dice and its like"
-            )
 
     @property
     def needs_gate_set(self) -> bool:
         """True for what is decided on the sealed gate set."""
         return self.metric not in RESOURCE_METRICS
+
+    @property
+    def values(self) -> str:
+        """What a score calls its values per case: the metric, with its tolerance where it has one."""
+        return self.metric if self.tolerance_mm is None else f"{self.metric} within {self.tolerance_mm:g} mm"
+
+    @property
+    def point(self) -> OperatingPoint | None:
+        """Where the source's threshold is frozen; None where the likeliest label is the answer."""
+        label = next((self.metric.removeprefix(name) for name in RATE_FAMILIES if self.metric.startswith(name)), "")
+        if self.at_specificity is not None:
+            return OperatingPoint(label, "specificity", self.at_specificity)
+        return None if self.at_sensitivity is None else OperatingPoint(label, "sensitivity", self.at_sensitivity)
+
+    @property
+    def subject(self) -> str:
+        """What is held against the limit, as sentences, records and searches name it."""
+        return self.plain_subject + ("" if self.at_worst is None else f" (at worst {self.at_worst:g})")
+
+    @property
+    def plain_subject(self) -> str:
+        """The same of whole values, none of them cut."""
+        return self.values + ("" if self.point is None else f" at the source's {self.point.words}")
 
     @property
     def released(self) -> str | None:
@@ -140,11 +152,11 @@ class Gate(BaseModel):
         """`accuracy no worse than source by 0.02 in every site`, `latency_p90_ms at most 6`."""
         every = f" in every {self.by}" if self.by else ""
         if self.no_worse_than:
-            return f"{self.metric} no worse than {self.baseline} by {self.margin:g}{every}"
+            return f"{self.subject} no worse than {self.baseline} by {self.margin:g}{every}"
         if self.at_least is not None:
-            return f"{self.metric} at least {self.at_least:g}{every}"
-        subject = self.metric if self.cases_losing is None else f"cases losing {self.cases_losing:g} of {self.metric}"
-        return f"{subject} at most {self.at_most:g}{every}"
+            return f"{self.subject} at least {self.at_least:g}{every}"
+        name = self.subject if self.cases_losing is None else f"cases losing {self.cases_losing:g} of {self.subject}"
+        return f"{name} at most {self.at_most:g}{every}"
 
     def answer(self, target: str, status: Status, why: str, **numbers: Any) -> Verdict:
         """A verdict of this gate. numbers: the further fields of Verdict."""

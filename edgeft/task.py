@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from edgeft.artifact import TensorSpec
 from edgeft.canonical import Facts
+from edgeft.gate import Gate, OperatingPoint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +29,10 @@ else:
 class Score:
     """Scores of n cases. metrics: name -> value. correct: (n,) bool. predictions: (n,) int.
     confusion: (classes, classes) counts, rows true, columns predicted.
-    cases: metric -> (n,) float64 values in [0, 1] whose mean is the metric, for metrics that have a value per case.
-    labels: what predictions, confusion and probabilities count by. probabilities: (n, classes) float64, of classifiers.
+    cases: metric -> (n,) float64 values, in [0, 1] or in the metric's unit, whose mean is the metric, for metrics that
+    have a value per case. labels: what predictions, confusion and probabilities count by. probabilities: (n, classes)
+    float64, of classifiers. present, called: (n, classes) bool, where a case has any number of labels: those it has and
+    those it is answered with; predictions are then equal where the answers are. thresholds: of the source, frozen.
     """
 
     metrics: Mapping[str, float]
@@ -38,8 +42,12 @@ class Score:
     cases: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     probabilities: NDArray[np.float64] | None = None
+    present: NDArray[np.bool_] | None = None
+    called: NDArray[np.bool_] | None = None
+    thresholds: Mapping[OperatingPoint, float] = field(default_factory=dict)
 
 
+NO_THRESHOLDS: Mapping[str, float] = MappingProxyType({})
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -86,6 +94,15 @@ class DenseTask(Protocol):
 
 
 @runtime_checkable
+class SeveralTask(Protocol):
+    """A task whose cases have any number of the labels, none too; `label` of its rows is the sum of 2 ** place."""
+
+    def targets(self, rows: pa.Table, labels: Sequence[str]) -> NDArray[np.float32]:
+        """(n, labels): 1 where a case has the label, else 0."""
+        ...
+
+
+@runtime_checkable
 class DecidingTask(Protocol):
     """A task that says how outputs become an answer, for apps that do it themselves."""
 
@@ -95,11 +112,41 @@ class DecidingTask(Protocol):
 
 
 @runtime_checkable
+class MeasuringTask(Protocol):
+    """A task with metrics per case that are computed only where a gate names them."""
+
+    def measure(
+        self, outputs: Arrays, rows: pa.Table, labels: Sequence[str], wanted: Collection[Gate]
+    ) -> Mapping[str, NDArray[np.float64]]:
+        """`gate.values` -> (n,) values per case, of those gates whose metric it can measure; StepError where the data
+        lack what that takes. outputs: as `keep` left them."""
+        ...
+
+
+@runtime_checkable
 class DrawnTask(Protocol):
     """A task whose cases can be shown as pictures."""
 
     def draw(self, outputs: Arrays, rows: pa.Table, prepared: Path) -> list[ExampleRow]:
         """The worst, the median and the best case. outputs: as `keep` left them."""
+        ...
+
+
+@runtime_checkable
+class ComparedTask(Protocol):
+    """A drawn task whose pictures can show what compression changed."""
+
+    def compare(
+        self,
+        examples: Sequence[ExampleRow],
+        rows: pa.Table,
+        prepared: Path,
+        ours: Arrays,
+        source: Arrays,
+        logits: tuple[NDArray[Any], NDArray[Any]] | None,
+    ) -> list[ExampleRow]:
+        """The examples with more pictures. rows: theirs, one each; ours, source: their answers as `keep` left them;
+        logits: of the artefact and of its float form, None where the artefact is its own float form."""
         ...
 
 
@@ -138,6 +185,9 @@ class Task(Protocol):
         """Compare outputs, as a runtime gave them or as `keep` left them, with the rows' truth."""
         ...
 
-    def answer(self, outputs: Arrays, labels: Sequence[str]) -> list[dict[str, Any]]:
-        """Outputs as a person reads them, one dictionary per case."""
+    def answer(
+        self, outputs: Arrays, labels: Sequence[str], thresholds: Mapping[str, float] = NO_THRESHOLDS
+    ) -> list[dict[str, Any]]:
+        """Outputs as a person reads them, one dictionary per case. thresholds: label -> least probability, as
+        postprocess.json has them."""
         ...

@@ -55,15 +55,22 @@ def run(args: argparse.Namespace) -> int:
     for text, answer in zip(texts, found, strict=True):
         if "mask" in answer:
             answer = {**answer, "mask": _write_mask(text, answer["mask"])}
-        if args.json:
-            print(json.dumps({"input": text, **answer}, ensure_ascii=False))
-        elif "shares" in answer:
-            shares = ", ".join(f"{label} {share:.1%}" for label, share in answer["shares"].items())
-            print(f"{answer['mask']}  ({shares})")
-        else:
-            rest = ", ".join(f"{row['label']} {row['probability']:.1%}" for row in answer["top"][1:])
-            print(f"{answer['label']}  {answer['probability']:.1%}  ({rest})")
+        print(json.dumps({"input": text, **answer}, ensure_ascii=False) if args.json else answer_line(answer))
     return 0
+
+
+def answer_line(answer: Mapping[str, Any]) -> str:
+    """An answer as one line for people: the label or the mask's file first."""
+    if "shares" in answer:
+        shares = ", ".join(f"{label} {share:.1%}" for label, share in answer["shares"].items())
+        return f"{answer['mask']}  ({shares})"
+    if "probabilities" in answer:
+        chances = ", ".join(f"{label} {chance:.1%}" for label, chance in answer["probabilities"].items())
+        return f"{answer['label']}  ({chances})"
+    others = [row for row in answer["top"] if row["label"] != answer["label"]]
+    rest = ", ".join(f"{row['label']} {row['probability']:.1%}" for row in others)
+    at = f", from {answer['threshold']:.1%} on" if "threshold" in answer else ""
+    return f"{answer['label']}  {answer['probability']:.1%}{at}  ({rest})"
 
 
 def answers(bundle: Bundle, texts: list[str]) -> list[dict[str, Any]]:
@@ -71,6 +78,7 @@ def answers(bundle: Bundle, texts: list[str]) -> list[dict[str, Any]]:
     import pyarrow as pa
 
     from edgeft import plugins
+    from edgeft.ship.postprocess import read_thresholds
 
     manifest = bundle.manifest
     task = plugins.load("tasks", manifest["task"])()
@@ -78,6 +86,7 @@ def answers(bundle: Bundle, texts: list[str]) -> list[dict[str, Any]]:
     rows = pa.table({"image": texts, "bytes": [_image(name) for name in texts]}) if image else pa.table({"text": texts})
     feeds = task.feeds(rows, bundle.folder)
     runtime, found = plugins.load("runtimes", manifest["runtime"]), []
+    more = {"thresholds": thresholds} if (thresholds := read_thresholds(bundle.folder)) else {}
     with _as_bundle_errors(bundle):
         session = runtime.load(str(bundle.folder / manifest["model"]), {"threads": manifest["threads"]})
     try:
@@ -86,7 +95,7 @@ def answers(bundle: Bundle, texts: list[str]) -> list[dict[str, Any]]:
                 named = {spec["name"]: _case(feeds[name], index, spec) for name, spec in manifest["inputs"].items()}
                 outputs = _run(session, named, text)
                 canonical = {name: outputs[spec["name"]][:1] for name, spec in manifest["outputs"].items()}
-            found += task.answer(canonical, manifest["labels"])
+            found += task.answer(canonical, manifest["labels"], **more)
     finally:
         session.close()
     return found

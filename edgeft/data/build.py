@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.canonical import Facts, canonical_json
 from edgeft.data import checks, stated
-from edgeft.data.labels import mask_labels, order_labels
+from edgeft.data.labels import mask_labels, order_labels, several_labels
 from edgeft.data.rows import Rows, content_column, to_rows, wanted_columns
 from edgeft.data.source import DataSpec, Fractions, Source, Warn, require_columns, source_for
+from edgeft.data.spacing import count_stated
 from edgeft.data.split import blocks_of, divide, take_blocks
 from edgeft.data.table import read_split as read_split
 from edgeft.data.table import write_split
 from edgeft.errors import RecipeError
 from edgeft.stage import SPLITS
+from edgeft.task import SeveralTask
 
 if TYPE_CHECKING:
     from edgeft.task import Task
@@ -47,8 +49,12 @@ def build_dataset(
 
     source = source_for(data)
     progress(0, 3, "parts", "reading")
-    rows, parts = _read(source, data, task.columns[0], by, note)
-    if rows.masks is None:
+    several = isinstance(task, SeveralTask)
+    rows, parts = _read(source, data, task.columns[0], by, note, several)
+    if several:
+        labels, rows = several_labels(rows, data, model_labels)
+        spelt = rows.labels
+    elif rows.masks is None:
         labels, spelt = order_labels(rows.labels, data, model_labels, trains, note)
     else:
         labels, spelt = mask_labels(rows, data, model_labels)
@@ -66,6 +72,7 @@ def build_dataset(
         "splits": splits,
         "division": how,
         "checks": found,
+        **({} if rows.masks is None else {"spacing": count_stated(rows.spacing)}),
         "warnings": warnings,
         "source": {**source.identity(), "rows": len(rows)},
     }
@@ -86,29 +93,33 @@ def _check(rows: Rows, parts: Parts, labels: Sequence[str], trains: bool, warn: 
     }
 
 
-def _read(source: Source, data: DataSpec, content: str, by: Sequence[str], warn: Warn) -> tuple[Rows, Parts | None]:
+def _read(
+    source: Source, data: DataSpec, content: str, by: Sequence[str], warn: Warn, several: bool
+) -> tuple[Rows, Parts | None]:
     """All rows, and the places of each split where every split has its own path."""
     if data.paths is None:
-        return _read_one(source, data, None, content, by, warn), None
+        return _read_one(source, data, None, content, by, warn, several), None
     parts: Parts = {}
     pieces: list[Rows] = []
     start = 0
     for name, path in data.paths:
         if path:
-            piece = _read_one(source, data, name, content, by, warn)
+            piece = _read_one(source, data, name, content, by, warn, several)
             parts[name] = list(range(start, start + len(piece)))
             start += len(piece)
             pieces.append(piece)
     return _join(pieces), parts
 
 
-def _read_one(source: Source, data: DataSpec, split: str | None, content: str, by: Sequence[str], warn: Warn) -> Rows:
+def _read_one(
+    source: Source, data: DataSpec, split: str | None, content: str, by: Sequence[str], warn: Warn, several: bool
+) -> Rows:
     columns = wanted_columns(data, content, by)
     table = source.read(data, split, columns, warn)
     place = getattr(data.paths, split) if split else data.path
     where = str(place or f"source '{source.name}'")
     require_columns([content_column(data, content), *columns], table.column_names, where)
-    return to_rows(table, data, content, where, f"{split}:" if split else "", by)
+    return to_rows(table, data, content, where, f"{split}:" if split else "", by, several)
 
 
 def _join(pieces: list[Rows]) -> Rows:
@@ -127,8 +138,16 @@ def _join(pieces: list[Rows]) -> Rows:
         masks=chain([piece.masks for piece in pieces]),
         mask_digests=chain([piece.mask_digests for piece in pieces]),
         present=chain([piece.present for piece in pieces]),
+        spacing=_join_spacing(pieces),
         more={name: [value for piece in pieces for value in piece.more[name]] for name in pieces[0].more},
     )
+
+
+def _join_spacing(pieces: list[Rows]) -> list[str] | None:
+    """None where a part has none: a metric in mm of some cases is none of the whole."""
+    if any(piece.spacing is None for piece in pieces):
+        return None
+    return [value for piece in pieces for value in piece.spacing or ()]
 
 
 def _divide(

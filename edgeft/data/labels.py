@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from edgeft.data.rows import Rows
 from edgeft.data.source import DataSpec, Warn, did_you_mean
 from edgeft.errors import RecipeError, StepError
 
+SEPARATOR = "|"
+"""Between the labels of a case that has several."""
+MOST_SEVERAL = 62
+"""Labels of such cases; a split holds them as the bits of one int64."""
 MAX_SHARE_OF_ROWS = 0.5
 """More distinct labels than this share of the rows (and than 50) means that the column is no label."""
 
@@ -62,6 +67,27 @@ def mask_labels(rows: Rows, spec: DataSpec, model_labels: Sequence[str] | None) 
             hint = "values count from 0; name every label in data.labels, or correct the mask"
             raise StepError(what, where=(rows.masks or rows.ids)[place], hint=hint)
     return order, [order[int(label)] for label in rows.labels]
+
+
+def several_labels(rows: Rows, spec: DataSpec, model_labels: Sequence[str] | None) -> tuple[list[str], Rows]:
+    """(labels in order, the rows with `present` and each row's labels in one spelling) of cases with any number of
+    labels: `a|b`, empty for none.
+
+    Order: data.labels, else the model's own, else sorted. RecipeError for a label that is not among them, fewer than
+    two, or more than MOST_SEVERAL.
+    """
+    found = [[name.strip() for name in cell.split(SEPARATOR) if name.strip()] for cell in rows.labels]
+    counts = Counter(name for names in found for name in names)
+    order = list(spec.labels or model_labels or sorted(counts, key=_sort_key(counts)))
+    unknown = sorted(set(counts) - set(order))
+    if unknown:
+        _refuse_unknown(unknown[0], len(unknown), counts, order, spec)
+    if not 2 <= len(order) <= MOST_SEVERAL:
+        what = f"{len(order)} labels: from 2 to {MOST_SEVERAL} can be answered together"
+        raise RecipeError(what, where="data.labels", hint=f"column '{spec.label}' holds them as a{SEPARATOR}b")
+    places = [sorted({order.index(name) for name in names}) for names in found]
+    spelt = [SEPARATOR.join(order[place] for place in row) for row in places]
+    return order, replace(rows, labels=spelt, present=[" ".join(map(str, row)) for row in places])
 
 
 def _sort_key(counts: Counter[str]) -> Callable[[str], Any] | None:

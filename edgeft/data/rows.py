@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeft.data.source import DataSpec
+from edgeft.data.spacing import COLUMN, check_spacing
 from edgeft.errors import RecipeError, StepError
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ class Rows:
     where: the file the rows come from, for messages. content: name of the task's column (`text`, `image`).
     files: where each row's image lies, None for text; `values` are then SHA-256 digests of the files, so that equal
     images are found like equal texts, and ids are their names. masks, mask_digests: the same for segmentation's masks;
-    present: the values each mask has, with a space between. more: columns by which gates divide the cases; what has no
-    value is `(missing)`.
+    present: the values each mask has, or the places of the labels each case has, with a space between. spacing: in mm,
+    as data/spacing.py reads it. more: columns by which gates divide the cases; what has no value is `(missing)`.
     """
 
     where: str
@@ -42,10 +43,16 @@ class Rows:
     masks: list[str] | None = None
     mask_digests: list[str] | None = None
     present: list[str] | None = None
+    spacing: list[str] | None = None
     more: Mapping[str, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def several(self) -> bool:
+        """Whether a case has any number of labels, none too."""
+        return self.present is not None and self.masks is None
 
     def take(self, places: Sequence[int]) -> Rows:
         """The rows at these places, in this order."""
@@ -65,6 +72,7 @@ class Rows:
             masks=pick(self.masks),
             mask_digests=pick(self.mask_digests),
             present=pick(self.present),
+            spacing=pick(self.spacing),
             more={name: [column[place] for place in places] for name, column in self.more.items()},
         )
 
@@ -83,9 +91,11 @@ def content_column(spec: DataSpec, content: str) -> str:
 
 
 def to_rows(
-    table: pa.Table, spec: DataSpec, content: str, where: str, prefix: str = "", by: Sequence[str] = ()
-) -> Rows:
+    table: pa.Table, spec: DataSpec, content: str, where: str, prefix: str = "", by: Sequence[str] = (),
+    several: bool = False,
+) -> Rows:  # fmt: skip
     """Rows of a table. Ids are `prefix` and the row's number, counted from 1 without a header. by: as `wanted_columns`.
+    several: a label may be missing, where a case has any number of them.
 
     StepError with the first rows that have an empty, missing or overlong cell; RecipeError for a column of a type that
     cannot be a text or a label.
@@ -101,7 +111,7 @@ def to_rows(
         content=content,
         ids=[f"{prefix}{number}" for number in range(1, table.num_rows + 1)],
         values=values,
-        labels=_names(table, spec.label, where),
+        labels=_spelt(table, spec.label, where) if several else _names(table, spec.label, where),
         groups=groups,
         units=units,
         splits=_names(table, spec.split, where) if spec.split else None,
@@ -117,15 +127,17 @@ def _with_files(rows: Rows, table: pa.Table, prefix: str) -> Rows:
     def column(name: str) -> list[str] | None:
         return table.column(name).to_pylist() if name in table.column_names else None
 
-    files, masks = column("file") or [], column("mask_file")
+    files, masks, stated = column("file") or [], column("mask_file"), column(COLUMN)
+    ids = [f"{prefix}{name}" for name in rows.values]
     return replace(
         rows,
-        ids=[f"{prefix}{name}" for name in rows.values],
+        ids=ids,
         values=[file_sha256(file) for file in files],
         files=files,
         masks=masks,
         mask_digests=None if masks is None else [file_sha256(mask) for mask in masks],
         present=column("present"),
+        spacing=None if stated is None or masks is None else check_spacing(stated, ids, rows.where),
     )
 
 

@@ -92,6 +92,11 @@ class Source(BaseModel):
         """Columns of a file or folder where they can be told without reading the rows; None where they cannot."""
         return None
 
+    def says_spacing(self, spec: DataSpec) -> bool | None:
+        """Whether rows will have a column `spacing` in mm (data/spacing.py); None where that is known from the rows
+        alone. False refuses metrics in mm before anything is read."""
+        return None
+
     def read(self, spec: DataSpec, split: str | None, columns: Sequence[str], warn: Warn) -> pa.Table:
         """The rows of `data.path` (split None) or of one of `data.paths`, with at least `columns`."""
         raise NotImplementedError(type(self).__name__)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.canonical import canonical_json
 from edgeft.data.pack import MASKS, SUFFIX, attach_pack, write_pack
 from edgeft.data.rows import Rows, classes_of
+from edgeft.data.spacing import COLUMN
 from edgeft.errors import StoreError
 
 if TYPE_CHECKING:
@@ -23,12 +24,13 @@ ROW_GROUP = 8192
 def write_split(rows: Rows, labels: Sequence[str], path: Path) -> dict[str, Any]:
     """Write one split and return its facts: n, units, groups, digest, classes.
 
-    Columns: id, the task's column, label (int64, place in `labels`), group, unit; of images also where their bytes
-    lie; and `by:NAME` of those by which gates divide the cases. Rows are ordered by the digest of
-    their content, so equal content gives an equal file order whatever the order of the source, and any prefix of a
-    split is a fair sample of it. The digest covers text, label name, group and unit of each row; ids (row numbers of
-    the source) are left out, because inserting a row elsewhere in the file does not make this another split, and so
-    are the `by` columns: looking at the same gate set in other parts is another opening of the same set.
+    Columns: id, the task's column, label (int64: place in `labels`, or of several the sum of 2 ** place), group, unit;
+    of images also where their bytes lie, and `spacing` in mm where it is known; and `by:NAME` of those by which gates
+    divide the cases. Rows are ordered by the digest of their content, so equal content gives an equal file order
+    whatever the order of the source, and any prefix of a split is a fair sample of it. The digest covers text, label
+    name, group and unit of each row; ids (row numbers of the source) are left out, because inserting a row elsewhere in
+    the file does not make this another split, and so are the `by` columns: looking at the same gate set in other parts
+    is another opening of the same set.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -44,10 +46,11 @@ def write_split(rows: Rows, labels: Sequence[str], path: Path) -> dict[str, Any]
         {
             "id": pa.array(rows.ids, pa.string()),
             rows.content: pa.array(rows.values, pa.string()),
-            "label": pa.array([places[label] for label in rows.labels], pa.int64()),
+            "label": pa.array([_code(rows, place, places) for place in range(len(rows))], pa.int64()),
             "group": pa.array(groups, pa.string()),
             "unit": pa.array(units, pa.string()),
             **{name: pa.array(column, pa.int64()) for name, column in images.items()},
+            **({} if rows.spacing is None else {COLUMN: pa.array(rows.spacing, pa.string())}),
             **{by_column(name): pa.array(column, pa.string()) for name, column in rows.more.items()},
         }
     )
@@ -59,6 +62,13 @@ def write_split(rows: Rows, labels: Sequence[str], path: Path) -> dict[str, Any]
         "digest": sha256("".join(digests[place] for place in order).encode()).hexdigest(),
         **_count_parts(rows, labels),
     }
+
+
+def _code(rows: Rows, place: int, places: Mapping[str, int]) -> int:
+    """A row's label as one number."""
+    if rows.several and rows.present is not None:
+        return sum(1 << int(value) for value in rows.present[place].split())
+    return places[rows.labels[place]]
 
 
 def by_column(name: str) -> str:
@@ -103,13 +113,15 @@ def _pack(rows: Rows, path: Path) -> dict[str, list[int]]:
 def row_digest(rows: Rows, place: int) -> str:
     """SHA-256 over a row's content as canonical JSON: [text, label, group or null, unit or null].
 
-    An image counts by the digest of its file, and with a mask by that file's too.
+    An image counts by the digest of its file, and with a mask by that file's too, and by its pixels' spacing.
     """
     group = rows.groups[place] if rows.groups is not None else None
     unit = rows.units[place] if rows.units is not None else None
     content = [rows.values[place], rows.labels[place], group, unit]
     if rows.mask_digests is not None:
         content.append(rows.mask_digests[place])
+    if rows.spacing is not None:
+        content.append(rows.spacing[place])
     return sha256(canonical_json(content)).hexdigest()
 
 

@@ -6,7 +6,8 @@ from edgeft.errors import RecipeError
 from edgeft.evaluate.betting import units_at_best, units_without_loss
 from edgeft.evaluate.statistics import NEEDED_CAP, count_unseen
 from edgeft.evaluate.unconditional import upper_difference
-from edgeft.gate import CASE_METRICS, DATA_METRICS, FLIP_RATE, RANKING_FAMILIES, RATE_FAMILIES, Gate
+from edgeft.gate import Gate
+from edgeft.metric_names import CASE_METRICS, DATA_METRICS, FLIP_RATE, RANKING_FAMILIES, RATE_FAMILIES, lower_is_better
 
 WIDER = "state how much worse is acceptable, for instance margin: 0.01"
 
@@ -57,12 +58,13 @@ def _pairs_needed(gate: Gate, units_n: int, alpha: float) -> int | None:
 
 def _units_needed(gate: Gate, units_n: int, alpha: float) -> int | None:
     """The same for a mean of values per case, by the bound that decides it."""
+    if gate.at_most is not None and not lower_is_better(gate.metric):
+        return None
     if gate.no_worse_than:
         room = gate.margin or 0.0
     else:
         room = gate.at_most if gate.at_most is not None else 1 - (gate.at_least or 0.0)
-        if gate.at_most is not None and gate.metric != "brier":
-            return None
+    room /= gate.at_worst or 1.0
     if room <= 0:
         hint = WIDER if gate.no_worse_than else "above 0" if gate.at_most is not None else "below 1"
         raise RecipeError("no number of cases shows this", where=f"gate '{gate.describe()}'", hint=hint)

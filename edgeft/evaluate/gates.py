@@ -14,8 +14,9 @@ from edgeft.evaluate.quantities import Quantity, quantity_for
 from edgeft.evaluate.sentences import explain_data, explain_resource
 from edgeft.evaluate.statistics import Undecidable
 from edgeft.evaluate.subgroups import Cases, decide_each
-from edgeft.gate import RESOURCE_METRICS, Gate, Status, Verdict
+from edgeft.gate import Gate, Status, Verdict
 from edgeft.measurement import Measurement
+from edgeft.metric_names import RESOURCE_METRICS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +59,7 @@ def _decide(gate: Gate, target: str, cases: Cases) -> Verdict:
     try:
         quantity = quantity_for(gate, cases.artefact, cases.source, cases.units, cases.truth, cases.custom)
     except Undecidable as reason:
-        why = f"{gate.metric} cannot be decided: {reason}"
+        why = f"{gate.subject} cannot be decided: {reason}"
         return gate.answer(target, "INCONCLUSIVE", why, n=len(cases.units))
     status = _status(quantity)
     needed = quantity.needed() if status == "INCONCLUSIVE" else None

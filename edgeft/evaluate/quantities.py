@@ -9,7 +9,7 @@ from edgeft.evaluate.custom import CustomValues
 from edgeft.evaluate.kinds import means, probabilities, rates
 from edgeft.evaluate.quantity import Quantity as Quantity
 from edgeft.evaluate.statistics import Undecidable
-from edgeft.gate import FLIP_RATE, RANKING_FAMILIES, RATE_FAMILIES
+from edgeft.metric_names import FLIP_RATE, RANKING_FAMILIES, RATE_FAMILIES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ def quantity_for(
     _check_cases(artefact, source, units, truth)
     if gate.no_worse_than and source is None:
         raise Undecidable(f"the {gate.baseline} was not evaluated on the gate set")
-    _check_finite(gate.metric, artefact, source)
+    _check_finite(gate.values, artefact, source)
     if gate.metric == "accuracy":
         return rates.accuracy(gate, artefact, source, units)
     if gate.metric == FLIP_RATE:
@@ -48,7 +48,7 @@ def quantity_for(
         return probabilities.ranking(gate, artefact, source, units, truth)
     if gate.metric == "ece":
         return probabilities.calibration_error(gate, artefact, source, units)
-    if gate.metric in artefact.cases:
+    if gate.values in artefact.cases:
         return means.case_mean(gate, artefact, source, units)
     return means.own_metric(gate, units, custom)
 

@@ -48,7 +48,7 @@ def loss_of(
     margin = gate.margin or 0.0
     require_finite(bound)
     return Quantity(
-        name=f"loss of {gate.metric}",
+        name=f"loss of {gate.subject}",
         bound=bound,
         limit=margin,
         upper=True,
@@ -67,7 +67,7 @@ def absolute(gate: Gate, bound: Bound, units: int) -> Quantity:
     require_finite(bound)
     edge = bound.high if upper else bound.low
     return Quantity(
-        name=gate.metric,
+        name=gate.subject,
         bound=bound,
         limit=limit,
         upper=upper,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgeft.gate import DATA_METRICS, FLIP_RATE, RATE_FAMILIES, Status
+from edgeft.gate import Status
+from edgeft.metric_names import DATA_METRICS, FLIP_RATE, RATE_FAMILIES, unit_of
 
 if TYPE_CHECKING:
     from edgeft.evaluate.quantities import Quantity
@@ -20,7 +21,10 @@ def explain_data(gate: Gate, quantity: Quantity, status: Status, needed: int | N
     0.9 points worse (margin 2.0)`."""
     percent = in_percent(gate)
     seen = _what_was_seen(gate, quantity, percent)
-    bound = _loss_bound(quantity, status, percent) if quantity.source is not None else _bound(quantity, status, percent)
+    told = _loss_bound if quantity.source is not None else _bound
+    bound = told(quantity, status, percent, measured_in(gate))
+    cut = gate.at_worst is not None and quantity.source is not None
+    bound += f", no case counting for more than {gate.at_worst:g}{measured_in(gate)}" if cut else ""
     return f"{seen}; with {_percent(gate.confidence)} confidence {bound}{_remedy(quantity, status, needed)}"
 
 
@@ -28,6 +32,12 @@ def in_percent(gate: Gate) -> bool:
     """Whether people read its value as a percentage."""
     rate = gate.metric in DATA_METRICS or gate.metric == FLIP_RATE or gate.metric.startswith(RATE_FAMILIES)
     return rate or gate.cases_losing is not None
+
+
+def measured_in(gate: Gate) -> str:
+    """` mm`, ` ml`, or nothing: what follows a value of the gate's metric."""
+    unit = "" if gate.cases_losing is not None else unit_of(gate.metric)
+    return f" {unit}" if unit else ""
 
 
 def explain_resource(gate: Gate, measurement: Measurement, status: Status, needed: int | None) -> str:
@@ -56,10 +66,12 @@ def explain_resource(gate: Gate, measurement: Measurement, status: Status, neede
 
 def _what_was_seen(gate: Gate, quantity: Quantity, percent: bool) -> str:
     places = 1 if percent else 4
-    subject = gate.metric if gate.cases_losing is None else f"{quantity.name} of {gate.metric}"
-    text = f"{subject} {_number(quantity.value, places, percent)}{'%' if percent else ''}"
+    name = gate.subject if quantity.source is None else gate.plain_subject
+    subject = name if gate.cases_losing is None else f"{quantity.name} of {name}"
+    sign = "%" if percent else measured_in(gate)
+    text = f"{subject} {_number(quantity.value, places, percent)}{sign}"
     if quantity.source is not None:
-        text += f" against {_number(quantity.source, places, percent)}{'%' if percent else ''} of the {gate.baseline}"
+        text += f" against {_number(quantity.source, places, percent)}{sign} of the {gate.baseline}"
     text += f" on {quantity.bound.n:,} cases{f' {quantity.among}' if quantity.among else ''}"
     if quantity.units != quantity.bound.n:
         text += f" in {quantity.units:,} units"
@@ -68,11 +80,11 @@ def _what_was_seen(gate: Gate, quantity: Quantity, percent: bool) -> str:
     return text
 
 
-def _loss_bound(quantity: Quantity, status: Status, percent: bool) -> str:
+def _loss_bound(quantity: Quantity, status: Status, percent: bool, unit: str) -> str:
     edge = quantity.bound.low if status == "FAIL" else quantity.bound.high
     scale, start = (100, 1) if percent else (1, 4)
     places = _decimals(edge * scale, quantity.limit * scale, start)
-    size = f"{abs(edge) * scale:.{places}f}{' points' if percent else ''}"
+    size = f"{abs(edge) * scale:.{places}f}{' points' if percent else unit}"
     margin = f"(margin {quantity.limit * scale:.{places}f})"
     if edge <= 0:
         return f"at least {size} better {margin}" if float(f"{abs(edge) * scale:.{places}f}") else f"no worse {margin}"
@@ -80,10 +92,10 @@ def _loss_bound(quantity: Quantity, status: Status, percent: bool) -> str:
     return f"{words} {size} worse {margin}"
 
 
-def _bound(quantity: Quantity, status: Status, percent: bool) -> str:
+def _bound(quantity: Quantity, status: Status, percent: bool, unit: str) -> str:
     above = (status == "FAIL") == quantity.upper
     edge = quantity.bound.low if above else quantity.bound.high
-    scale, start, sign = (100, 1, "%") if percent else (1, 4, "")
+    scale, start, sign = (100, 1, "%") if percent else (1, 4, unit)
     places = _decimals(edge * scale, quantity.limit * scale, start)
     need = f"(required: at {'most' if quantity.upper else 'least'} {quantity.limit * scale:.{places}f}{sign})"
     words = ("only " if status == "INCONCLUSIVE" else "") + ("at least" if above else "at most")

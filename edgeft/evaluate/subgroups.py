@@ -82,6 +82,9 @@ def take_cases(score: Score, index: Indices) -> Score:
     """The score of some of its cases. Metrics of the whole do not carry over; confusion keeps its shape only."""
     import numpy as np
 
+    def part(array: Any) -> Any:
+        return None if array is None else array[index]
+
     return Score(
         metrics={},
         correct=score.correct[index],
@@ -89,7 +92,10 @@ def take_cases(score: Score, index: Indices) -> Score:
         confusion=np.zeros_like(score.confusion),
         cases={name: values[index] for name, values in score.cases.items()},
         labels=score.labels,
-        probabilities=score.probabilities[index] if score.probabilities is not None else None,
+        probabilities=part(score.probabilities),
+        present=part(score.present),
+        called=part(score.called),
+        thresholds=score.thresholds,
     )
 
 

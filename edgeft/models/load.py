@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 AUTO = {
     "text-classification": "AutoModelForSequenceClassification",
     "image-classification": "AutoModelForImageClassification",
+    "image-multilabel": "AutoModelForImageClassification",
     "segmentation": "AutoModelForSemanticSegmentation",
 }
 STORED = "auto"

@@ -20,6 +20,7 @@ from edgeft.pipeline.given.inputs import resolve_inputs
 from edgeft.pipeline.golden.steps import golden_spec
 from edgeft.pipeline.host import threads
 from edgeft.pipeline.judging.differences import compare_targets
+from edgeft.pipeline.judging.examples import draw_chosen
 from edgeft.pipeline.judging.floors import add_floors
 from edgeft.pipeline.judging.gatekeeping import Judgement, judge
 from edgeft.pipeline.judging.released import OpenBundle, check_all_labels, open_released
@@ -31,7 +32,7 @@ from edgeft.pipeline.progress import Events
 from edgeft.pipeline.search.flow import search_targets
 from edgeft.pipeline.steps.probing import target_probe
 from edgeft.recipe.load import LoadedRecipe
-from edgeft.record import DifferenceRow, ProbeRow, SearchRow
+from edgeft.record import DifferenceRow, ExampleRow, ProbeRow, SearchRow
 from edgeft.store import Store
 from edgeft.task import Score, Task
 
@@ -63,7 +64,8 @@ class Build:
 
     held: the leases on its devices, until the steps have run. about: target -> what its probe step found.
     differences: target -> its artefacts' answers against another target's. searches: target -> its search.
-    undecided: targets without a choice because times are INVALID.
+    examples: target -> cases of its chosen artefact as pictures. undecided: targets without a choice because times are
+    INVALID.
     """
 
     loaded: LoadedRecipe
@@ -80,6 +82,7 @@ class Build:
     about: dict[str, Facts] = field(default_factory=dict)
     differences: dict[str, list[DifferenceRow]] = field(default_factory=dict)
     searches: dict[str, SearchRow] = field(default_factory=dict)
+    examples: dict[str, list[ExampleRow]] = field(default_factory=dict)
     error: EdgeftError | None = None
     failed_step: str = ""
     interrupted: bool = False
@@ -173,6 +176,7 @@ def _flow(build: Build) -> None:
     else:
         build.chosen = lock.apply(build.trials, build.locked)
         build.reasons = dict.fromkeys(build.chosen, "pinned by choice.lock")
+    build.examples = {name: draw_chosen(executor, trial, recipe) for name, trial in build.chosen.items()}
     if options.to == "search":
         build.stopped = True
         return

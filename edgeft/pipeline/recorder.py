@@ -8,7 +8,6 @@ from typing import Any
 from edgeft import __version__
 from edgeft.pipeline.build import Build, outcome
 from edgeft.pipeline.host import environment
-from edgeft.pipeline.judging.examples import draw_chosen
 from edgeft.record import (
     DataRow,
     ErrorRow,
@@ -126,7 +125,7 @@ def _targets(build: Build) -> list[TargetRow]:
                 verdicts=[verdict.to_json() for verdict in verdicts],
                 differences=build.differences.get(device.name, []),
                 search=build.searches.get(device.name),
-                examples=draw_chosen(build.executor, chosen, build.loaded.recipe.measure.search_cases),
+                examples=build.examples.get(device.name, []),
                 **_about(build, device.name),
             )
         )

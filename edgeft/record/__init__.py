@@ -1,6 +1,8 @@
 """The record of one build: everything the report shows, as one JSON document."""
 
 from edgeft.record.build import (
+    BORDER_COLOURS,
+    CHANGED_COLOUR,
     MASK_COLOURS,
     SCHEMA_VERSION,
     ErrorRow,
@@ -38,6 +40,8 @@ from edgeft.record.trunk import (
 )
 
 __all__ = [
+    "BORDER_COLOURS",
+    "CHANGED_COLOUR",
     "MASK_COLOURS",
     "SCHEMA_VERSION",
     "CandidateRow",

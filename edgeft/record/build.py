@@ -15,7 +15,8 @@ SCHEMA_VERSION = 1
 
 
 class GateSetRow(Row):
-    """The chosen artefact and the source on the sealed gate set. flips: both_right, both_wrong, lost, gained."""
+    """The chosen artefact and the source on the sealed gate set. flips: both_right, both_wrong, lost, gained.
+    thresholds: what was frozen on the source, in words -> least probability."""
 
     n: int
     units: int
@@ -23,14 +24,25 @@ class GateSetRow(Row):
     artefact: dict[str, float]
     flips: dict[str, int]
     confusion: list[list[int]]
+    thresholds: dict[str, float] = Field(default_factory=dict)
 
 
 MASK_COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 """Of labels in pictures, in their order, from the start again where there are more: Okabe & Ito's palette."""
 
 
+BORDER_COLOURS = ("#00e5ff", "#ff5fd2", "#ffffff")
+"""Of the truth's borders, of the answer's and of where both run, in pictures; none is a label's."""
+CHANGED_COLOUR = "#ffe600"
+"""Of pixels whose class compression changed."""
+
+
 class ExampleRow(Row):
-    """A case of a segmentation. rank: worst, median or best. size: (height, width) of the pictures, base64 of PNG."""
+    """A case of a segmentation. rank: worst, median or best. size: (height, width) of the pictures, base64 of PNG.
+
+    Empty where there is none: borders (of truth and answer, on the image), changes (pixels of another class than the
+    source's; changed: their share), shift (of the logits from the float artefact's; most_shift: the largest).
+    """
 
     rank: str
     case: str
@@ -39,6 +51,11 @@ class ExampleRow(Row):
     image: str
     truth: str
     answer: str
+    borders: str = ""
+    changes: str = ""
+    changed: float | None = None
+    shift: str = ""
+    most_shift: float | None = None
 
 
 class TargetRow(Row):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.errors import EdgeftError
 from edgeft.record import MergeRow, RunRecord, TargetRow, TrainingRow
 from edgeft.report.figures import chosen_row, metric_of
+from edgeft.report.plain import NOTE, plain_targets
 from edgeft.report.plots import training_plots
 from edgeft.report.pruning import pruning_blocks
 from edgeft.report.series import series_of
@@ -103,6 +104,8 @@ def _page(record: RunRecord) -> dict[str, Any]:
         "meta": _meta(record),
         "reasons": [text for text in reasons(record) if not record.error or text != record.error.what],
         "targets": [view_target(row, index, labels) for index, row in enumerate(record.targets)],
+        "plain": plain_targets(record),
+        "plain_note": NOTE,
         "overview": overview_table(record.targets) if len(record.targets) > 1 else None,
         "openings": openings_table(record.openings),
         "training": [_training(row) for row in record.training],

@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
+from edgeft.metric_names import unit_of
+
 SHARES = frozenset({"accuracy", "macro_f1", "pixel_accuracy", "flip_rate"})
 OF_A_LABEL = {
     "dice_": "Dice",
+    "iou_": "IoU",
+    "surface_dice_": "Surface Dice",
+    "hd95_mm_": "HD95",
+    "volume_error_": "Volume error",
+    "volume_ml_error_": "Volume error in ml",
     "sensitivity_": "Sensitivity",
     "specificity_": "Specificity",
     "auroc_": "Area under the ROC curve",
@@ -28,6 +35,10 @@ METRICS = {
     "mean_dice": "Mean Dice",
     "mean_iou": "Mean IoU",
     "pixel_accuracy": "Pixel accuracy",
+    "mean_surface_dice": "Mean surface Dice",
+    "mean_hd95_mm": "Mean HD95",
+    "mean_volume_error": "Mean volume error",
+    "mean_volume_ml_error": "Mean volume error in ml",
     "flip_rate": "Changed answers",
     "ece": "Calibration error (ECE)",
     "brier": "Brier score",
@@ -53,11 +64,12 @@ DASH = "–"
 
 
 def metric_name(metric: str) -> str:
-    """`Latency p90` for latency_p90_ms; a user's own metric keeps its name."""
+    """`Latency p90` for latency_p90_ms; what follows a metric's name stays, a user's own metric keeps its name."""
     for family, name in OF_A_LABEL.items():
         if metric.startswith(family):
             return f"{name}, {metric.removeprefix(family)}"
-    return METRICS.get(metric, metric)
+    known = next((name for name in METRICS if metric.startswith(f"{name} ")), metric)
+    return METRICS.get(known, known) + metric.removeprefix(known)
 
 
 def is_share(metric: str) -> bool:
@@ -93,7 +105,7 @@ def amount(metric: str, value: float | None, unit: str = "") -> str:
         return DASH
     if is_share(metric):
         return f"{value * 100:.1f}%" if value == value else "not a number"
-    unit = unit or ("ms" if metric.endswith("_ms") else "MB" if metric.endswith("_mb") else "")
+    unit = unit or unit_of(metric) or ("ms" if metric.endswith("_ms") else "MB" if metric.endswith("_mb") else "")
     return f"{significant(value)} {unit}".strip()
 
 

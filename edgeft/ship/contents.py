@@ -13,6 +13,8 @@ from edgeft.artifact import Artifact, Signature
 from edgeft.canonical import canonical_json, walk_files
 from edgeft.pipeline.build import Build
 from edgeft.pipeline.golden.steps import INDEX, golden_id
+from edgeft.pipeline.judging.gatekeeping import gates_for
+from edgeft.pipeline.judging.scoring import frozen_thresholds
 from edgeft.pipeline.judging.trial import Trial
 from edgeft.record import RunRecord, TargetRow
 from edgeft.ship import environment, evidence, licences, provenance
@@ -102,7 +104,9 @@ def write_contents(folder: Path, contents: Contents) -> None:
 def _write_use(folder: Path, contents: Contents) -> None:
     """postprocess.json, golden/ and how to integrate."""
     executor, labels = contents.build.executor, contents.record.data.labels if contents.record.data else []
-    _json(folder / "postprocess.json", postprocess_json(executor.task, labels, contents.signature))
+    gates = gates_for(contents.build.loaded.recipe.gates, contents.row.device)
+    thresholds = {point.label: least for point, least in frozen_thresholds(executor, gates).items()}
+    _json(folder / "postprocess.json", postprocess_json(executor.task, labels, contents.signature, thresholds))
     golden = executor.done[golden_id(contents.trial.candidate)]
     copy_files(golden.path, folder / "golden")
     write_integration(folder, _integration(contents, golden.path / INDEX))

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeft.gate import LATENCY_METRICS, LOWER_IS_BETTER, RESOURCE_METRICS, Gate
+from edgeft.gate import Gate
 from edgeft.measurement import Measurement
+from edgeft.metric_names import LATENCY_METRICS, RESOURCE_METRICS, lower_is_better
 from edgeft.record import CandidateRow
 
 Optimise = Literal["latency", "size", "energy-proxy"]
@@ -108,26 +109,29 @@ def _doubtful(row: CandidateRow, misses: Mapping[str, Miss]) -> bool:
 def _miss(row: CandidateRow, gate: Gate, source: Mapping[str, float]) -> tuple[str, float]:
     if gate.released or gate.cases_losing is not None:
         return "", 0.0  # decided on what the gate set alone is asked for
-    found = measurement(row, gate.metric)
+    found = measurement(row, gate.subject)
     if found is None:
         if gate.metric in RESOURCE_METRICS:
             return f"{gate.metric} was not measured", float("inf")
         return "", 0.0  # a metric of the user's own is computed on the gate set alone
     value = found.value
     if gate.no_worse_than and gate.margin is not None:
-        if gate.metric not in source:
+        if gate.subject not in source:
             return "", 0.0
-        lower = gate.metric in LOWER_IS_BETTER
-        drop = value - source[gate.metric] if lower else source[gate.metric] - value
+        lower = lower_is_better(gate.metric)
+        drop = value - source[gate.subject] if lower else source[gate.subject] - value
         moves = "rises" if lower else "drops"
-        reason = f"{gate.metric} {moves} by {drop:.4g} on the search set, the gate allows {gate.margin:g}"
+        reason = f"{gate.subject} {moves} by {drop:.4g} on the search set, the gate allows {gate.margin:g}"
         return (reason, drop - gate.margin) if drop > gate.margin else ("", 0.0)
     if gate.at_least is not None and value < gate.at_least:
-        return f"{gate.metric} is {value:.4g} on the search set, the gate asks {gate.at_least:g}", gate.at_least - value
+        return (
+            f"{gate.subject} is {value:.4g} on the search set, the gate asks {gate.at_least:g}",
+            gate.at_least - value,
+        )
     if gate.at_most is not None and value > gate.at_most:
         over = (value - gate.at_most) / gate.at_most if gate.at_most > 0 else float("inf")
         by = ", by INVALID times" if gate.metric in LATENCY_METRICS and row.latency and not row.latency.valid else ""
-        return f"{gate.metric} is {value:.4g}{by}, the gate allows {gate.at_most:g}", over
+        return f"{gate.subject} is {value:.4g}{by}, the gate allows {gate.at_most:g}", over
     return "", 0.0
 
 

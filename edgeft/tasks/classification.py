@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from edgeft.data.table import column_array
 from edgeft.errors import StepError
 from edgeft.evaluate.calibration import brier_cases
-from edgeft.gate import RANKING_FAMILIES, RATE_FAMILIES
-from edgeft.task import Arrays, Score
+from edgeft.metric_names import RANKING_FAMILIES, RATE_FAMILIES
+from edgeft.task import NO_THRESHOLDS, Arrays, Score
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,8 +92,10 @@ def checked_logits(outputs: Arrays, labels: Sequence[str]) -> NDArray[np.floatin
     return logits
 
 
-def answers(outputs: Arrays, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Per case: label, probability (softmax in float64) and the `top` three."""
+def answers(
+    outputs: Arrays, labels: Sequence[str], thresholds: Mapping[str, float] = NO_THRESHOLDS
+) -> list[dict[str, Any]]:
+    """Per case: label, probability (softmax in float64), the `top` three, and `threshold` where one decided."""
     import numpy as np
 
     probabilities = softmax(checked_logits(outputs, labels))
@@ -101,5 +103,19 @@ def answers(outputs: Arrays, labels: Sequence[str]) -> list[dict[str, Any]]:
     for row in probabilities:
         order = np.argsort(-row, kind="stable")[:TOP]
         top = [{"label": labels[place], "probability": float(row[place])} for place in order]
-        found.append({**top[0], "top": top})
+        place = decide(row, labels, thresholds)
+        label = labels[place]
+        by = {"threshold": thresholds[label]} if thresholds.get(label, 2.0) <= row[place] else {}
+        found.append({"label": label, "probability": float(row[place]), **by, "top": top})
     return found
+
+
+def decide(row: NDArray[np.float64], labels: Sequence[str], thresholds: Mapping[str, float]) -> int:
+    """The place of the answer among probabilities (classes,): of the labels that reach their threshold the likeliest,
+    else the likeliest of those that have none; where all have one, the likeliest of all."""
+    import numpy as np
+
+    reached = [place for place, label in enumerate(labels) if row[place] >= thresholds.get(label, 2.0)]
+    free = [place for place, label in enumerate(labels) if label not in thresholds]
+    kept = reached or free or list(range(len(labels)))
+    return kept[int(np.argmax(row[kept]))]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.canonical import Facts, canonical_json
 from edgeft.data.pack import image_bytes
-from edgeft.task import Arrays, Score
+from edgeft.task import NO_THRESHOLDS, Arrays, Score
 from edgeft.tasks.classification import DECISION, FAMILIES, GATED, METRICS, answers, score_logits
 from edgeft.tasks.image_files import pack_files
 from edgeft.tasks.image_spec import FILE, PREPROCESS, VERSION, ImageServe, ImageSpec, make_spec, read_spec
@@ -81,6 +81,8 @@ class ImageClassification(ImageTask):
         """Accuracy and macro-F1 of `logits` (n, classes)."""
         return score_logits(outputs, rows, labels)
 
-    def answer(self, outputs: Arrays, labels: Sequence[str]) -> list[dict[str, Any]]:
-        """Per case: label, probability and the `top` three."""
-        return answers(outputs, labels)
+    def answer(
+        self, outputs: Arrays, labels: Sequence[str], thresholds: Mapping[str, float] = NO_THRESHOLDS
+    ) -> list[dict[str, Any]]:
+        """Per case: label, probability, the `top` three, and `threshold` where one decided."""
+        return answers(outputs, labels, thresholds)

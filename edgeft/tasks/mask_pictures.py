@@ -39,36 +39,45 @@ def draw_examples(
     answered: NDArray[np.uint8], dice: NDArray[np.float64], rows: pa.Table, spec: ImageSpec
 ) -> list[ExampleRow]:
     """answered: classes, (n, height, width); dice: (n,); rows: their n rows. The same input gives the same bytes."""
-    from edgeft.data.pack import image_bytes
-    from edgeft.tasks.images import decode, fit
+    from edgeft.tasks.change_pictures import draw_borders
     from edgeft.tasks.segmentation import read_masks
 
     size = (int(answered.shape[1]), int(answered.shape[2]))
     found = []
     for rank, place in rank_cases(dice).items():
         row = rows.slice(place, 1)
-        name, raw = next(image_bytes(row))
-        shown = fit(decode(raw, spec.channels, name), spec).resize((size[1], size[0]))
+        name, shown = show_image(row, spec, size)
+        truth = read_masks(row, size)[0]
         found.append(
             ExampleRow(
-                rank=rank, case=name, value=float(dice[place]), size=_reduced(size),
-                image=_png(_small(shown, size).quantize(COLOURS)), truth=_mask(read_masks(row, size)[0], size),
-                answer=_mask(answered[place], size),
+                rank=rank, case=name, value=float(dice[place]), size=reduced(size),
+                image=as_png(small(shown, size).quantize(COLOURS)), truth=_mask(truth, size),
+                answer=_mask(answered[place], size), borders=draw_borders(shown, truth, answered[place]),
             )
         )  # fmt: skip
     return found
 
 
-def _reduced(size: Sequence[int]) -> tuple[int, int]:
+def show_image(row: pa.Table, spec: ImageSpec, size: Sequence[int]) -> tuple[str, Image.Image]:
+    """(name, what the network sees) of one row, at (height, width)."""
+    from edgeft.data.pack import image_bytes
+    from edgeft.tasks.images import decode, fit
+
+    name, raw = next(image_bytes(row))
+    return name, fit(decode(raw, spec.channels, name), spec).resize((size[1], size[0]))
+
+
+def reduced(size: Sequence[int]) -> tuple[int, int]:
     """(height, width) with the longer side at most LARGEST."""
     factor = min(1.0, LARGEST / max(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def _small(image: Image.Image, size: Sequence[int]) -> Image.Image:
+def small(image: Image.Image, size: Sequence[int]) -> Image.Image:
+    """At the pictures' size; classes by nearest neighbour."""
     from PIL import Image
 
-    height, width = _reduced(size)
+    height, width = reduced(size)
     how = Image.Resampling.NEAREST if image.mode == "P" else Image.Resampling.BILINEAR
     return image if image.size == (width, height) else image.resize((width, height), how)
 
@@ -78,10 +87,10 @@ def _mask(classes: NDArray[np.uint8], size: Sequence[int]) -> str:
 
     image: Any = Image.fromarray(classes % len(MASK_COLOURS)).convert("L")
     image.putpalette([int(colour[at : at + 2], 16) for colour in MASK_COLOURS for at in (1, 3, 5)])
-    return _png(_small(image, size))
+    return as_png(small(image, size))
 
 
-def _png(image: Image.Image) -> str:
+def as_png(image: Image.Image) -> str:
     """Base64 of a palette PNG."""
     raw = io.BytesIO()
     image.save(raw, format="PNG", optimize=True)

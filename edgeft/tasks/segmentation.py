@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.canonical import Facts
 from edgeft.data.pack import image_bytes
 from edgeft.errors import StepError
-from edgeft.task import Arrays, Score
+from edgeft.gate import Gate
+from edgeft.metric_names import MASK_FAMILIES, MASK_MEANS
+from edgeft.task import NO_THRESHOLDS, Arrays, Score
 from edgeft.tasks.image_classification import ImageTask
 from edgeft.tasks.image_spec import PREPROCESS, read_spec
+from edgeft.tasks.mask_metrics import MEASURED, measure_masks, scored_spacings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,16 +34,17 @@ MAX_LABELS = 255
 
 
 class Segmentation(ImageTask):
-    """Dice and IoU per case, over all labels but the first, which is the background.
+    """Dice, IoU, border distances and volumes per case, over all labels but the first, which is the background.
 
-    A class that neither truth nor answer has scores 1 in that case, one that only one of them has scores 0. Truth is
-    compared at the size the network answers; masks are brought there by nearest neighbour.
+    A class that neither truth nor answer has scores 1 in that case (a distance or volume error: 0), one that only one
+    of them has scores 0 (a distance: the image's diagonal). Truth is compared at the size the network answers; masks
+    are brought there by nearest neighbour, and their pixels' size in mm with them.
     """
 
     name = "segmentation"
     metrics: tuple[str, ...] = ("mean_dice", "mean_iou", "pixel_accuracy")
-    gated: tuple[str, ...] = ()
-    families: tuple[str, ...] = ("dice_",)
+    gated: tuple[str, ...] = MASK_MEANS
+    families: tuple[str, ...] = MASK_FAMILIES
     headline = "mean_dice"
 
     def prepare(
@@ -64,7 +68,7 @@ class Segmentation(ImageTask):
         return {"classes": class_maps(outputs), "mean_logits": logits.mean(axis=(2, 3)).astype("float32")}
 
     def score(self, outputs: Arrays, rows: pa.Table, labels: Sequence[str]) -> Score:
-        """mean_dice, mean_iou, pixel_accuracy, dice_<label>; each the mean over cases of a value per case."""
+        """mean_dice, mean_iou, pixel_accuracy, dice_<label>, iou_<label>: means over cases of a value per case."""
         import numpy as np
 
         answered = class_maps(outputs)
@@ -76,6 +80,7 @@ class Segmentation(ImageTask):
         cases: dict[str, Floats] = {
             "mean_dice": dice.mean(axis=1), "mean_iou": iou.mean(axis=1), "pixel_accuracy": hits / counts.sum((1, 2)),
             **{f"dice_{label}": dice[:, place] for place, label in enumerate(labels[1:])},
+            **{f"iou_{label}": iou[:, place] for place, label in enumerate(labels[1:])},
         }  # fmt: skip
         foreground = counts.sum(axis=1)[:, 1:]
         predictions = np.where(foreground.sum(axis=1) > 0, foreground.argmax(axis=1) + 1, 0).astype(np.int64)
@@ -87,6 +92,22 @@ class Segmentation(ImageTask):
             cases=cases,
         )
 
+    def measure(
+        self, outputs: Arrays, rows: pa.Table, labels: Sequence[str], wanted: Collection[Gate]
+    ) -> Mapping[str, Floats]:
+        """hd95_mm, surface_dice, volume_error and volume_ml_error of the gates; a few cases' masks at a time."""
+        import numpy as np
+
+        if not any(gate.metric.startswith(MEASURED) for gate in wanted):
+            return {}
+        answered = class_maps(outputs)
+        size, parts = (int(answered.shape[1]), int(answered.shape[2])), []
+        for start in range(0, len(answered), CASES):
+            some = rows.slice(start, CASES)
+            truth, spacings = read_masks(some, size), scored_spacings(some, size)
+            parts.append(measure_masks(answered[start : start + CASES], truth, labels, wanted, spacings))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
     def draw(self, outputs: Arrays, rows: pa.Table, prepared: Path) -> list[ExampleRow]:
         """Worst, median and best by mean Dice."""
         from edgeft.tasks.mask_pictures import draw_examples
@@ -95,7 +116,29 @@ class Segmentation(ImageTask):
         dice = self.score(outputs, rows, read_labels(prepared)).cases["mean_dice"]
         return draw_examples(answered, dice, rows, spec)
 
-    def answer(self, outputs: Arrays, labels: Sequence[str]) -> list[dict[str, Any]]:
+    def compare(
+        self,
+        examples: Sequence[ExampleRow],
+        rows: pa.Table,
+        prepared: Path,
+        ours: Arrays,
+        source: Arrays,
+        logits: tuple[NDArray[Any], NDArray[Any]] | None,
+    ) -> list[ExampleRow]:
+        """Pixels of another class than the source's, and how far the logits moved."""
+        from edgeft.tasks.change_pictures import mark_changes, show_shift
+        from edgeft.tasks.mask_pictures import show_image
+
+        maps, spec, found = (class_maps(ours), class_maps(source)), read_spec(prepared), []
+        for place, example in enumerate(examples):
+            shown = show_image(rows.slice(place, 1), spec, maps[0].shape[1:])[1]
+            row = mark_changes(example, shown, maps[0][place], maps[1][place])
+            found.append(row if logits is None else show_shift(row, logits[0][place], logits[1][place]))
+        return found
+
+    def answer(
+        self, outputs: Arrays, labels: Sequence[str], thresholds: Mapping[str, float] = NO_THRESHOLDS
+    ) -> list[dict[str, Any]]:
         """Per case: share of the pixels of each label, and `mask`, uint8 (height, width)."""
         import numpy as np
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.canonical import Facts, canonical_json
 from edgeft.errors import StepError
-from edgeft.task import Arrays, Score
+from edgeft.task import NO_THRESHOLDS, Arrays, Score
 from edgeft.tasks import tokenizer as tokens
 from edgeft.tasks.classification import DECISION, FAMILIES, GATED, METRICS, answers, score_logits
 
@@ -110,9 +110,11 @@ class TextClassification:
         """Accuracy and macro-F1 of `logits` (n, classes)."""
         return score_logits(outputs, rows, labels)
 
-    def answer(self, outputs: Arrays, labels: Sequence[str]) -> list[dict[str, Any]]:
-        """Per case: label, probability and the `top` three."""
-        return answers(outputs, labels)
+    def answer(
+        self, outputs: Arrays, labels: Sequence[str], thresholds: Mapping[str, float] = NO_THRESHOLDS
+    ) -> list[dict[str, Any]]:
+        """Per case: label, probability, the `top` three, and `threshold` where one decided."""
+        return answers(outputs, labels, thresholds)
 
 
 _FIELDS: Mapping[str, Callable[[Any], list[int]]] = {

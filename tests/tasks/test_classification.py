@@ -77,3 +77,26 @@ def test_answers_are_probabilities_in_order() -> None:
 def test_answers_of_large_logits_do_not_overflow() -> None:
     (answer,) = TextClassification().answer({"logits": np.array([[1e30, -1e30, 0, 1]], np.float32)}, LABELS)
     assert answer["probability"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("row", "thresholds", "label", "by"),
+    [
+        ((0.5, 0.3, 0.1, 0.1), {}, 0, None),
+        ((0.5, 0.3, 0.1, 0.1), {1: 0.3}, 1, 0.3),
+        ((0.5, 0.3, 0.1, 0.1), {1: 0.31}, 0, None),
+        ((0.1, 0.5, 0.3, 0.1), {1: 0.6}, 2, None),
+        ((0.5, 0.3, 0.15, 0.05), {1: 0.2, 2: 0.1}, 1, 0.2),
+        ((0.4, 0.3, 0.2, 0.1), {0: 0.9, 1: 0.9, 2: 0.9, 3: 0.9}, 0, None),
+    ],
+)
+def test_a_label_with_a_threshold_is_the_answer_from_there_on(
+    row: tuple[float, ...], thresholds: dict[int, float], label: int, by: float | None
+) -> None:
+    """Below it, the likeliest of the labels that have none."""
+    logits = np.log(np.array([row], np.float64))
+    stated = {LABELS[place]: least - 1e-9 for place, least in thresholds.items()}
+    (answer,) = TextClassification().answer({"logits": logits}, LABELS, stated)
+    assert answer["label"] == LABELS[label] and answer["probability"] == pytest.approx(row[label])
+    assert answer.get("threshold") == (None if by is None else pytest.approx(by))
+    assert answer["top"][0]["probability"] == max(answer["top"], key=lambda item: item["probability"])["probability"]

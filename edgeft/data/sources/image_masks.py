@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgeft.data.source import DataSpec, Meter, Warn, path_of, require_columns
+from pydantic import Field
+
+from edgeft.data.source import DataSpec, Meter, Warn, path_of, require_columns, stated_paths
 from edgeft.data.sources.image_folder import SUFFIXES, ImageFolderSource, confined
+from edgeft.data.spacing import COLUMN, state_spacing
 from edgeft.errors import RecipeError, StepError
 
 if TYPE_CHECKING:
@@ -17,16 +20,29 @@ if TYPE_CHECKING:
 IMAGES, MASKS, CASES = "images", "masks", "cases.csv"
 OWN = ("image", "label", "file", "mask_file", "present")
 MAX_CASES_BYTES = 256 << 20
+MAX_HEAD = 1 << 20
 
 
 class ImageMasksSource(ImageFolderSource):
     """`path/images/NAME.*` with `path/masks/NAME.png`: 8-bit masks whose values are places in `data.labels`.
 
-    `path/cases.csv` may give each NAME (column `image`) further columns, to be named by data.group and data.unit.
-    Limits are those of image-folder. What is unreadable, without its partner or of another size is an error.
+    `path/cases.csv` may give each NAME (column `image`) further columns, to be named by data.group, data.unit and a
+    gate's `by`; its column `spacing` is the size of a pixel in mm, which metrics in mm need. Limits are those
+    of image-folder. What is unreadable, without its partner or of another size is an error.
     """
 
     name: ClassVar[str] = "image-masks"
+
+    spacing: tuple[float, ...] | None = Field(
+        None, min_length=2, max_length=3,
+        description="Size of a pixel in mm, the same for every image: rows, columns (or slices, rows, columns). Of "
+        "images that differ: column `spacing` in cases.csv.",
+    )  # fmt: skip
+
+    def says_spacing(self, spec: DataSpec) -> bool:
+        """Stated here, or a column of every cases.csv."""
+        roots = [path for _, path in stated_paths(spec)]
+        return self.spacing is not None or all(COLUMN in _read_head(root / CASES) for root in roots)
 
     def read(self, spec: DataSpec, split: str | None, columns: Sequence[str], warn: Warn) -> pa.Table:
         """In sorted order. `label`: value of the largest area that is not background; `present`: all values."""
@@ -39,7 +55,13 @@ class ImageMasksSource(ImageFolderSource):
         pairs = _pairs(root)
         more = _read_cases(root / CASES)
         require_columns(columns, (*OWN, *(next(iter(more.values()), {}) if more else ())), str(root))
+        spaced = COLUMN in next(iter(more.values()), {})
+        if spaced and self.spacing is not None:
+            hint = f"leave out the option, or the column '{COLUMN}' of {CASES}"
+            raise RecipeError("the spacing is stated twice", where="data.options.spacing", hint=hint)
+        own = None if self.spacing is None else state_spacing(self.spacing, "data.options.spacing")
         extra = [name for name in columns if name not in OWN]
+        extra += [COLUMN] * (spaced and COLUMN not in extra)
         found: dict[str, list[str]] = {name: [] for name in (*OWN, *extra)}
         meter = Meter(str(root))
         for image, mask in pairs:
@@ -54,6 +76,8 @@ class ImageMasksSource(ImageFolderSource):
                 raise StepError(f"{CASES} has no row for '{image.stem}'", where=str(root))
             for name in found:
                 found[name].append(row[name] if name in row else case[name])
+        if own is not None:
+            found[COLUMN] = [own] * len(pairs)
         return pa.table({name: pa.array(column, pa.string()) for name, column in found.items()})
 
     def _look(self, image: Path, mask: Path) -> tuple[list[int], int]:
@@ -100,6 +124,15 @@ def _pairs(root: Path) -> list[tuple[Path, Path]]:
     if not found[IMAGES]:
         raise StepError("no image", where=str(root / IMAGES))
     return [(found[IMAGES][stem], found[MASKS][stem]) for stem in sorted(found[IMAGES])]
+
+
+def _read_head(path: Path) -> list[str]:
+    """Columns of a table of cases; none where it is not there or cannot be read, which reading it will say."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            return next(csv.reader([stream.readline(MAX_HEAD)]), [])
+    except (OSError, csv.Error, UnicodeError):
+        return []
 
 
 def _read_cases(path: Path) -> dict[str, dict[str, Any]]:

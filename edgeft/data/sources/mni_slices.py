@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     Volume = NDArray[np.uint8]
 
-COLUMNS = ("image", "label", "slab", "split", "scanner", "file", "mask_file", "present")
+COLUMNS = ("image", "label", "slab", "split", "scanner", "file", "mask_file", "present", "spacing")
+SPACING = "1 1 1"
+"""Slices, rows and columns, in mm."""
 FILE = "datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 SHAPE = (197, 233, 189)
 COLUMNS_KEPT, ROWS_KEPT = slice(98, 178), slice(20, 212)
@@ -46,6 +48,7 @@ class MniSlicesSource(Source):
     """
 
     name: ClassVar[str] = "mni-slices"
+    version: ClassVar[int] = 2
 
     scanners: tuple[Scanner, ...] = Field(
         ("plain", "bias", "noise"), min_length=1, description="Versions of every slice."
@@ -59,6 +62,10 @@ class MniSlicesSource(Source):
         options = {"scanners": list(self.scanners)}
         content = {"files": files, "versions": versions}
         return {"source": self.name, "version": self.version, "options": options, "content": content}
+
+    def says_spacing(self, spec: DataSpec) -> bool:
+        """It does: 1 mm each way."""
+        return True
 
     def read(self, spec: DataSpec, split: str | None, columns: Sequence[str], warn: Warn) -> pa.Table:
         """From below upwards, the scanners of a slice one after the other."""
@@ -79,7 +86,7 @@ class MniSlicesSource(Source):
                 row = {
                     "image": name, "label": str(int(counts[1:].argmax()) + 1), "slab": slab, "split": part,
                     "scanner": scanner, "file": str(root / name), "mask_file": str(mask_file),
-                    "present": " ".join(str(value) for value in np.flatnonzero(counts)),
+                    "present": " ".join(str(value) for value in np.flatnonzero(counts)), "spacing": SPACING,
                 }  # fmt: skip
                 for column in COLUMNS:
                     found[column].append(row[column])

@@ -12,7 +12,7 @@ from edgeft.evaluate.flips import lost_and_gained
 from edgeft.evaluate.kinds.rates import losing_rate
 from edgeft.evaluate.quantity import Quantity, absolute, count_units, loss_of
 from edgeft.evaluate.statistics import Undecidable
-from edgeft.gate import LOWER_IS_BETTER
+from edgeft.metric_names import lower_is_better
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,19 +27,31 @@ if TYPE_CHECKING:
 
 
 def case_mean(gate: Gate, artefact: Score, baseline: Score | None, units: Units) -> Quantity:
-    """A mean of values per case in [0, 1], its loss, or the share of cases that lose too much."""
-    alpha, ours = 1 - gate.confidence, artefact.cases[gate.metric]
+    """A mean of values per case, its loss, or the share of cases that lose too much.
+
+    Values are in [0, 1]; where they have no largest one, none counts for more than the gate's `at_worst`: of a loss the
+    difference is cut there, both ways, not the values, so that a bad source hides nothing.
+    """
+    alpha, ours = 1 - gate.confidence, artefact.cases[gate.values]
+    worst = gate.at_worst or 1.0
     compared = gate.no_worse_than or gate.cases_losing is not None
     if not compared:
-        return absolute(gate, bound_mean(ours, units, alpha), count_units(units))
-    if baseline is None or gate.metric not in baseline.cases:
+        return absolute(gate, bound_mean(cut(ours, gate), units, alpha, high=worst), count_units(units))
+    if baseline is None or gate.values not in baseline.cases:
         raise Undecidable("its values of the source were not computed")
-    theirs = baseline.cases[gate.metric]
+    theirs = baseline.cases[gate.values]
     if gate.cases_losing is not None:
         return losing_rate(gate, ours, theirs, units)
-    loss = ours - theirs if gate.metric in LOWER_IS_BETTER else theirs - ours
-    bound = bound_mean(loss, units, alpha, low=-1.0, high=1.0)
+    loss = ours - theirs if lower_is_better(gate.metric) else theirs - ours
+    bound = bound_mean(cut(loss, gate), units, alpha, low=-worst, high=worst)
     return loss_of(gate, bound, float(ours.mean()), float(theirs.mean()), count_units(units))
+
+
+def cut(values: Floats, gate: Gate) -> Floats:
+    """None further from 0 than the gate's `at_worst`."""
+    import numpy as np
+
+    return values if gate.at_worst is None else np.clip(values, -gate.at_worst, gate.at_worst)
 
 
 def macro_f1_mean(

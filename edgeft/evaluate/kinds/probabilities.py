@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edgeft.evaluate import auc, calibration, precision
-from edgeft.evaluate.kinds.rates import finding_of
+from edgeft.evaluate.findings import column, finding_of, has_label, probabilities_of
 from edgeft.evaluate.quantity import Quantity, absolute, count_units, loss_of
-from edgeft.evaluate.statistics import Undecidable
-from edgeft.gate import RANKING_FAMILIES
+from edgeft.metric_names import RANKING_FAMILIES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,10 +34,8 @@ def calibration_error(gate: Gate, artefact: Score, baseline: Score | None, units
 
 def ranking(gate: Gate, artefact: Score, baseline: Score | None, units: Units, truth: Indices | None) -> Quantity:
     """auroc_LABEL or average_precision_LABEL: the label's cases against all others, by its probability."""
-    if truth is None:
-        raise Undecidable("the true labels were not given")
     place, label = finding_of(gate.metric, RANKING_FAMILIES, artefact.labels)
-    positive, ours = truth == place, column(artefact, place)
+    positive, ours = has_label(artefact, truth, place), column(artefact, place)
     alpha, count = 1 - gate.confidence, count_units(units)
     area = gate.metric.startswith("auroc_")
     among = f"({int(positive.sum()):,} of them labelled '{label}')"
@@ -64,15 +61,3 @@ def rank_value(metric: str, scores: Floats, positive: Bools) -> float:
 def confident(score: Score) -> tuple[Floats, Bools]:
     """((n,) probability of the answered label, (n,) whether it was right)."""
     return probabilities_of(score).max(axis=1), score.correct
-
-
-def column(score: Score, place: int) -> Floats:
-    """(n,) probability of one label."""
-    return probabilities_of(score)[:, place]
-
-
-def probabilities_of(score: Score) -> Floats:
-    """(n, classes); Undecidable for a score without."""
-    if score.probabilities is None:
-        raise Undecidable("the answers have no probabilities")
-    return score.probabilities

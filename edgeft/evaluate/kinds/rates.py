@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from edgeft.evaluate.findings import finding_of, has_label, is_called
 from edgeft.evaluate.needed import Clustering, rows_for_loss, rows_for_rate
 from edgeft.evaluate.paired import mcnemar_midp, tango_interval
 from edgeft.evaluate.quantity import Quantity, count_units, limit_of
 from edgeft.evaluate.statistics import Undecidable, bound_rate
 from edgeft.evaluate.unconditional import bound_loss
-from edgeft.gate import FLIP_RATE, LOWER_IS_BETTER, RATE_FAMILIES
+from edgeft.metric_names import FLIP_RATE, RATE_FAMILIES, lower_is_better
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,18 +37,16 @@ def class_rate(
     gate: Gate, artefact: Score, baseline: Score | None, units: Units, truth: Indices | None
 ) -> Quantity:  # fmt: skip
     """sensitivity_LABEL: answered so among the cases of the label; specificity_LABEL: answered otherwise among the
-    others. Undecidable where there are no such cases."""
-    if truth is None:
-        raise Undecidable("the true labels were not given")
+    others; at the source's threshold where the gate has a point. Undecidable where there are no such cases."""
     place, label = finding_of(gate.metric, RATE_FAMILIES, artefact.labels)
     positive = gate.metric.startswith("sensitivity_")
-    kept = (truth == place) == positive
+    kept = has_label(artefact, truth, place) == positive
     among = f"{'labelled' if positive else 'not labelled'} '{label}'"
     if not kept.any():
         raise Undecidable(f"the gate set has no case {among}")
 
     def hits(score: Score) -> Hits:
-        return np_array((score.predictions[kept] == place) == positive)
+        return np_array(is_called(score, place, gate.point)[kept] == positive)
 
     return hit_rate(gate, hits(artefact), hits(baseline) if baseline else None, units[kept], among)
 
@@ -61,7 +60,7 @@ def flip_rate(gate: Gate, artefact: Score, source: Score | None, units: Units) -
 
 def losing_rate(gate: Gate, ours: Floats, theirs: Floats, units: Units) -> Quantity:
     """The share of cases whose value is worse than the source's by more than `cases_losing`. ours, theirs: (n,)."""
-    loss = ours - theirs if gate.metric in LOWER_IS_BETTER else theirs - ours
+    loss = ours - theirs if lower_is_better(gate.metric) else theirs - ours
     name = f"share of cases losing more than {gate.cases_losing:g}"
     return hit_rate(gate, np_array(loss > (gate.cases_losing or 0.0)), None, units, name=name)
 
@@ -77,7 +76,7 @@ def hit_rate(
     clustering = Clustering(bound.effective / bound.n, count / bound.n)
     rate, floor = (1 - bound.estimate, 1 - limit) if upper else (bound.estimate, limit)
     return Quantity(
-        name=name or gate.metric,
+        name=name or gate.subject,
         bound=bound,
         limit=limit,
         upper=upper,
@@ -96,7 +95,7 @@ def _loss(gate: Gate, hits: Hits, before: Hits, units: Units, among: str) -> Qua
     counts = (int(lost.sum()), int(gained.sum()))
     clustering = Clustering(bound.effective / bound.n, count / bound.n)
     return Quantity(
-        name=f"loss of {gate.metric}",
+        name=f"loss of {gate.subject}",
         bound=bound,
         limit=margin,
         upper=True,
@@ -117,14 +116,6 @@ def _told(counts: tuple[int, int], rows: int, units: int, alpha: float) -> str:
         return p
     low, high = tango_interval(*counts, rows, alpha)
     return f"Tango's interval {low:.4f} to {high:.4f}, {p}"
-
-
-def finding_of(metric: str, families: tuple[str, ...], labels: tuple[str, ...]) -> tuple[int, str]:
-    """(place, label) that a metric such as `sensitivity_malignant` counts as the finding."""
-    label = next(metric.removeprefix(family) for family in families if metric.startswith(family))
-    if label not in labels:
-        raise Undecidable(f"no label is called '{label}'")
-    return labels.index(label), label
 
 
 def np_array(hits: Any) -> Hits:

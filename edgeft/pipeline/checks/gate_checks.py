@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edgeft.data.source import source_for
 from edgeft.device.profile import Device
 from edgeft.errors import EdgeftError
-from edgeft.gate import LATENCY_METRICS, RESOURCE_METRICS
-from edgeft.pipeline.checks.gate_sizes import check_label, check_possible
+from edgeft.metric_names import LATENCY_METRICS, RESOURCE_METRICS, SPACED_METRICS
+from edgeft.pipeline.checks.gate_sizes import check_label, check_possible, spacing_problem
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.recipe.problems import did_you_mean
 from edgeft.task import Task, has_metric
@@ -16,11 +17,14 @@ from edgeft.task import Task, has_metric
 def check_gates(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task) -> None:
     """Each gate is measurable on its devices and decidable by some number of cases, and each target has one."""
     _check_every_target_is_gated(loaded, devices)
+    _check_points(loaded)
     for index, gate in enumerate(loaded.recipe.gates):
         if gate.severity == "block":
             check_possible(loaded, index)
         if loaded.recipe.data.labels is not None:
             check_label(loaded, index, loaded.recipe.data.labels)
+        if gate.metric.startswith(SPACED_METRICS) and _lacks_spacing(loaded):
+            raise loaded.error(("gates", index, "metric"), *(spacing_problem(gate, 0) or ("", "")))
         held = [gate.device] if gate.device else list(devices)
         if gate.metric in LATENCY_METRICS | {"peak_memory_mb"}:
             for name in held:
@@ -63,4 +67,25 @@ def _check_every_target_is_gated(loaded: LoadedRecipe, devices: Mapping[str, Dev
                 ("targets", index),
                 f"no gate can stop what is made for {name}",
                 "add a gate without `device:`, or one for this target, that is not `severity: warn`",
+            )
+
+
+def _lacks_spacing(loaded: LoadedRecipe) -> bool:
+    """Whether the source can tell, without reading the rows, that it states no size of a pixel."""
+    return source_for(loaded.recipe.data).says_spacing(loaded.recipe.data) is False
+
+
+def _check_points(loaded: LoadedRecipe) -> None:
+    """A bundle answers with one threshold for each label: two gates may not fix two."""
+    first: dict[str, int] = {}
+    gates = loaded.recipe.gates
+    for index, gate in enumerate(gates):
+        if gate.point is None:
+            continue
+        other = first.setdefault(gate.point.label, index)
+        if gates[other].point != gate.point:
+            raise loaded.error(
+                ("gates", index, f"at_{gate.point.rate}"),
+                f"gates[{other}] fixes another threshold of '{gate.point.label}', and the bundle answers with one",
+                "hold both sensitivity and specificity at the same point: give both gates the same at_ key",
             )

@@ -10,7 +10,8 @@ from edgeft.canonical import Facts
 from edgeft.errors import RecipeError
 from edgeft.evaluate.statistics import NEEDED_CAP
 from edgeft.evaluate.subgroups import MAX_SUBGROUPS, split_cases
-from edgeft.gate import RANKING_FAMILIES, RATE_FAMILIES, Gate
+from edgeft.gate import Gate
+from edgeft.metric_names import MASK_FAMILIES, ML_METRICS, RANKING_FAMILIES, RATE_FAMILIES, SPACED_METRICS
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.recipe.problems import did_you_mean
 
@@ -19,15 +20,18 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class Held:
-    """What a gate set holds: independent units, rows of each label, and the same of the subgroups by column.
-
-    alone: every unit has one row.
-    """
+    """What a gate set holds: independent units, rows of each label, rows in all (a row may have several labels), and
+    the same of the subgroups by column."""
 
     units: int
     classes: Mapping[str, int] = field(default_factory=dict)
     by: Mapping[str, Mapping[str, Held]] = field(default_factory=dict)
-    alone: bool = True
+    rows: int = field(default=0, compare=False)
+
+    @property
+    def alone(self) -> bool:
+        """Whether every unit has one row."""
+        return self.rows in (0, self.units)
 
     @staticmethod
     def of_facts(about: Mapping[str, Any]) -> Held:
@@ -36,19 +40,19 @@ class Held:
             column: {value: Held.of_facts(part) for value, part in parts.items()}
             for column, parts in about.get("by", {}).items()
         }
-        units = int(about["units"])
-        return Held(units, dict(about.get("classes", {})), by, alone=int(about.get("n", units)) == units)
+        return Held(int(about["units"]), dict(about.get("classes", {})), by, int(about.get("n", 0)))
 
     @staticmethod
-    def of_rows(rows: Any, labels: Sequence[str]) -> Held:
-        """From some rows of a split."""
+    def of_rows(rows: Any, labels: Sequence[str], several: bool = False) -> Held:
+        """From some rows of a split. several: their cases have any number of labels."""
         from edgeft.data.table import by_column, column_array
 
         def count(part: Any) -> Held:
             truth = part.column("label").to_pylist()
             classes = {label: truth.count(place) for place, label in enumerate(labels)}
-            units = len(set(part.column("unit").to_pylist()))
-            return Held(units, classes, alone=units == part.num_rows)
+            if several:
+                classes = {label: sum(code >> place & 1 for code in truth) for place, label in enumerate(labels)}
+            return Held(len(set(part.column("unit").to_pylist())), classes, rows=part.num_rows)
 
         columns = [name.removeprefix(by_column("")) for name in rows.column_names if name.startswith(by_column(""))]
         parts = {
@@ -56,7 +60,7 @@ class Held:
             for name in columns
         }
         whole = count(rows)
-        return Held(whole.units, whole.classes, parts, whole.alone)
+        return Held(whole.units, whole.classes, parts, whole.rows)
 
     def units_for(self, metric: str) -> int:
         """Units that can count for the metric, at most: of one label's metric those of the label."""
@@ -64,7 +68,7 @@ class Held:
         if family is None:
             return self.units
         found = self.classes.get(metric.removeprefix(family), 0)
-        others = sum(self.classes.values()) - found
+        others = (self.rows or sum(self.classes.values())) - found
         most = {"specificity_": others, "auroc_": min(found, others)}.get(family, found)
         return min(self.units, most)
 
@@ -98,6 +102,8 @@ def check_gate_set(loaded: LoadedRecipe, dataset: Facts) -> None:
     held = Held.of_facts(dataset["splits"]["gate"])
     for index, gate in enumerate(loaded.recipe.gates):
         check_label(loaded, index, dataset["labels"])
+        if problem := spacing_problem(gate, int(dataset.get("spacing", 0))):
+            raise loaded.error(("gates", index, "metric"), *problem)
         if gate.by is not None and len(held.by.get(gate.by, {})) > MAX_SUBGROUPS:
             raise loaded.error(
                 ("gates", index, "by"),
@@ -138,12 +144,29 @@ def check_planned(loaded: LoadedRecipe, gates: Sequence[Gate], device: str, case
 def check_label(loaded: LoadedRecipe, index: int, labels: Sequence[str]) -> None:
     """A metric of one label, such as sensitivity_malignant, must name one that there is."""
     metric = loaded.recipe.gates[index].metric
-    families = {**dict.fromkeys((*RATE_FAMILIES, *RANKING_FAMILIES), labels), "dice_": labels[1:]}
+    families = dict.fromkeys((*RATE_FAMILIES, *RANKING_FAMILIES), labels)
+    families |= dict.fromkeys(MASK_FAMILIES, labels[1:])
     for family, known in families.items():
         label = metric.removeprefix(family)
         if metric.startswith(family) and label not in known:
             hint = did_you_mean(label, known, "labels")
             raise loaded.error(("gates", index, "metric"), f"no label is called '{label}'", hint)
+
+
+def spacing_problem(gate: Gate, stated: int) -> tuple[str, str] | None:
+    """(what, hint) of a metric in mm or ml where cases state too few numbers of spacing: 0, 2 or 3; None if it can be
+    had."""
+    if not gate.metric.startswith(SPACED_METRICS) or stated >= (3 if gate.metric.startswith(ML_METRICS) else 2):
+        return None
+    if stated:
+        what = f"{gate.metric} needs the spacing of slices besides that of rows and columns"
+        return what, "state three numbers (slices, rows, columns), or gate volume_error, which needs none"
+    what = f"{gate.metric} is in mm, and the data do not say how large a pixel is"
+    hint = (
+        "image-masks: options: {spacing: [0.7, 0.7]} for all images, or a column spacing in cases.csv ('0.7 0.7', rows "
+        "and columns in mm); or gate mean_dice, which needs none"
+    )
+    return what, hint
 
 
 def _too_small(gate: Gate, short: Sequence[Short], unit: str) -> tuple[str, str]:

@@ -20,6 +20,7 @@ TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "preproces
 HEADS = {
     "text-classification": "ForSequenceClassification",
     "image-classification": "ForImageClassification",
+    "image-multilabel": "ForImageClassification",
     "segmentation": "ForSemanticSegmentation",
 }
 """Task -> how transformers ends the name of an architecture that has a head for it."""

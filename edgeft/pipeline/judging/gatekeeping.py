@@ -12,7 +12,8 @@ from edgeft.data.table import by_column, column_array
 from edgeft.evaluate.custom import CustomValues
 from edgeft.evaluate.flips import flips
 from edgeft.evaluate.gates import decide_data_gate, decide_resource_gate
-from edgeft.gate import LATENCY_METRICS, Gate, Verdict
+from edgeft.gate import Gate, Verdict
+from edgeft.metric_names import LATENCY_METRICS
 from edgeft.pipeline.checks.gate_sizes import Held, can_pass, check_planned
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.judging.released import baseline_id, released_spec
@@ -33,7 +34,7 @@ from edgeft.pipeline.steps.emulation import gate_cases
 from edgeft.pipeline.steps.measuring import outputs_spec
 from edgeft.pipeline.steps.trunk_specs import source_spec
 from edgeft.record import GateSetRow, OpeningRow
-from edgeft.task import Score
+from edgeft.task import Score, SeveralTask
 
 TIMED_METRICS = LATENCY_METRICS - {"cold_load_ms", "first_inference_ms"}
 """What the timed blocks give: these carry the protocol's VALID or INVALID."""
@@ -126,8 +127,8 @@ def _open(
         outputs = executor.perform(spec)
         rows = answered_rows(executor, "gate", None, outputs)
         units = column_array(rows, "unit")
-        score = score_outputs(executor, outputs, "gate", None)
-        source = source_score(executor, "gate", None, outputs)
+        score = score_outputs(executor, outputs, "gate", None, sealed[device])
+        source = source_score(executor, "gate", None, outputs, sealed[device])
         result.rows[device] = GateSetRow(
             n=rows.num_rows,
             units=len(set(units.tolist())),
@@ -135,6 +136,7 @@ def _open(
             artefact=dict(with_gated(score, source, rows, sealed[device]).metrics),
             flips=dict(flips(source, score)),
             confusion=score.confusion.tolist(),
+            thresholds={f"{point.label} at the source's {point.words}": at for point, at in score.thresholds.items()},
         )
         for gate in sealed[device]:
             theirs = baseline_id(gate, plan.released)
@@ -168,7 +170,8 @@ def _plan_cases(
 def _held(executor: Executor, cases: int) -> tuple[int, Held]:
     """(rows, what they hold) of the gate set thinned to `cases`."""
     rows = split_rows(executor, "gate", cases)
-    return rows.num_rows, Held.of_rows(rows, executor.dataset.facts["labels"] if executor.dataset else ())
+    labels = executor.dataset.facts["labels"] if executor.dataset else ()
+    return rows.num_rows, Held.of_rows(rows, labels, isinstance(executor.task, SeveralTask))
 
 
 def _decide(
@@ -176,7 +179,7 @@ def _decide(
 ) -> Verdict:
     """baseline: the step that answered for what the gate compares with."""
     custom, units = None, column_array(rows, "unit")
-    source = baseline_score(executor, baseline, rows, outputs)
+    source = baseline_score(executor, baseline, rows, outputs, [gate])
     if ":" in gate.metric:
         ours = load_arrays(outputs.path / "outputs.npz")["logits"]
         custom = custom_values(gate, ours, baseline_arrays(executor, baseline, outputs)["logits"], rows)

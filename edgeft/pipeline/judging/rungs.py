@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeft.gate import LATENCY_METRICS, RESOURCE_METRICS
+from edgeft.metric_names import LATENCY_METRICS, RESOURCE_METRICS
 from edgeft.recipe.schema import Recipe, Target
 
 SMALLER = ("prune", "distill")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from edgeft.artifact import Artifact
 from edgeft.data.table import column_array
-from edgeft.gate import Gate
+from edgeft.gate import Gate, OperatingPoint
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.steps.answers import thin, thin_index
 from edgeft.pipeline.steps.arrays import load_arrays
-from edgeft.task import Score
+from edgeft.task import MeasuringTask, Score, Task
 
 
 def split_rows(executor: Executor, split: str, *cases: int | None) -> Any:
@@ -32,10 +33,12 @@ def answered_rows(executor: Executor, split: str, most: int | None, outputs: Art
     return split_rows(executor, split, most, int(outputs.facts["n"]))
 
 
-def score_outputs(executor: Executor, outputs: Artifact, split: str, most: int | None) -> Score:
-    """Score a step's outputs.npz against the rows they answer."""
+def score_outputs(
+    executor: Executor, outputs: Artifact, split: str, most: int | None, gates: Collection[Gate] = ()
+) -> Score:
+    """Score a step's outputs.npz against the rows they answer. gates: what they name besides is computed too."""
     rows = answered_rows(executor, split, most, outputs)
-    return executor.task.score(load_arrays(outputs.path / "outputs.npz"), rows, _labels(executor))
+    return _score(executor, load_arrays(outputs.path / "outputs.npz"), rows, gates)
 
 
 def source_arrays(executor: Executor, split: str, outputs: Artifact) -> dict[str, Any]:
@@ -51,15 +54,54 @@ def baseline_arrays(executor: Executor, step: str, outputs: Artifact) -> dict[st
     return dict(arrays) if index is None else {name: array[index] for name, array in arrays.items()}
 
 
-def source_score(executor: Executor, split: str, most: int | None, outputs: Artifact) -> Score:
+def source_score(
+    executor: Executor, split: str, most: int | None, outputs: Artifact, gates: Collection[Gate] = ()
+) -> Score:
     """The source on the very cases that `outputs` answer."""
     rows = answered_rows(executor, split, most, outputs)
-    return executor.task.score(source_arrays(executor, split, outputs), rows, _labels(executor))
+    return _score(executor, source_arrays(executor, split, outputs), rows, gates)
 
 
-def baseline_score(executor: Executor, step: str, rows: Any, outputs: Artifact) -> Score:
+def baseline_score(
+    executor: Executor, step: str, rows: Any, outputs: Artifact, gates: Collection[Gate] = ()
+) -> Score:  # fmt: skip
     """What that step answered, on the very rows that `outputs` answer."""
-    return executor.task.score(baseline_arrays(executor, step, outputs), rows, _labels(executor))
+    return _score(executor, baseline_arrays(executor, step, outputs), rows, gates)
+
+
+def _score(executor: Executor, arrays: Mapping[str, Any], rows: Any, gates: Collection[Gate]) -> Score:
+    labels, task = _labels(executor), executor.task
+    score = task.score(arrays, rows, labels)
+    score = replace(score, cases={**score.cases, **measured(task, arrays, rows, labels, gates)})
+    return replace(score, thresholds=frozen_thresholds(executor, gates))
+
+
+def measured(
+    task: Task, arrays: Mapping[str, Any], rows: Any, labels: Sequence[str], gates: Collection[Gate]
+) -> Mapping[str, Any]:
+    """Values per case that the task computes only where a gate names them."""
+    wanted = [gate for gate in gates if gate.needs_gate_set]
+    return task.measure(arrays, rows, labels, wanted) if wanted and isinstance(task, MeasuringTask) else {}
+
+
+def frozen_thresholds(executor: Executor, gates: Collection[Gate]) -> dict[OperatingPoint, float]:
+    """The source's threshold at each gate's operating point, by its own answers on the search set: the same for every
+    artefact, and fixed before the gate set is opened. A point that no search case can fix is left out: its gate cannot
+    be decided."""
+    from edgeft.evaluate.findings import freeze_threshold
+    from edgeft.evaluate.statistics import Undecidable
+
+    points = {gate.point for gate in gates if gate.point is not None}
+    if not points or "source/search" not in executor.done:
+        return {}
+    source = executor.done["source/search"]
+    rows = split_rows(executor, "search", int(source.facts["n"]))
+    score = executor.task.score(load_arrays(source.path / "outputs.npz"), rows, _labels(executor))
+    found = {}
+    for point in sorted(points, key=lambda point: (point.label, point.rate, point.value)):
+        with suppress(Undecidable):
+            found[point] = freeze_threshold(score, column_array(rows, "label"), point)
+    return found
 
 
 def with_gated(score: Score, source: Score, rows: Any, gates: Iterable[Gate]) -> Score:
@@ -67,7 +109,7 @@ def with_gated(score: Score, source: Score, rows: Any, gates: Iterable[Gate]) ->
     from edgeft.evaluate.values import metric_value
 
     truth = column_array(rows, "label")
-    values = {gate.metric: metric_value(gate.metric, score, source, truth) for gate in gates if gate.needs_gate_set}
+    values = {gate.subject: metric_value(gate, score, source, truth) for gate in gates if gate.needs_gate_set}
     known = {name: value for name, value in values.items() if value is not None}
     return replace(score, metrics={**score.metrics, **known})
 

@@ -131,10 +131,11 @@ def score_trial(executor: Executor, trial: Trial, recipe: Recipe, outputs: Artif
     """Its score and the source's on the same search cases, with every metric that a gate names."""
     cases = recipe.measure.search_cases
     rows = answered_rows(executor, "search", cases, outputs)
-    ours = score_outputs(executor, outputs, "search", cases)
-    theirs = source_score(executor, "search", cases, outputs)
-    trial.score = with_gated(ours, theirs, rows, recipe.gates)
-    trial.source = with_gated(theirs, theirs, rows, recipe.gates)
+    gates = recipe.gates
+    ours = score_outputs(executor, outputs, "search", cases, gates)
+    theirs = source_score(executor, "search", cases, outputs, gates)
+    trial.score = with_gated(ours, theirs, rows, gates)
+    trial.source = with_gated(theirs, theirs, rows, gates)
 
 
 def make_compressed(plan: Plan, executor: Executor, candidate: Candidate) -> Artifact:

@@ -9,7 +9,7 @@ from edgeft.artifact import Artifact
 from edgeft.device.protocol import ArtefactRefused
 from edgeft.errors import StepError
 from edgeft.exporter import Layer, Unsupported, Variant
-from edgeft.gate import RESOURCE_METRICS
+from edgeft.metric_names import RESOURCE_METRICS
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.judging.gatekeeping import gates_for
 from edgeft.pipeline.judging.likely import Likely, judge_likely

@@ -15,6 +15,7 @@ from edgeft.device.protocol import OnProgress
 from edgeft.gate import Status
 from edgeft.pipeline.steps.answers import thin
 from edgeft.ship.check.asking import Answered, answer_cases, naming, tell_agreement
+from edgeft.ship.check.completing import complete
 from edgeft.ship.check.record import CheckRecord, CheckVerdict, DataRow, Kind, LeftOut
 from edgeft.ship.check.sides import Contender, are_identical, content_digest, label_order, read_signature_of
 from edgeft.ship.check.stated import Margin
@@ -178,10 +179,11 @@ def _check_accuracy(
         batch, progress = match.ask.batch or 1, show(f"asking the {side.role}")
         answered.append(answer_cases(device, side, signature, match.rows, theirs.labels, places, batch, progress))
     found.outputs = tell_agreement(*answered)
+    gates, note = [margin.gate for margin in match.limits.margins], found.notes.append
+    scores = [complete(each, theirs, match.baseline, match.rows, gates, note) for each in answered]
     for margin in match.limits.margins:
         custom = custom_of(margin, answered[0].outputs, answered[1].outputs, match.rows)
-        scores = answered[0].score, answered[1].score
-        found.verdicts.append(decide_accuracy(margin, device.name, *scores, match.rows, custom))
+        found.verdicts.append(decide_accuracy(margin, device.name, scores[0], scores[1], match.rows, custom))
 
 
 def _check_latency(

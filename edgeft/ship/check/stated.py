@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from edgeft import plugins
 from edgeft.device.yaml_read import read_mapping
 from edgeft.errors import RecipeError
-from edgeft.gate import FLIP_RATE, SOURCE, Gate
+from edgeft.gate import SOURCE, Gate
+from edgeft.metric_names import FLIP_RATE
 from edgeft.ship.bundle import Bundle
 from edgeft.ship.check.sides import Reading
 from edgeft.task import Task, has_metric

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgeft.gate import RESOURCE_METRICS
+from edgeft.metric_names import RESOURCE_METRICS
 from edgeft.ship.registry.facts import BundleFacts, VerdictFact
 
 NO_COMPARISON = (

@@ -57,7 +57,8 @@ class Examples:
         if self.names:
             batch = {name: tensor for name, tensor in batch.items() if name in self.names}
         if self.truth is not None:
-            labels = torch.from_numpy(np.asarray(self.truth(self.rows.take(places))).astype(np.int64))
+            found = np.asarray(self.truth(self.rows.take(places)))
+            labels = torch.from_numpy(found if found.dtype == np.float32 else found.astype(np.int64))
         elif self.labels is not None:
             labels = self.labels[at]
         else:
@@ -92,20 +93,23 @@ def read_examples(ctx: Context, split: str, *modules: torch.nn.Module) -> Exampl
     held = ctx.task.feeds(rows, prepared) if size <= HELD_BYTES else {}
     return Examples(
         held,
-        torch.from_numpy(_labels(ctx, split, rows)),
+        None if (truth := _truth(ctx)) is not None else torch.from_numpy(_labels(ctx, split, rows)),
         rows,
         make=lambda part: ctx.task.feeds(part, prepared),
         plain=lambda feeds: ctx.task.plain(feeds, prepared),
-        truth=_truth(ctx),
+        truth=truth,
         names=names,
     )
 
 
 def _truth(ctx: Context) -> Callable[[Any], Any] | None:
-    """Masks of some rows, (n, height, width), for a task whose truth is one per pixel."""
-    from edgeft.task import DenseTask
+    """Masks of some rows, (n, height, width), for a task whose truth is one per pixel; 0 and 1, (n, labels), float32,
+    where a case has any number of labels."""
+    from edgeft.task import DenseTask, SeveralTask
 
     task, prepared = ctx.task, ctx.prepared
+    if isinstance(task, SeveralTask):
+        return lambda rows: task.targets(rows, ctx.labels)
     if not isinstance(task, DenseTask) or prepared is None:
         return None
     return lambda rows: task.masks(rows, prepared)

@@ -24,6 +24,7 @@ from edgeft.stages.finetune.guards import FiniteGuard
 from edgeft.stages.finetune.oom import MicroBatches
 from edgeft.stages.finetune.order import LengthOrder, row_lengths
 from edgeft.stages.finetune.schedule import Schedule, rate_factor
+from edgeft.stages.label_loss import label_loss
 
 MEGABYTE = 1 << 20
 IGNORED = MASK_FILL
@@ -101,11 +102,9 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
         return found | {name: distance.sum() * each for name, distance in distances.items()}
 
     def task_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Cross entropy summed over the labels, and of segmentation the Dice loss where it has a weight."""
+        """The labels' loss summed over them, and of segmentation the Dice loss where it has a weight."""
         logits = at_labels_size(logits.float(), labels)
-        loss = torch.nn.functional.cross_entropy(
-            logits, labels, reduction="sum", label_smoothing=self.rules.label_smoothing
-        )
+        loss = label_loss(logits, labels, reduction="sum", smoothing=self.rules.label_smoothing)
         if self.rules.dice and logits.ndim == 4:
             # Weighted like the cross-entropy, by the pixels of the part, so that parts of a batch add up.
             loss = loss + self.rules.dice * (labels != IGNORED).sum() * dice_loss(logits, labels)
@@ -118,7 +117,7 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
         batch = self._prepare_inputs(dict(inputs))
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = answer(model, batch)
-            loss = torch.nn.functional.cross_entropy(logits, batch["labels"])
+            loss = label_loss(logits, batch["labels"])
         if logits.ndim == 4:  # a class per pixel: float logits of a whole split would not fit
             return loss, logits.argmax(1).to(torch.uint8), batch["labels"].flatten(1)[:, :1]
         return loss, logits, batch["labels"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgeft.models.predict import forward_logits, may_trim, trim_padding
+from edgeft.stages.label_loss import label_loss
 
 if TYPE_CHECKING:
     from edgeft.stage import Context
@@ -18,7 +19,6 @@ def sum_gradients(subject: Subject, batches: int, ctx: Context) -> None:
 
     Eval mode, so that dropout does not blur it. Raises StepError without training rows.
     """
-    import torch
 
     from edgeft.stages.finetune.data import read_examples
     from edgeft.stages.finetune.trainer import at_labels_size, feeds_of
@@ -39,6 +39,6 @@ def sum_gradients(subject: Subject, batches: int, ctx: Context) -> None:
         feeds = feeds_of(batch)
         logits = forward_logits(module, trim_padding(feeds) if may_trim(module) else feeds)
         logits = at_labels_size(logits.float(), batch["labels"])
-        loss = torch.nn.functional.cross_entropy(logits, batch["labels"], reduction="sum")
+        loss = label_loss(logits, batch["labels"], reduction="sum")
         loss.backward()
         ctx.progress(start + len(rows), taken, "row", "gradients")
