@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from edgeft.canonical import Facts, canonical_json
 from edgeft.data import checks, stated
 from edgeft.data.labels import mask_labels, order_labels
 from edgeft.data.rows import Rows, content_column, to_rows, wanted_columns
-from edgeft.data.source import DataSpec, Fractions, Source, Warn, require_columns, source_for
+from edgeft.data.source import DataSpec, Fractions, Intake, Source, Warn, require_columns, source_for
 from edgeft.data.split import blocks_of, divide, take_blocks
 from edgeft.data.table import read_split as read_split
 from edgeft.data.table import write_split
@@ -25,18 +26,20 @@ Parts = dict[str, list[int]]
 Tell = Callable[[float, float, str, str], None]
 
 LEARNING = ("train", "validation")
+DECODED = ".decoded"
+"""Folder of images that a source wrote, inside the step's own; gone once the splits hold them."""
 
 
 def build_dataset(
     data: DataSpec, seed: int, task: Task, out: Path, *,
-    model_labels: Sequence[str] | None, trains: bool, validates: bool = False, by: Sequence[str] = (), warn: Warn,
-    progress: Tell,
+    model_labels: Sequence[str] | None, trains: bool, validates: bool = False, by: Sequence[str] = (),
+    medical: Mapping[str, Any] | None = None, warn: Warn, progress: Tell,
 ) -> Facts:  # fmt: skip
     """Write `<split>.parquet` and dataset.json into `out`; returns what dataset.json says.
 
     model_labels: the model's own label order, None when it has none. trains: whether any step learns from rows; if none
     does, the fractions of train and validation go to the other three in proportion and both splits stay empty. by:
-    columns by which gates divide the cases, kept in the splits.
+    columns by which gates divide the cases, kept in the splits. medical: as Intake has it.
     progress(done, total, unit, note) is told of reading and writing. RecipeError or StepError as the parts raise them.
     """
     warnings: list[str] = []
@@ -47,7 +50,8 @@ def build_dataset(
 
     source = source_for(data)
     progress(0, 3, "parts", "reading")
-    rows, parts = _read(source, data, task.columns[0], by, note)
+    intake = Intake(out / DECODED, medical)
+    rows, parts = _read(source, data, task.columns[0], by, note, intake)
     if rows.masks is None:
         labels, spelt = order_labels(rows.labels, data, model_labels, trains, note)
     else:
@@ -58,6 +62,7 @@ def build_dataset(
     found = _check(rows, parts, labels, trains, note)
     progress(2, 3, "parts", "writing")
     splits = {name: write_split(rows.take(places), labels, out / f"{name}.parquet") for name, places in parts.items()}
+    shutil.rmtree(intake.folder, ignore_errors=True)
     facts = {
         "labels": labels,
         "task": task.name,
@@ -79,32 +84,40 @@ def _check(rows: Rows, parts: Parts, labels: Sequence[str], trains: bool, warn: 
     checks.check_groups(rows, parts)
     checks.check_classes(rows, parts, labels, trains, warn)
     kept = rows.take(sorted(place for places in parts.values() for place in places))
+    images = {"repeated_images": checks.check_pixels(rows, parts, warn)} if rows.pixels is not None else {}
     return {
+        **images,
         "conflicting_labels": checks.count_conflicts(kept, warn),
         "repeated_texts": checks.count_duplicates(kept),
         "texts_in_two_splits": checks.check_leakage(rows, parts, warn),
     }
 
 
-def _read(source: Source, data: DataSpec, content: str, by: Sequence[str], warn: Warn) -> tuple[Rows, Parts | None]:
+def _read(
+    source: Source, data: DataSpec, content: str, by: Sequence[str], warn: Warn, intake: Intake
+) -> tuple[Rows, Parts | None]:
     """All rows, and the places of each split where every split has its own path."""
     if data.paths is None:
-        return _read_one(source, data, None, content, by, warn), None
+        return _read_one(source, data, None, content, by, warn, intake), None
     parts: Parts = {}
     pieces: list[Rows] = []
     start = 0
     for name, path in data.paths:
         if path:
-            piece = _read_one(source, data, name, content, by, warn)
+            piece = _read_one(source, data, name, content, by, warn, intake)
             parts[name] = list(range(start, start + len(piece)))
             start += len(piece)
             pieces.append(piece)
     return _join(pieces), parts
 
 
-def _read_one(source: Source, data: DataSpec, split: str | None, content: str, by: Sequence[str], warn: Warn) -> Rows:
+def _read_one(
+    source: Source, data: DataSpec, split: str | None, content: str, by: Sequence[str], warn: Warn, intake: Intake
+) -> Rows:
     columns = wanted_columns(data, content, by)
-    table = source.read(data, split, columns, warn)
+    own = Intake(intake.folder / (split or "all"), intake.medical)
+    own.folder.mkdir(parents=True)
+    table = source.read_into(data, split, columns, warn, own)
     place = getattr(data.paths, split) if split else data.path
     where = str(place or f"source '{source.name}'")
     require_columns([content_column(data, content), *columns], table.column_names, where)
@@ -127,6 +140,7 @@ def _join(pieces: list[Rows]) -> Rows:
         masks=chain([piece.masks for piece in pieces]),
         mask_digests=chain([piece.mask_digests for piece in pieces]),
         present=chain([piece.present for piece in pieces]),
+        pixels=chain([piece.pixels for piece in pieces]),
         more={name: [value for piece in pieces for value in piece.more[name]] for name in pieces[0].more},
     )
 
