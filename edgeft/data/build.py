@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.canonical import Facts, canonical_json
 from edgeft.data import checks, stated
+from edgeft.data.expect import check_expected
 from edgeft.data.labels import mask_labels, order_labels
+from edgeft.data.patients import warn_ungrouped
 from edgeft.data.rows import Rows, content_column, to_rows, wanted_columns
 from edgeft.data.source import DataSpec, Fractions, Intake, Source, Warn, require_columns, source_for
 from edgeft.data.split import blocks_of, divide, take_blocks
@@ -50,19 +53,23 @@ def build_dataset(
 
     source = source_for(data)
     progress(0, 3, "parts", "reading")
-    intake = Intake(out / DECODED, medical)
-    rows, parts = _read(source, data, task.columns[0], by, note, intake)
-    if rows.masks is None:
-        labels, spelt = order_labels(rows.labels, data, model_labels, trains, note)
-    else:
-        labels, spelt = mask_labels(rows, data, model_labels)
-    rows = replace(rows, labels=spelt)
-    progress(1, 3, "parts", f"dividing {len(rows)} rows")
-    parts, how = _divide(rows, parts, data, seed, _read_by_steps(trains, validates), note)
-    found = _check(rows, parts, labels, trains, note)
-    progress(2, 3, "parts", "writing")
-    splits = {name: write_split(rows.take(places), labels, out / f"{name}.parquet") for name, places in parts.items()}
-    shutil.rmtree(intake.folder, ignore_errors=True)
+    with _decoded_folder(out) as folder:
+        rows, parts = _read(source, data, task.columns[0], by, note, Intake(folder, medical))
+        if rows.masks is None:
+            labels, spelt = order_labels(rows.labels, data, model_labels, trains, note)
+        else:
+            labels, spelt = mask_labels(rows, data, model_labels)
+        rows = replace(rows, labels=spelt)
+        if data.expect is not None:
+            check_expected(rows, labels, data.expect)
+        warn_ungrouped(source, rows, note)
+        progress(1, 3, "parts", f"dividing {len(rows)} rows")
+        parts, how = _divide(rows, parts, data, seed, _read_by_steps(trains, validates), note)
+        found = _check(rows, parts, labels, trains, note)
+        progress(2, 3, "parts", "writing")
+        splits = {
+            name: write_split(rows.take(places), labels, out / f"{name}.parquet") for name, places in parts.items()
+        }
     facts = {
         "labels": labels,
         "task": task.name,
@@ -77,6 +84,17 @@ def build_dataset(
     (out / "dataset.json").write_bytes(canonical_json(facts, indent=1))
     progress(3, 3, "parts", "")
     return facts
+
+
+@contextmanager
+def _decoded_folder(out: Path) -> Iterator[Path]:
+    """A folder for what a source decodes, gone in any case: it must not become part of the step's output."""
+    folder = out / DECODED
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check(rows: Rows, parts: Parts, labels: Sequence[str], trains: bool, warn: Warn) -> dict[str, int]:

@@ -65,6 +65,8 @@ class ImageSpec(BaseModel):
         if self.medical is not None:
             if self.embed == "bytes" or self.filter != "bilinear":
                 raise ValueError("decoded slices are resized bilinear by the reference, not from files in the artefact")
+            from edgeft.medical.order import MedicalSpec
+
             MedicalSpec.from_dict(self.medical)
         return self
 

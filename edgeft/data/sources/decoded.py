@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.data.pack import pixels_digest
@@ -77,19 +78,21 @@ class Writer:
         spacing = np.linalg.norm(one.affine[:3, :3], axis=0)
         found = {"file": str(file), "pixels": pixels_digest(one.values)}
         if self.dense and one.mask is not None:
-            more, spacing = self._write_mask(one, file.with_suffix(".png"))
+            more, spacing = self._write_mask(one.mask, one.affine, file.with_suffix(".png"))
             found |= more
         elif self.spec.spacing is not None:
             spacing = np.where(np.array(self.spec.spacing) > 0, self.spec.spacing, spacing)
         return {**found, "spacing": f"{spacing[1]:.6g} {spacing[2]:.6g}"}
 
-    def _write_mask(self, one: Slice, file: Any) -> tuple[dict[str, str], NDArray[Any]]:
+    def _write_mask(
+        self, drawn: NDArray[np.uint8], affine: NDArray[np.float64], file: Path
+    ) -> tuple[dict[str, str], NDArray[Any]]:
         import numpy as np
         from PIL import Image
 
         from edgeft.medical.order import prepare_mask
 
-        mask, affine = prepare_mask(one.mask, one.affine, self.spec)
+        mask, affine = prepare_mask(drawn, affine, self.spec)
         Image.fromarray(mask[0].astype(np.uint8)).save(file, format="PNG", compress_level=1)
         counts = np.bincount(mask.ravel(), minlength=2)
         largest = int(counts[1:].argmax()) + 1 if counts[1:].any() else 0

@@ -99,7 +99,9 @@ class MedicalSource(Source):
         import pyarrow as pa
 
         if intake.medical is None:
-            raise RecipeError(f"source '{self.name}' needs a window", where="preprocess", hint="preprocess: {window: [lo, hi]}")
+            raise RecipeError(
+                f"source '{self.name}' needs a window", where="preprocess", hint="preprocess: {window: [lo, hi]}"
+            )
         root = _folder(path_of(spec, split))
         cases = self.cases(root)
         dense = any(case.mask is not None for case in cases)
@@ -114,7 +116,11 @@ class MedicalSource(Source):
             taken = self._take(slices_of(volume, mask, self.axis), _shown(case, root))
             for one in taken:
                 meter.add(1)
-                written = {**row, **writer.write(one), "image": names.row(case.path, root, one.place if one.of > 1 else None)}
+                written = {
+                    **row,
+                    **writer.write(one),
+                    "image": names.row(case.path, root, one.place if one.of > 1 else None),
+                }
                 for name, column in found.items():
                     column.append(names.column(name, str(written.get(name) or "")))
         if unknown:
@@ -163,15 +169,13 @@ class MedicalSource(Source):
         self, root: Path, cases: Sequence[Case], spec: DataSpec, warn: Warn
     ) -> Iterator[tuple[Case, Volume, Any]]:
         """(case, volume, mask or None) of each, read in the child process; warnings of the files once for each kind."""
-        from edgeft.medical.read import read_mask
-
         said: dict[str, int] = {}
         skipped: list[str] = []
         with self.reader(root) as reader:
             for case in cases:
                 try:
                     volume = reader.read(case.path)
-                    mask = read_mask(case.mask, volume, spec.labels or (), reader) if case.mask else None
+                    mask = reader.read_mask(case.mask, volume, spec.labels or ()) if case.mask else None
                 except StepError as error:
                     if self.on_unreadable == "stop":
                         raise

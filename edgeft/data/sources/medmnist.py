@@ -112,7 +112,7 @@ def _rows(
 
 
 def _check_images(stream: ArrayStream, n: int, where: str) -> None:
-    shape: Sequence[int] = stream.shape
+    shape = tuple[int, ...](stream.shape)
     if len(shape) == 4 and shape[3] != 3:
         hint = "volumes are no images; a 2-D set, for instance pneumoniamnist"
         raise StepError(f"images of shape {shape[1:]}", where=where, hint=hint)

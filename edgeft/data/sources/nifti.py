@@ -44,7 +44,9 @@ class NiftiSource(MedicalSource):
 def _files(root: Path, folder: str) -> dict[str, Path]:
     """Name without suffix -> file."""
     if not (root / folder).is_dir():
-        raise RecipeError(f"there is neither {CASES} nor a folder '{folder}'", where=str(root), hint="images/ and masks/")
+        raise RecipeError(
+            f"there is neither {CASES} nor a folder '{folder}'", where=str(root), hint="images/ and masks/"
+        )
     found: dict[str, Path] = {}
     for path in sorted((root / folder).iterdir()):
         suffix = next((end for end in SUFFIXES if path.name.lower().endswith(end)), None)
