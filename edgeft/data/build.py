@@ -100,9 +100,9 @@ def _decoded_folder(out: Path) -> Iterator[Path]:
 def _check(rows: Rows, parts: Parts, labels: Sequence[str], trains: bool, warn: Warn) -> dict[str, int]:
     """What must hold of the splits; the counts (over the rows that were kept) are `checks` in the facts."""
     checks.check_groups(rows, parts)
+    images = {"repeated_images": checks.check_pixels(rows, parts, warn)} if rows.pixels is not None else {}
     checks.check_classes(rows, parts, labels, trains, warn)
     kept = rows.take(sorted(place for places in parts.values() for place in places))
-    images = {"repeated_images": checks.check_pixels(rows, parts, warn)} if rows.pixels is not None else {}
     return {
         **images,
         "conflicting_labels": checks.count_conflicts(kept, warn),

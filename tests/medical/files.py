@@ -70,7 +70,9 @@ def chest_study(root: Path, patients: int = 40, each: int = 2, **options: Any) -
         for image in range(each):
             name = f"scans/p{patient:03d}-{image}.dcm"
             ill = patient % 2 == 1
-            write_dicom(root / name, disc(patient * 10 + image, ill), patient=f"ID{patient}", number=image + 1, **options)
+            write_dicom(
+                root / name, disc(patient * 10 + image, ill), patient=f"ID{patient}", number=image + 1, **options
+            )
             site = ("north", "south")[patient % 4 // 2]
             rows.append({"file": name, "label": "ill" if ill else "well", "site": site})
     write_table(root, rows)
@@ -110,7 +112,9 @@ def medmnist_file(path: Path, sizes: Sequence[int] = (120, 60, 60), rgb: bool = 
     for at, (part, n) in enumerate(zip(("train", "val", "test"), sizes, strict=True)):
         labels = (np.arange(n) % 4 == 0).astype(np.uint8)
         images = np.stack([disc(at * 100_000 + i, bool(label), side, side) // 4 for i, label in enumerate(labels)])
-        arrays[f"{part}_images"] = np.repeat(images[..., None], 3, 3).astype(np.uint8) if rgb else images.astype(np.uint8)
+        arrays[f"{part}_images"] = (
+            np.repeat(images[..., None], 3, 3).astype(np.uint8) if rgb else images.astype(np.uint8)
+        )
         arrays[f"{part}_labels"] = labels[:, None]
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **arrays)

@@ -95,7 +95,7 @@ def _rows(
 
     where = f"{path}: {part}"
     with open_array(archive, f"{part}_labels.npy", where) as stream:
-        numbers = np.concatenate(list(stream.rows())) if stream.shape[0] else np.zeros(0, np.int64)
+        numbers: Any = np.concatenate(list(stream.rows())) if stream.shape[0] else np.zeros(0, np.int64)
     if numbers.ndim == 2 and numbers.shape[1] > 1:
         hint = "take a set with one label an image, for instance pneumoniamnist"
         raise StepError(f"{numbers.shape[1]} labels an image", where=where, hint=hint)
