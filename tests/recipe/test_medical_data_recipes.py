@@ -52,7 +52,10 @@ def test_pneumonia_builds_reduced_to_the_end(tmp_path: Path) -> None:
     bench = Workbench(tmp_path, tmp_path / "store")
     data = write_data(tmp_path, "pneumonia-medmnist")
     sets = [
-        "finetune.epochs=4",
+        "finetune.epochs=6",
+        "finetune.batch_size=16",
+        "finetune.eval_steps=40",
+        "targets.0.optimise=size",
         "serve.height=32",
         "serve.width=32",
         "targets.0.export=[onnx]",
