@@ -16,7 +16,7 @@ from PIL import Image
 from pydicom.sr.codedict import codes
 
 from edgeft.errors import RecipeError, StepError
-from edgeft.medical.read import Reader
+from edgeft.medical.read import Reader, Reading
 from edgeft.medical.volume import Volume
 from tests.medical.material import TEST_FILES, image, save, write_series
 
@@ -134,8 +134,9 @@ def test_a_segmentation_of_another_image(tmp_path: Path, reader: Reader, volume:
 
 def moved(made: Any, change: Any) -> Any:
     """The SEG with the position of every frame changed, as an editor that loses a shift would."""
-    for group in made.PerFrameFunctionalGroupsSequence:
-        place = group.PlanePositionSequence[0]
+    groups = made.PerFrameFunctionalGroupsSequence
+    # highdicom gives frames of one slice the same item.
+    for place in {id(group.PlanePositionSequence[0]): group.PlanePositionSequence[0] for group in groups}.values():
         place.ImagePositionPatient = change([float(value) for value in place.ImagePositionPatient])
     return made
 
@@ -152,6 +153,18 @@ def test_references_and_positions_must_agree(tmp_path: Path, reader: Reader, vol
     made = moved(segmentation(some_mask(), sources()), lambda place: [place[0], place[1], 7.525 - place[2]])
     with pytest.raises(StepError, match=r"refers to slice \d of the image and lies on \d"):
         reader.read_mask(save(made, tmp_path / "seg.dcm"), volume, LABELS)
+
+
+def test_slices_that_are_uneven_have_their_masks_too(tmp_path: Path) -> None:
+    """The third slice is missing, which was declared: the others keep their own places."""
+    kept = [item for item in sources() if float(item.ImagePositionPatient[2]) != 3.7625]
+    for number, item in enumerate(kept):
+        save(item, tmp_path / "ct" / f"{number}.dcm")
+    mask = some_mask()[:4]
+    path = save(segmentation(mask, kept), tmp_path / "seg.dcm")
+    with Reader(reading=Reading(uneven="accept"), key=bytes(32)) as reader:
+        found = reader.read_mask(path, reader.read(tmp_path / "ct"), LABELS)
+    np.testing.assert_array_equal(found, as_read(mask, kept))
 
 
 def test_positions_alone_are_enough(tmp_path: Path, reader: Reader, volume: Volume) -> None:
