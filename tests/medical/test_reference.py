@@ -15,7 +15,7 @@ from edgeft.tasks.image_spec import ImageServe, ImageSpec, make_spec
 from edgeft.tasks.images import given_image
 
 MEDICAL = {"window": [100.0, 612.0], "orientation": "plane", "spacing": None, "invert": True}
-AXIAL = np.diag([2.0, 0.8, 0.8, 1.0])[:, [2, 1, 0, 3]]
+AXIAL = np.diag([0.8, 0.8, 2.0, 1.0])[:, [2, 1, 0, 3]]
 
 
 def stated(medical: dict[str, Any] | None = None, **image: Any) -> dict[str, Any]:
