@@ -76,6 +76,16 @@ def test_refused_at_its_place(
     assert what in caught.value.what and hint in caught.value.hint
 
 
+def test_a_package_that_is_not_there(write: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeft.pipeline.checks import image_checks
+
+    loaded = load_recipe(write(RECIPE))
+    monkeypatch.setattr(image_checks, "find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match="source dicom needs pydicom") as caught:
+        check_images(loaded, plugins.load("tasks", "image-classification")())
+    assert caught.value.hint == "pip install 'edgeft[medical]'"
+
+
 def test_a_good_one_passes(write: Callable[[str], str]) -> None:
     loaded = load_recipe(write(RECIPE))
     check_images(loaded, plugins.load("tasks", "image-classification")())
