@@ -30,7 +30,7 @@ NAMES = (*WORDS, *NUMBERS, "sex", "age_band", "burned_in_annotation")
 """Every fact there can be."""
 _WORD = re.compile(r"[\w .,+/()&-]*\Z")
 OFTEN_BURNED = ("US", "SC", "XA", "RF", "ES", "XC", "OT", "IVUS")
-UNITS = {"HU", "OD", "US", "MGML", "Z_EFF", "BQML", "CNTS", "PROPCNTS", "GML", "SUV"}
+UNITS = {"HU", "OD", "US", "MGML", "Z_EFF", "BQML", "CNTS", "PROPCNTS", "GML", "SUV", "GY", "RELATIVE"}
 
 
 def read_facts(header: Any) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def pseudonym(patient_id: str, key: bytes) -> str:
 
 def read_unit(header: Any, modality: str) -> str:
     """Unit of the values where the header states one that is known; HU for CT that states none."""
-    for keyword in ("RescaleType", "Units"):
+    for keyword in ("RescaleType", "Units", "DoseUnits"):
         stated = _quietly(text, header, keyword).upper()
         if stated:
             return stated if stated in UNITS else ""

@@ -190,7 +190,7 @@ def read_many(
 def show(path: Path, root: Path | None) -> str:
     """A path as messages show it: relative to `root`, without characters that a terminal would obey."""
     try:
-        short = path.relative_to(root) if root is not None else path
+        short = path.absolute().relative_to(root.absolute()) if root is not None else path
     except ValueError:
         short = Path(path.name)
     text = short.as_posix()

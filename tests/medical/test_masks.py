@@ -20,7 +20,7 @@ from edgeft.medical.read import Reader, Reading
 from edgeft.medical.volume import Volume
 from tests.medical.material import TEST_FILES, image, save, write_series
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+pytestmark = [pytest.mark.ml, pytest.mark.filterwarnings("ignore::UserWarning")]
 CT = TEST_FILES / "dicomdirtests" / "98892001" / "CT5N"
 LABELS = ("rest", "Liver", "Tumour")
 
@@ -147,6 +147,49 @@ def test_a_segmentation_beside_its_image(tmp_path: Path, reader: Reader, volume:
     with pytest.raises(StepError, match="lies on none of the image's slices") as caught:
         reader.read_mask(save(made, tmp_path / "seg.dcm"), volume, LABELS)
     assert "resample" in caught.value.hint
+
+
+def enhanced(images: Sequence[pydicom.Dataset]) -> pydicom.Dataset:
+    """The slices as frames of one file, in the given order."""
+    data = image(
+        np.zeros((len(images), 16, 16), np.int16),
+        ImagePositionPatient=None,
+        ImageOrientationPatient=None,
+        PixelSpacing=None,
+    )
+    shared, orientation, measures = (pydicom.Dataset() for _ in range(3))
+    orientation.ImageOrientationPatient = images[0].ImageOrientationPatient
+    measures.PixelSpacing = images[0].PixelSpacing
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [shared], []
+    for item in images:
+        group, position = pydicom.Dataset(), pydicom.Dataset()
+        position.ImagePositionPatient = item.ImagePositionPatient
+        group.PlanePositionSequence = [position]
+        data.PerFrameFunctionalGroupsSequence.append(group)
+    return data
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_frames_of_one_image_are_referred_to_by_their_number(tmp_path: Path, reader: Reader, shift: int) -> None:
+    """Frames lie in another order than their positions; a reference to the wrong one is found by its position."""
+    images = [sources()[place] for place in (3, 0, 4, 1, 2)]
+    whole = enhanced(images)
+    made = segmentation(some_mask(), images)
+    frames = {item.SOPInstanceUID: number for number, item in enumerate(images)}
+    references = [
+        group.DerivationImageSequence[0].SourceImageSequence[0] for group in made.PerFrameFunctionalGroupsSequence
+    ]
+    for source in {id(source): source for source in references}.values():
+        source.ReferencedFrameNumber = (frames[source.ReferencedSOPInstanceUID] + shift) % 5 + 1
+        source.ReferencedSOPInstanceUID = whole.SOPInstanceUID
+    volume = reader.read(save(whole, tmp_path / "ct.dcm"))
+    path = save(made, tmp_path / "seg.dcm")
+    if shift:
+        with pytest.raises(StepError, match=r"refers to slice \d of the image and lies on \d"):
+            reader.read_mask(path, volume, LABELS)
+    else:
+        np.testing.assert_array_equal(reader.read_mask(path, volume, LABELS), as_read(some_mask(), images))
 
 
 def test_references_and_positions_must_agree(tmp_path: Path, reader: Reader, volume: Volume) -> None:

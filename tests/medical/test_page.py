@@ -14,6 +14,7 @@ from edgeft.medical.limits import GiB, Limits
 from tests.medical.material import save, write_series
 from tests.medical.test_masks import segmentation
 
+pytestmark = pytest.mark.ml
 PAGE = (Path(__file__).parents[2] / "docs" / "medical.md").read_text(encoding="utf-8")
 
 

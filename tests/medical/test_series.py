@@ -127,6 +127,7 @@ def test_slopes_of_their_own(tmp_path: Path, reader: Reader) -> None:
         ({"Rows": 2}, "has 2 x 6 pixels, others of its series 4 x 6"),
         ({"ImageOrientationPatient": [0, 1, 0, 0, 0, 1]}, "oriented otherwise"),
         ({"PixelSpacing": [0.5, 0.5]}, "another pixel spacing"),
+        ({"PixelSpacing": None}, "another pixel spacing"),
         ({"PhotometricInterpretation": "MONOCHROME1"}, "is MONOCHROME1, others of its series MONOCHROME2"),
         ({"PatientID": "made-up-2"}, "another Patient ID"),
         ({"RescaleSlope": 1.0, "RescaleIntercept": 0.0, "RescaleType": "OD"}, "another unit"),

@@ -85,7 +85,7 @@ class _Walk:
                 raise Refusal("has a sequence with something else than items in it", _DAMAGED)
             return self._open(position, length, level.implicit, items=False)
         if tag in PIXELS and len(self.levels) == 1:
-            self.found.kind = "" if level.implicit else kind.decode("ascii")
+            self.found.kind = "" if level.implicit else kind.decode("latin-1")
             return self._pixels(position, tag, length)
         if length == UNDEFINED or kind == b"SQ":
             # PS3.5 6.2.2: what is written as UN of undefined length is implicit inside.

@@ -71,7 +71,8 @@ def stack_slices(entries: Sequence[Entry], limits: Limits, uneven: bool = False)
     form = entries[0].form
     check_pixels(form.rows, form.columns, len(slices), limits)
     warnings = list(dict.fromkeys(warning for entry in entries for warning in entry.warnings))
-    if len({(item.slope, item.intercept, id(item.lut)) for item in slices}) > 1:
+    _check_spacing(slices)
+    if len({_conversion(item) for item in slices}) > 1:
         warnings.append("slices differ in slope or intercept: each was converted by its own")
     spacing = slices[0].spacing
     if spacing is None:
@@ -98,8 +99,19 @@ def _check_alike(entries: Sequence[Entry]) -> None:
             raise Refusal("has another unit (RescaleType or Units) than others of its series", file=entry.file)
         if entry.patient != first.patient:
             raise Refusal("has another Patient ID than others of its series", "sort the files first", entry.file)
-        if not np.allclose(entry.slices[0].spacing or (), first.slices[0].spacing or (), rtol=1e-3):
-            raise Refusal("has another pixel spacing than others of its series", file=entry.file)
+
+
+def _check_spacing(slices: Sequence[Slice]) -> None:
+    stated = [item.spacing or (0.0, 0.0) for item in slices]
+    for item, spacing in zip(slices, stated, strict=True):
+        if not np.allclose(spacing, stated[0], rtol=1e-3, atol=0):
+            raise Refusal("has another pixel spacing than others of its series", file=item.file)
+
+
+def _conversion(item: Slice) -> tuple[float, float, int, bytes]:
+    """What makes two slices' values comparable without their own slope, intercept or LUT."""
+    lut = item.lut
+    return (item.slope, item.intercept, *((0, b"") if lut is None else (lut.first, lut.entries.tobytes())))
 
 
 def _unplaced(entries: Sequence[Entry], slices: list[Slice], spacing: Sequence[float], warnings: list[str]) -> Stack:
