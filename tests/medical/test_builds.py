@@ -20,7 +20,7 @@ pytestmark = pytest.mark.ml
 
 TIMEOUT = 900
 """Seconds: a build takes half a minute on a quiet machine."""
-MEMO = "hashes"
+MEMO = "memo.sqlite"
 MARK = "ZZQXMARKER"
 """Stands in every identifying attribute, in one form or another."""
 PHI = {
@@ -90,9 +90,11 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
 def test_pixels_are_what_the_declared_order_gives(bench: Workbench) -> None:
     record = bench.record()
     assert record["status"] == "passed"
+    cases = [row.pop("cases") for row in record["preprocessing"]]
+    assert cases[0] >= 4
     assert record["preprocessing"] == [
         {
-            "against": "local-cpu", "how": "measured", "cases": 8, "origin": "calibration set", "difference": 0.0,
+            "against": "local-cpu", "how": "measured", "origin": "calibration set", "difference": 0.0,
             "tolerance": 1.0, "unit": "grey levels of 255", "passed": True, "pair": None,
         }
     ]  # fmt: skip
