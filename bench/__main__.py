@@ -11,6 +11,7 @@ from bench import (
     gate_power,
     gate_rivals,
     gates,
+    gpu,
     medical_stream,
     overhead,
     peer,
@@ -44,6 +45,7 @@ NAMES = {
     "verify": verify.main,
     "same-model": same_model.main,
     "medical-stream": medical_stream.main,
+    "gpu": gpu.main,
 }
 
 

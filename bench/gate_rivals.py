@@ -16,7 +16,7 @@ from edgeft.evaluate.auc import delong_variance, placements
 from edgeft.evaluate.bootstrap import bound_from_sums, macro_f1, macro_f1_sums
 from edgeft.evaluate.means import bootstrap_t
 from edgeft.evaluate.paired import tango_interval
-from edgeft.evaluate.statistics import bound_loss
+from edgeft.evaluate.unconditional import bound_loss
 
 TRIALS = 400
 

@@ -10,7 +10,8 @@ from edgeft.evaluate.betting import bound_mean
 from edgeft.evaluate.bootstrap import bound_from_callback, bound_from_sums, macro_f1
 from edgeft.evaluate.f1 import bound_macro_f1, bound_macro_f1_loss
 from edgeft.evaluate.means import bound_tail
-from edgeft.evaluate.statistics import Bound, Undecidable, bound_loss, bound_rate
+from edgeft.evaluate.statistics import Bound, Undecidable, bound_rate
+from edgeft.evaluate.unconditional import bound_loss
 
 NOISE = 0.01
 """Most cases' Dice changes by up to this, up or down."""

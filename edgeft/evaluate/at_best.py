@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from edgeft.errors import RecipeError
 from edgeft.evaluate.betting import units_at_best, units_without_loss
-from edgeft.evaluate.statistics import count_unseen
+from edgeft.evaluate.statistics import NEEDED_CAP, count_unseen
+from edgeft.evaluate.unconditional import upper_difference
 from edgeft.gate import CASE_METRICS, DATA_METRICS, FLIP_RATE, RANKING_FAMILIES, RATE_FAMILIES, Gate
 
 WIDER = "state how much worse is acceptable, for instance margin: 0.01"
 
 
-def needed_at_best(gate: Gate, units_n: int) -> int | None:
+def needed_at_best(gate: Gate, units_n: int, *, alone: bool = True) -> int | None:
     """None if a gate set of `units_n` units may be enough; else the smallest number that may be.
 
     At best means: no case lost and none gained, or every case right. Of a gate with `by` the units are those of one
-    subgroup, of one on the cases of a label those of that label. RecipeError for a gate that no number of cases
-    satisfies. Gates on resources and on a user's own absolute values need no number that is known beforehand.
+    subgroup, of one on the cases of a label those of that label. alone: every unit has one row. RecipeError for a gate
+    that no number of cases satisfies. Gates on resources and on a user's own absolute values need no number that is
+    known beforehand.
     """
     if not gate.needs_gate_set:
         return None
@@ -28,7 +30,8 @@ def needed_at_best(gate: Gate, units_n: int) -> int | None:
         return None
     rate = gate.metric == "accuracy" or gate.metric.startswith(RATE_FAMILIES)
     if gate.no_worse_than:
-        return _rate_needed(gate, gate.margin or 0.0, alpha / 2 if rate else alpha, units_n)
+        needed = _rate_needed(gate, gate.margin or 0.0, alpha / 2 if rate and not alone else alpha, units_n)
+        return needed if not rate or not alone else _pairs_needed(gate, units_n, alpha)
     if rate or gate.metric in DATA_METRICS or gate.metric.startswith(RANKING_FAMILIES):
         return _rate_needed(gate, 1 - (gate.at_least or 0.0), alpha, units_n)
     return None
@@ -40,6 +43,15 @@ def _rate_needed(gate: Gate, room: float, alpha: float, units_n: int) -> int | N
         never, hint = _never(gate)
         raise RecipeError(never, where=f"gate '{gate.describe()}'", hint=hint)
     needed = 1 if room >= 1 else count_unseen(room, alpha)
+    return needed if needed > units_n else None
+
+
+def _pairs_needed(gate: Gate, units_n: int, alpha: float) -> int | None:
+    """Pairs without a flip that the exact bound of a loss passes: about as many as of a rate without an event."""
+    margin = gate.margin or 0.0
+    needed = 1 if margin >= 1 else count_unseen(margin, alpha)
+    while needed <= NEEDED_CAP and upper_difference(0, 0, needed, alpha) > margin:
+        needed += max(1, needed // 1000)
     return needed if needed > units_n else None
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.evaluate.custom import CustomValues
 from edgeft.evaluate.quantities import Quantity, quantity_for
 from edgeft.evaluate.statistics import Undecidable
+from edgeft.evaluate.unconditional import most_lost
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +49,9 @@ def chance_to_pass(
 
 def chance_of_flips(lost: int, gained: int, quantity: Quantity, gate_rows: int, alpha: float) -> float:
     """For a paired loss of accuracy: lost and gained cases of the gate set are beta-binomial, with Jeffreys' prior and
-    what was seen on the search set; the gate passes where its exact bound does (statistics.bound_loss).
+    what was seen on the search set; the gate passes where its bound does (unconditional.bound_loss). Of independent
+    cases Tango's limit stands for the exact one, which follows it closely, and Clopper and Pearson's, which the exact
+    one is where nothing is gained.
 
     The two counts are taken as independent. Clustered rows count as many as their effective number.
     """
@@ -59,8 +62,12 @@ def chance_of_flips(lost: int, gained: int, quantity: Quantity, gate_rows: int, 
     few = np.arange(min(rows, 4000) + 1)
     chance_lost = np.cumsum(_beta_binomial(few, rows, lost * share, seen))
     chance_gained = _beta_binomial(few, rows, gained * share, seen)
-    uppers, lowers = _exact(few, rows, alpha / 2)
-    most = np.searchsorted(uppers, quantity.limit + lowers + 1e-12, side="right") - 1
+    if quantity.units == quantity.bound.n:
+        alone = np.searchsorted(_exact(few, rows, alpha)[0], quantity.limit + few / rows + 1e-12, side="right") - 1
+        most = np.minimum(alone, most_lost(few, rows, quantity.limit, alpha))
+    else:
+        uppers, lowers = _exact(few, rows, alpha / 2)
+        most = np.searchsorted(uppers, quantity.limit + lowers + 1e-12, side="right") - 1
     passes = np.where(most >= 0, chance_lost[np.clip(most, 0, None)], 0.0)
     return min(1.0, float(chance_gained @ passes))
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil, floor
 
+from edgeft.evaluate.paired import tango_interval
 from edgeft.evaluate.statistics import NEEDED_CAP, clopper_pearson, unseen_rate
+from edgeft.evaluate.unconditional import upper_difference
+
+MOST_EXACT = 2_000
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,18 @@ def rows_for_loss(
     part = clustering or Clustering()
     if lost - gained >= margin:
         return None
+    if part.units_per_row >= 1:
+        return _first(lambda n: _loss_shown(ceil(lost * n), floor(gained * n), n, margin, alpha))
     return _first(lambda n: part.upper(lost, n, alpha / 2) - part.lower(gained, n, alpha / 2) <= margin)
+
+
+def _loss_shown(lost: int, gained: int, n: int, margin: float, alpha: float) -> bool:
+    """Whether independent cases with these counts pass. Of many, by Tango's limit, which is then nearly the exact one,
+    and by Clopper and Pearson's, which it is without gains."""
+    if n > MOST_EXACT:
+        alone = clopper_pearson(lost, n, alpha)[1] - gained / n
+        return max(tango_interval(lost, gained, n, alpha)[1], alone) <= margin
+    return upper_difference(lost, gained, n, alpha) <= margin
 
 
 def rows_for_rate(rate: float, at_least: float, alpha: float, clustering: Clustering | None = None) -> int | None:

@@ -1,4 +1,4 @@
-"""Exact bounds for rates and for the difference of two paired rates, also when rows come in clusters.
+"""Exact bounds for rates, also when rows come in clusters; those for a loss are in unconditional.py.
 
 Every bound is one-sided at `alpha`: a pair (low, high) covers with 1 - 2 alpha two-sided. Cases are rows; `units` are
 what was sampled independently (patients, documents): rows of one unit may be alike, and then they count for less.
@@ -115,24 +115,6 @@ def bound_rate(hits: NDArray[np.bool_], units: NDArray[Any], alpha: float) -> Bo
         unseen = unseen_rate(count, alpha)
         low, high = min(low, 1 - unseen), max(high, unseen)
     return Bound(rate, low, high, n, size, _rate_method(count, n))
-
-
-def bound_loss(lost: NDArray[np.bool_], gained: NDArray[np.bool_], units: NDArray[Any], alpha: float) -> Bound:
-    """Bounds of the paired difference of two accuracies, source minus artefact = P(lost) - P(gained).
-
-    lost, gained: (n,) bool, disjoint; units: (n,) labels. Upper = upper(lost) - lower(gained), each at alpha / 2
-    (Bonferroni), so the pair holds at alpha for every n and every dependence between the two; lower likewise.
-    With one row per unit both parts are exact Clopper-Pearson bounds, and so is the guarantee.
-    """
-    worse, better = bound_rate(lost, units, alpha / 2), bound_rate(gained, units, alpha / 2)
-    return Bound(
-        estimate=worse.estimate - better.estimate,
-        low=worse.low - better.high,
-        high=worse.high - better.low,
-        n=worse.n,
-        effective=min(worse.effective, better.effective),
-        method=f"paired difference, Bonferroni of two {worse.method} bounds",
-    )
 
 
 def mcnemar_exact(lost: int, gained: int) -> float:

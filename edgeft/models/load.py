@@ -23,6 +23,8 @@ AUTO = {
     "image-classification": "AutoModelForImageClassification",
     "segmentation": "AutoModelForSemanticSegmentation",
 }
+STORED = "auto"
+"""transformers' name for the dtype of the weights on disk."""
 Quantise = Literal["auto", "nf4"] | None
 
 
@@ -52,13 +54,18 @@ def load_model(
     about = adapter_about(adapter) if adapter else {}
     if quantise == "auto":
         quantise = about.get("quantised")
+    # For a GPU the host holds the weights as stored, and one layer at a time in float32: half as much for 16 bits.
+    held = STORED if quantise == "nf4" and device.startswith("cuda") else dtype
     if model.facts.get("form") == "code":
         module = load_code(model, len(labels), seed).to(getattr(torch, dtype))
     else:
         carried = whole_modules(adapter.path) if adapter else ()
-        module = _load_transformers(model, labels, task, dtype=dtype, seed=seed, new_head=new_head, carried=carried)
+        module = _load_transformers(model, labels, task, dtype=held, seed=seed, new_head=new_head, carried=carried)
     if quantise == "nf4":
         _to_nf4(module, {"double_quant": double_quant, **about}, compute_dtype, device)
+        for parameter in module.parameters():
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(getattr(torch, dtype))
     module = module.to(device)
     if adapter:
         module = attach_adapter(module, adapter.path)
@@ -108,7 +115,7 @@ def _load_transformers(
                 str(model.path),
                 **safe,
                 config=config,
-                dtype=getattr(torch, dtype),
+                dtype=dtype if dtype == STORED else getattr(torch, dtype),
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
@@ -180,7 +187,8 @@ def _initialised(kind: Any, model: Artifact, names: Mapping[int, str], dtype: st
         torch.manual_seed(seed)
         try:
             config = _read_config(model, names)
-            module: torch.nn.Module = kind.from_config(config).to(getattr(torch, dtype))
+            module: torch.nn.Module = kind.from_config(config)
+            module = module.to(torch.float32 if dtype == STORED else getattr(torch, dtype))
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise StepError(f"transformers cannot build this: {first[:300]}", where=str(model.path)) from error

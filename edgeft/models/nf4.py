@@ -55,7 +55,7 @@ def _nf4_layer(old: torch.nn.Linear, compute_dtype: torch.dtype, double_quant: b
         quant_type="nf4",
         device="meta",
     )
-    weight = old.weight.data.contiguous()
+    weight = old.weight.data.contiguous().to(torch.float32)
     new.weight = Params4bit(weight, requires_grad=False, compress_statistics=double_quant, quant_type="nf4", module=new)
     if old.bias is not None:
         new.bias = torch.nn.Parameter(old.bias.data, requires_grad=False)

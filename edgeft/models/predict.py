@@ -93,13 +93,14 @@ def may_trim(module: torch.nn.Module) -> bool:
     return is_transformers(module)
 
 
-def trim_padding(feeds: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Cut the trailing columns that no row attends to. feeds: name -> (batch, length, ...)."""
+def trim_padding(feeds: dict[str, torch.Tensor], multiple: int = 1) -> dict[str, torch.Tensor]:
+    """Cut trailing columns that no row attends to, to a multiple of so many. feeds: name -> (batch, length, ...)."""
     mask = feeds.get("attention_mask")
     if mask is None or mask.ndim != 2 or mask.shape[0] == 0:
         return feeds
     used = mask.any(dim=0).nonzero()
     end = int(used[-1]) + 1 if len(used) else 1
+    end = min(-(-end // multiple) * multiple, mask.shape[1])
     if end == mask.shape[1]:
         return feeds
     return {

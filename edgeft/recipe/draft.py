@@ -130,7 +130,8 @@ def _gate_set(look: Look, guesses: Guesses, metric: str, *, trains: bool) -> tup
         shares = (_stated_share(look.columns[guesses.split.column]) or GATE_SHARES[0],)
     for margin, share in [*((MARGINS[0], share) for share in shares), *((margin, shares[-1]) for margin in MARGINS)]:
         cases = int(units * share * sure)
-        if needed_at_best(Gate(metric=metric, no_worse_than="source", margin=margin), cases) is None:
+        gate = Gate(metric=metric, no_worse_than="source", margin=margin)
+        if needed_at_best(gate, cases, alone=groups is None) is None:
             note = f"the gate set has at least about {cases:,} {noun}"
             return share, margin, note if margin == MARGINS[0] else f"{note}: too few to show a smaller margin"
     cases = int(units * shares[-1] * sure)

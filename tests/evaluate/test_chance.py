@@ -52,7 +52,7 @@ def test_the_chance_is_what_simulated_gate_sets_give(lost: int, gained: int) -> 
 def test_a_loss_equal_to_the_margin_rarely_passes_and_none_nearly_always() -> None:
     n = 1000
     artefact, source = pair(n, 20, 0)
-    assert chance_to_pass(GATE, artefact, source, np.arange(n), 2000) < 0.15, (
+    assert chance_to_pass(GATE, artefact, source, np.arange(n), 2000) < 0.2, (
         "the rule by the point estimate would take it"
     )
     artefact, source = pair(n, 0, 0)
@@ -69,7 +69,7 @@ def test_more_losses_never_raise_the_chance_and_a_larger_gate_set_helps_the_harm
 
 def test_a_gate_set_too_small_for_the_margin_has_no_chance() -> None:
     artefact, source = pair(400, 0, 0)
-    assert chance_to_pass(GATE, artefact, source, np.arange(400), 60) < 1e-3
+    assert chance_to_pass(GATE, artefact, source, np.arange(400), 60) < 0.01  # it would have to gain
 
 
 def test_the_chance_of_one_label_is_that_of_its_cases_and_of_as_many_as_the_gate_set_has() -> None:

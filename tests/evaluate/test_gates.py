@@ -35,7 +35,7 @@ def test_few_flips_pass_and_the_sentence_has_every_number() -> None:
     assert verdict.status == "PASS"
     assert verdict.why == (
         "accuracy 89.7% against 90.0% of the source on 1,480 cases: 14 lost, 10 gained; "
-        "with 95% confidence at most 1.3 points worse (margin 2.0)"
+        "with 95% confidence at most 0.9 points worse (margin 2.0)"
     )
     assert verdict.value == pytest.approx(4 / 1480)
     assert verdict.interval is not None
@@ -53,7 +53,7 @@ def test_many_flips_fail_and_something_between_is_inconclusive() -> None:
 def test_needed_n_is_honest() -> None:
     """The same flip rates on the needed number of cases pass; on three quarters of it they do not (steps of 200
     cases, so that 1% lost and 0.5% gained are whole cases)."""
-    needed = decide(NO_WORSE, 400, 4, 2).needed_n
+    needed = decide(NO_WORSE, 200, 2, 1).needed_n
     assert needed is not None
     enough, short = -(-needed // 200) * 200, int(needed * 0.75) // 200 * 200
     assert decide(NO_WORSE, enough, enough // 100, enough // 200).status == "PASS"
@@ -61,10 +61,12 @@ def test_needed_n_is_honest() -> None:
 
 
 def test_equal_models_on_too_few_cases_are_not_a_pass() -> None:
-    verdict = decide(NO_WORSE, 182, 0, 0)
+    verdict = decide(NO_WORSE, 148, 0, 0)
     assert verdict.status == "INCONCLUSIVE"
-    assert verdict.needed_n == 183
-    assert decide(NO_WORSE, 183, 0, 0).status == "PASS"
+    assert verdict.needed_n == 149
+    assert decide(NO_WORSE, 149, 0, 0).status == "PASS"
+    pairs = decide(NO_WORSE, 182 * 2, 0, 0, rows_per_unit=2)
+    assert pairs.status == "INCONCLUSIVE" and decide(NO_WORSE, 183 * 2, 0, 0, rows_per_unit=2).status == "PASS"
 
 
 def test_units_count_not_rows() -> None:
@@ -192,8 +194,10 @@ def test_a_file_size_is_exact_also_under_emulation() -> None:
 
 
 def test_needed_at_best() -> None:
-    assert needed_at_best(NO_WORSE, 182) == 183
-    assert needed_at_best(NO_WORSE, 183) is None
+    assert needed_at_best(NO_WORSE, 148) == 149
+    assert needed_at_best(NO_WORSE, 149) is None
+    assert needed_at_best(NO_WORSE, 182, alone=False) == 183
+    assert needed_at_best(NO_WORSE, 183, alone=False) is None
     assert needed_at_best(Gate(metric="accuracy", at_least=0.95), 58) == 59
     assert needed_at_best(Gate(metric="accuracy", at_least=0.95), 59) is None
     assert needed_at_best(P90, 1) is None

@@ -8,7 +8,7 @@ from scipy.stats import binom
 
 from edgeft.evaluate.alarms import holm
 from edgeft.evaluate.paired import mcnemar_midp, tango_interval, tango_score
-from edgeft.evaluate.statistics import bound_loss
+from edgeft.evaluate.unconditional import bound_loss
 
 
 @pytest.mark.parametrize(

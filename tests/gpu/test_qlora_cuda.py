@@ -91,3 +91,23 @@ def test_resumes(cuda_world: World) -> None:
     shutil.copytree(root / "cuda-whole", root / "cuda-half")
     shutil.rmtree(Path(root / "cuda-half" / "checkpoints" / "step-20"))
     assert cuda_world.run(options, "cuda-half").facts["training"]["resumed"] == 1
+
+
+def test_the_host_holds_the_weights_as_stored(cuda_world: World, tmp_path: Path) -> None:
+    """A bfloat16 checkpoint is loaded as such and quantised layer by layer; the answer is that of float32 loading."""
+    import torch
+
+    from edgeft.canonical import digest_tree
+    from edgeft.models.load import load_model
+    from tests.stages.world import LABELS
+
+    load_model(cuda_world.base, labels=LABELS, new_head=True).to(torch.bfloat16).save_pretrained(tmp_path)
+    stored = Artifact("torch-model", tmp_path, digest_tree(tmp_path), {"form": "transformers"})
+    options = {"labels": LABELS, "quantise": "nf4", "compute_dtype": "bfloat16"}
+    gpu, cpu = (load_model(stored, device=device, **options) for device in ("cuda", "cpu"))  # type: ignore[arg-type]
+    ours, theirs = (dict(module.named_parameters()) for module in (gpu, cpu))
+    assert ours.keys() == theirs.keys()
+    for name, parameter in ours.items():
+        assert parameter.device.type == "cuda" and parameter.dtype == theirs[name].dtype, name
+        if parameter.is_floating_point():
+            assert torch.equal(parameter.cpu(), theirs[name]), name

@@ -133,6 +133,36 @@ def test_nf4_of_the_body_alone(world: World, feeds: dict[str, Any]) -> None:
     assert 1e-6 < error < 0.1
 
 
+def test_nf4_of_weights_stored_in_16_bits(world: World, tmp_path: Path) -> None:
+    """The codes, and the float weights behind them, are those of the same values in float32, whoever loads them."""
+    import torch
+
+    from edgeft.models.nf4 import quantise_nf4
+
+    half = load_model(world.base, labels=LABELS, new_head=True).to(torch.bfloat16)
+    single = load_model(world.base, labels=LABELS, new_head=True).to(torch.bfloat16).to(torch.float32)
+    names = body_linears(half)
+    for module in (half, single):
+        quantise_nf4(module, names, compute_dtype=torch.float32)
+    for name in names:
+        ours, theirs = half.get_submodule(name).weight, single.get_submodule(name).weight
+        assert torch.equal(ours.data, theirs.data) and ours.quant_state.dtype == torch.float32
+
+
+def test_trimming_to_a_multiple() -> None:
+    import torch
+
+    from edgeft.models.predict import trim_padding
+
+    mask = torch.zeros(3, 20, dtype=torch.int64)
+    mask[0, :5] = mask[1, :9] = 1
+    feeds = {"attention_mask": mask, "input_ids": torch.arange(60).reshape(3, 20)}
+    widths = {multiple: trim_padding(feeds, multiple)["input_ids"].shape[1] for multiple in (1, 8, 16)}
+    assert widths == {1: 9, 8: 16, 16: 16}
+    mask[2, :17] = 1
+    assert trim_padding(feeds, 8)["input_ids"].shape[1] == 20  # never beyond what there is
+
+
 def test_round_trip_is_what_a_4_bit_layer_computes_with(world: World) -> None:
     import torch
     from bitsandbytes.functional import dequantize_4bit

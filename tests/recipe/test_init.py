@@ -90,7 +90,7 @@ def test_csv(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_gate_set_grows_until_the_margin_can_be_shown(project: Path) -> None:
-    for count, share, margin in [(4000, 0.12, 0.02), (800, 0.3, 0.02), (400, 0.3, 0.05)]:
+    for count, share, margin in [(4000, 0.12, 0.02), (800, 0.2, 0.02), (520, 0.3, 0.02), (400, 0.3, 0.05)]:
         write_csv(project / "rows.csv", rows(count))
         recipe = drafted("rows.csv", "--force").recipe
         assert (recipe.data.fractions.gate, recipe.gates[0].margin) == (share, margin)

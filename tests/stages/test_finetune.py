@@ -123,6 +123,19 @@ def test_target_module_that_is_the_head(world: World) -> None:
         world.run({"method": "lora", "target_modules": ["classifier"], **QUICK}, "head-target")
 
 
+def test_frozen_weights_in_16_bits(learned: World) -> None:
+    """What trains stays float32: a step of 1e-4 would round to nothing on a bfloat16 weight."""
+    import torch
+
+    stage = stage_for({"method": "lora"})(method="lora", base_dtype="bfloat16", max_steps=2)
+    module = stage.build(learned.base, learned.context("half"), "cpu")
+    kinds = {(parameter.requires_grad, parameter.dtype) for parameter in module.parameters()}
+    assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
+    plain = stage_for({"method": "lora"})(method="lora")
+    assert plain.frozen_dtype("cpu") == "float32"  # type: ignore[attr-defined]
+    assert QLora(method="qlora").load_base(learned.base, learned.context("four"), "cpu").dtype == torch.float32
+
+
 def test_named_targets_only(world: World) -> None:
     made = world.run({"method": "lora", "target_modules": ["query", "layer.1.output.dense"], **QUICK}, "named")
     config = json.loads((made.path / "adapter_config.json").read_text())

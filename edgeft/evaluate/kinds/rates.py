@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from edgeft.evaluate.needed import Clustering, rows_for_loss, rows_for_rate
 from edgeft.evaluate.paired import mcnemar_midp, tango_interval
 from edgeft.evaluate.quantity import Quantity, count_units, limit_of
-from edgeft.evaluate.statistics import Undecidable, bound_loss, bound_rate
+from edgeft.evaluate.statistics import Undecidable, bound_rate
+from edgeft.evaluate.unconditional import bound_loss
 from edgeft.gate import FLIP_RATE, LOWER_IS_BETTER, RATE_FAMILIES
 
 if TYPE_CHECKING:

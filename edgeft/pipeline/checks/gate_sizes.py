@@ -19,11 +19,15 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class Held:
-    """What a gate set holds: independent units, rows of each label, and the same of the subgroups by column."""
+    """What a gate set holds: independent units, rows of each label, and the same of the subgroups by column.
+
+    alone: every unit has one row.
+    """
 
     units: int
     classes: Mapping[str, int] = field(default_factory=dict)
     by: Mapping[str, Mapping[str, Held]] = field(default_factory=dict)
+    alone: bool = True
 
     @staticmethod
     def of_facts(about: Mapping[str, Any]) -> Held:
@@ -32,7 +36,8 @@ class Held:
             column: {value: Held.of_facts(part) for value, part in parts.items()}
             for column, parts in about.get("by", {}).items()
         }
-        return Held(int(about["units"]), dict(about.get("classes", {})), by)
+        units = int(about["units"])
+        return Held(units, dict(about.get("classes", {})), by, alone=int(about.get("n", units)) == units)
 
     @staticmethod
     def of_rows(rows: Any, labels: Sequence[str]) -> Held:
@@ -42,7 +47,8 @@ class Held:
         def count(part: Any) -> Held:
             truth = part.column("label").to_pylist()
             classes = {label: truth.count(place) for place, label in enumerate(labels)}
-            return Held(len(set(part.column("unit").to_pylist())), classes)
+            units = len(set(part.column("unit").to_pylist()))
+            return Held(units, classes, alone=units == part.num_rows)
 
         columns = [name.removeprefix(by_column("")) for name in rows.column_names if name.startswith(by_column(""))]
         parts = {
@@ -50,7 +56,7 @@ class Held:
             for name in columns
         }
         whole = count(rows)
-        return Held(whole.units, whole.classes, parts)
+        return Held(whole.units, whole.classes, parts, whole.alone)
 
     def units_for(self, metric: str) -> int:
         """Units that can count for the metric, at most: of one label's metric those of the label."""
@@ -78,7 +84,7 @@ def find_short(gate: Gate, held: Held) -> list[Short]:
 
     parts = {"": held, **(held.by.get(gate.by, {}) if gate.by else {})}
     sizes = {name: part.units_for(gate.metric) for name, part in parts.items()}
-    needs = {name: needed_at_best(gate, has) for name, has in sizes.items()}
+    needs = {name: needed_at_best(gate, has, alone=parts[name].alone) for name, has in sizes.items()}
     return [Short(name, sizes[name], need) for name, need in needs.items() if need is not None]
 
 

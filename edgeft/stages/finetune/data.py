@@ -120,12 +120,17 @@ def _labels(ctx: Context, split: str, rows: pa.Table) -> Any:
     return labels
 
 
-def collate(trim: bool) -> Callable[[Any], dict[str, torch.Tensor]]:
+GPU_MULTIPLE = 8
+"""Lengths on a GPU: its matrix units take 8 at a time, and the first batch of every new length costs 0.1 to 0.2 s
+(MiniLM on an H100, 170 steps grouped by length: 20 of 27 s went there)."""
+
+
+def collate(trim: bool, multiple: int = 1) -> Callable[[Any], dict[str, torch.Tensor]]:
     """The DataLoader's last stage: cut columns that are padding in every row, where the model allows it."""
     from edgeft.models.predict import trim_padding
 
     def finish(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return trim_padding(batch) if trim else batch
+        return trim_padding(batch, multiple) if trim else batch
 
     return finish
 

@@ -35,6 +35,12 @@ class Lora(FineTune):
         "default", description="Start of the adapters; each starts as a zero update."
     )
 
+    base_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Of the frozen weights while training; auto: on a GPU 16 bits, in which their products are "
+        "computed anyway, else float32. What trains is float32 always.",
+    )
+
     @property
     def fills_zeros(self) -> bool:
         """The update is merged into every weight."""
@@ -44,15 +50,24 @@ class Lora(FineTune):
         """The base with fresh adapters and a trainable head."""
         from edgeft.stages.finetune.adapters import add_adapters
 
-        return add_adapters(self.load_base(model, ctx, device), self, ctx.step)
+        module = add_adapters(self.load_base(model, ctx, device), self, ctx.step)
+        for parameter in module.parameters():
+            if parameter.requires_grad:  # a step of 1e-4 is lost on a weight of 8 bits' precision
+                parameter.data = parameter.data.float()
+        return module
 
     def load_base(self, model: Artifact, ctx: Context, device: str) -> torch.nn.Module:
         """The frozen base model."""
         from edgeft.models.load import load_model
 
         return load_model(
-            model, labels=ctx.labels, task=ctx.task.name, device=device, quantise=None, seed=ctx.seed, new_head=True
-        )
+            model, labels=ctx.labels, task=ctx.task.name, device=device, quantise=None, seed=ctx.seed, new_head=True,
+            dtype=self.frozen_dtype(device),
+        )  # fmt: skip
+
+    def frozen_dtype(self, device: str) -> str:
+        """base_dtype with `auto` resolved for the device."""
+        return self.mixed_precision(device) if self.base_dtype == "auto" else self.base_dtype
 
     def save(self, module: torch.nn.Module, model: Artifact, out: Path, ctx: Context, device: str) -> Facts:
         """The adapter, with what its base was while it trained."""

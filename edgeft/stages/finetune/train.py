@@ -16,7 +16,7 @@ from edgeft.record import TrainingRow
 from edgeft.stages.finetune.arguments import Length, arguments, loop_rules
 from edgeft.stages.finetune.checkpoint import BEST, link, newest
 from edgeft.stages.finetune.curve import Metric, best_evaluation, curve_points, out_of_patience
-from edgeft.stages.finetune.data import Examples, collate, read_examples
+from edgeft.stages.finetune.data import GPU_MULTIPLE, Examples, collate, read_examples
 from edgeft.stages.finetune.guards import FiniteGuard
 
 if TYPE_CHECKING:
@@ -115,7 +115,10 @@ def build_trainer(
         guard=guard,
         teacher=teacher,
         model=module,
-        data_collator=collate(may_trim(module) and (teacher is None or may_trim(teacher.module))),
+        data_collator=collate(
+            may_trim(module) and (teacher is None or may_trim(teacher.module)),
+            GPU_MULTIPLE if device.startswith("cuda") else 1,
+        ),
         train_dataset=examples,
         args=arguments(options, ctx, device, length, root, evaluate=validation is not None),
         eval_dataset=validation,
