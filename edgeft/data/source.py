@@ -111,6 +111,9 @@ class Source(BaseModel):
         """Name, version and options: the part of a fingerprint every source has."""
         return {"source": self.name, "version": self.version, "options": self.model_dump(mode="json")}
 
+    def check(self, spec: DataSpec) -> None:
+        """What can be refused without reading an image; nothing here. RecipeError or StepError."""
+
     def columns(self, path: Path) -> list[str] | None:
         """Columns of a file or folder where they can be told without reading the rows; None where they cannot."""
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgeft import plugins
-from edgeft.errors import RecipeError
+from edgeft.errors import EdgeftError, RecipeError
 from edgeft.pipeline.checks.image_checks import check_images
 from edgeft.recipe.load import load_recipe
 from tests.medical.files import disc, write_dicom, write_table
@@ -74,6 +74,20 @@ def test_refused_at_its_place(
         check_images(loaded, plugins.load("tasks", loaded.recipe.model.task)())
     assert re.sub(r":\d+ ", " ", caught.value.where) == where
     assert what in caught.value.what and hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("table", "what"), [(None, "there is no cases.csv"), ("file,label\ngone.dcm,a\n", "a file that is not there")]
+)
+def test_the_table_is_looked_at_before_anything_runs(
+    write: Callable[[str], str], tmp_path: Path, table: str | None, what: str
+) -> None:
+    loaded = load_recipe(write(RECIPE))
+    (tmp_path / "study/cases.csv").unlink()
+    if table is not None:
+        (tmp_path / "study/cases.csv").write_text(table)
+    with pytest.raises(EdgeftError, match=what):
+        check_images(loaded, plugins.load("tasks", "image-classification")())
 
 
 def test_a_package_that_is_not_there(write: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:

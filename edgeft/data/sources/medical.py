@@ -80,6 +80,11 @@ class MedicalSource(Source):
             content[split or "all"] = {"files": len(files), "sha256": digest_json(files)}
         return {**self.identity(), "content": content}
 
+    def check(self, spec: DataSpec) -> None:
+        """The table is there, and what it names."""
+        for _, path in stated_paths(spec):
+            self.cases(_folder(path))
+
     def columns(self, path: Path) -> list[str] | None:
         """Those of the table, and those that the files themselves may fill."""
         rows = read_cases(path / CASES, PLACES) if path.is_dir() else []

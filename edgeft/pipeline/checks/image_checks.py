@@ -37,6 +37,7 @@ def check_images(loaded: LoadedRecipe, task: Task) -> None:
         default_group(recipe.data)
     except RecipeError as error:
         raise loaded.error(("data",), error.what, error.hint) from error
+    source.check(recipe.data)
     if preprocess is None:
         return
     if not image:
