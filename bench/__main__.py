@@ -12,6 +12,7 @@ from bench import (
     gate_rivals,
     gates,
     gpu,
+    medical_stream,
     overhead,
     peer,
     protocol,
@@ -43,6 +44,7 @@ NAMES = {
     "gate-rivals": gate_rivals.main,
     "verify": verify.main,
     "same-model": same_model.main,
+    "medical-stream": medical_stream.main,
     "gpu": gpu.main,
 }
 

@@ -28,7 +28,9 @@ class Rows:
     files: where each row's image lies, None for text; `values` are then SHA-256 digests of the files, so that equal
     images are found like equal texts, and ids are their names. masks, mask_digests: the same for segmentation's masks;
     present: the values each mask has, or the places of the labels each case has, with a space between. spacing: in mm,
-    as data/spacing.py reads it. more: columns by which gates divide the cases; what has no value is `(missing)`.
+    as data/spacing.py reads it. pixels: digests of the decoded images where the source gives them, `""` for an image
+    of one value, which says nothing of whose it is. more: columns by which gates divide the cases; what has no value
+    is `(missing)`.
     """
 
     where: str
@@ -44,6 +46,7 @@ class Rows:
     mask_digests: list[str] | None = None
     present: list[str] | None = None
     spacing: list[str] | None = None
+    pixels: list[str] | None = None
     more: Mapping[str, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -73,6 +76,7 @@ class Rows:
             mask_digests=pick(self.mask_digests),
             present=pick(self.present),
             spacing=pick(self.spacing),
+            pixels=pick(self.pixels),
             more={name: [column[place] for place in places] for name, column in self.more.items()},
         )
 
@@ -138,6 +142,7 @@ def _with_files(rows: Rows, table: pa.Table, prefix: str) -> Rows:
         mask_digests=None if masks is None else [file_sha256(mask) for mask in masks],
         present=column("present"),
         spacing=None if stated is None or masks is None else check_spacing(stated, ids, rows.where),
+        pixels=column("pixels"),
     )
 
 

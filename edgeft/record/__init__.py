@@ -15,9 +15,11 @@ from edgeft.record.build import (
 from edgeft.record.measured import (
     CandidateRow,
     DifferenceRow,
+    ImagePairRow,
     LatencyRow,
     OperatorRow,
     ParityRow,
+    PreprocessRow,
     ProbeRow,
     RooflineRow,
 )
@@ -52,6 +54,7 @@ __all__ = [
     "EvaluationRow",
     "ExampleRow",
     "GateSetRow",
+    "ImagePairRow",
     "LatencyRow",
     "LayerRow",
     "MeasurementJson",
@@ -60,6 +63,7 @@ __all__ = [
     "OpeningRow",
     "OperatorRow",
     "ParityRow",
+    "PreprocessRow",
     "ProbeRow",
     "PruneRow",
     "RatioSearch",

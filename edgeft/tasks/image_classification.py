@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeft.canonical import Facts, canonical_json
+from edgeft.canonical import Facts, canonical_json, digest_file, digest_json
 from edgeft.data.pack import image_bytes
 from edgeft.task import NO_THRESHOLDS, Arrays, Score
 from edgeft.tasks.classification import DECISION, FAMILIES, GATED, METRICS, answers, score_logits
@@ -17,6 +17,13 @@ from edgeft.tasks.images import plain_values, read_pixels, to_values
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+def reference_digest() -> str:
+    """Of the numpy files that bring decoded slices to pixels: with other ones, all that rests on them is made anew."""
+    from edgeft.medical import order, reference
+
+    return digest_json([digest_file(Path(str(module.__file__))) for module in (order, reference)])
 
 
 class ImageTask:
@@ -38,6 +45,8 @@ class ImageTask:
             "kind": "image", "version": VERSION, "task": self.name, "labels": list(labels),
             "image": spec.model_dump(mode="json"), "inputs": [asdict(spec.feed())],
         }  # fmt: skip
+        if spec.medical is not None:
+            content |= {"medical": spec.medical, "reference": reference_digest()}
         (out / PREPROCESS).write_bytes(canonical_json(content, indent=1))
         return {"image": spec.model_dump(mode="json"), "inputs": [spec.feed().name], "warnings": []}
 

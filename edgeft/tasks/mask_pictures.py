@@ -61,10 +61,10 @@ def draw_examples(
 def show_image(row: pa.Table, spec: ImageSpec, size: Sequence[int]) -> tuple[str, Image.Image]:
     """(name, what the network sees) of one row, at (height, width)."""
     from edgeft.data.pack import image_bytes
-    from edgeft.tasks.images import decode, fit
+    from edgeft.tasks.images import given_image
 
     name, raw = next(image_bytes(row))
-    return name, fit(decode(raw, spec.channels, name), spec).resize((size[1], size[0]))
+    return name, given_image(raw, spec, name).resize((size[1], size[0]))
 
 
 def reduced(size: Sequence[int]) -> tuple[int, int]:
