@@ -38,10 +38,10 @@ class Gate(BaseModel):
 
     metric: str = Field(
         description="accuracy, macro_f1, sensitivity_LABEL, specificity_LABEL, auroc_LABEL, average_precision_LABEL, "
-        "ece, brier, flip_rate, label_accuracy (of multi-label tasks), mean_dice, mean_iou, pixel_accuracy, dice_LABEL, iou_LABEL, surface_dice_LABEL, "
-        "hd95_mm_LABEL, volume_error_LABEL, volume_ml_error_LABEL (these four also as mean_surface_dice, ...), "
-        "latency_p50_ms, latency_p90_ms, latency_p99_ms, cold_load_ms, first_inference_ms, peak_memory_mb, "
-        "artifact_mb, or your own as file.py:function."
+        "ece, brier, flip_rate, label_accuracy (of multi-label tasks), mean_dice, mean_iou, pixel_accuracy, "
+        "dice_LABEL, iou_LABEL, surface_dice_LABEL, hd95_mm_LABEL, volume_error_LABEL, volume_ml_error_LABEL (these "
+        "four also as mean_surface_dice, mean_hd95_mm, ...), latency_p50_ms, latency_p90_ms, latency_p99_ms, "
+        "cold_load_ms, first_inference_ms, peak_memory_mb, artifact_mb, or your own as file.py:function."
     )
     at_least: float | None = Field(None, description="The value may not be below this.")
     at_most: float | None = Field(None, description="The value may not be above this.")

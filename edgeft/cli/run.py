@@ -55,21 +55,22 @@ def run(args: argparse.Namespace) -> int:
     for text, answer in zip(texts, found, strict=True):
         if "mask" in answer:
             answer = {**answer, "mask": _write_mask(text, answer["mask"])}
-        if args.json:
-            print(json.dumps({"input": text, **answer}, ensure_ascii=False))
-        elif "shares" in answer:
-            shares = ", ".join(f"{label} {share:.1%}" for label, share in answer["shares"].items())
-            print(f"{answer['mask']}  ({shares})")
-        elif "probabilities" in answer:
-            chances = ", ".join(f"{label} {chance:.1%}" for label, chance in answer["probabilities"].items())
-            print(f"{answer['label']}  ({chances})")
-        else:
-            rest = ", ".join(
-                f"{row['label']} {row['probability']:.1%}" for row in answer["top"] if row["label"] != answer["label"]
-            )
-            at = f", from {answer['threshold']:.1%} on" if "threshold" in answer else ""
-            print(f"{answer['label']}  {answer['probability']:.1%}{at}  ({rest})")
+        print(json.dumps({"input": text, **answer}, ensure_ascii=False) if args.json else answer_line(answer))
     return 0
+
+
+def answer_line(answer: Mapping[str, Any]) -> str:
+    """An answer as one line for people: the label or the mask's file first."""
+    if "shares" in answer:
+        shares = ", ".join(f"{label} {share:.1%}" for label, share in answer["shares"].items())
+        return f"{answer['mask']}  ({shares})"
+    if "probabilities" in answer:
+        chances = ", ".join(f"{label} {chance:.1%}" for label, chance in answer["probabilities"].items())
+        return f"{answer['label']}  ({chances})"
+    others = [row for row in answer["top"] if row["label"] != answer["label"]]
+    rest = ", ".join(f"{row['label']} {row['probability']:.1%}" for row in others)
+    at = f", from {answer['threshold']:.1%} on" if "threshold" in answer else ""
+    return f"{answer['label']}  {answer['probability']:.1%}{at}  ({rest})"
 
 
 def answers(bundle: Bundle, texts: list[str]) -> list[dict[str, Any]]:

@@ -31,9 +31,9 @@ MASK_COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2"
 """Of labels in pictures, in their order, from the start again where there are more: Okabe & Ito's palette."""
 
 
-BORDER_COLOURS = ("#009e73", "#e69f00")
-"""Of the truth's borders and of the answer's, in pictures."""
-CHANGED_COLOUR = "#f0e442"
+BORDER_COLOURS = ("#00e5ff", "#ff5fd2", "#ffffff")
+"""Of the truth's borders, of the answer's and of where both run, in pictures; none is a label's."""
+CHANGED_COLOUR = "#ffe600"
 """Of pixels whose class compression changed."""
 
 

@@ -41,12 +41,14 @@ def plain_verdict(verdict: Row) -> str:
     groups = [part for part in parts if part.get("subgroup")]
     by = str(verdict.get("gate", "")).rpartition(" in every ")[2] or "subgroup"
     good = [part for part in groups if part.get("status") == "PASS"]
-    text = _sentence(verdict, whole)
-    if len(good) == len(groups):
-        return f"{text} The same holds for each {by} by itself: {_names(groups)}.{warn}"
-    text += f" It holds for {by} {_names(good)}." if good else ""
+    if len(good) == len(groups) and whole.get("status") == "PASS":
+        return f"{_sentence(verdict, whole)} The same holds for each {by} by itself: {_names(groups)}.{warn}"
+    told = [] if whole.get("status") == "PASS" else [_sentence(verdict, whole, " in the whole")]
     bad = [part for status in ("FAIL", "INCONCLUSIVE") for part in groups if part.get("status") == status]
-    return " ".join([text, *(f"For {by} {part['subgroup']}: {_clause(verdict, part)}." for part in bad)]) + warn
+    told += [_sentence(verdict, part, f" for {by} {part['subgroup']}") for part in bad]
+    holds = [f"for {by} {_names(good)}"] if good else []
+    holds += ["in the whole"] if whole.get("status") == "PASS" else []
+    return " ".join([*told, *([f"It holds {' and '.join(holds)}."] if holds else [])]) + warn
 
 
 def _lead(target: TargetRow) -> str:
@@ -62,11 +64,10 @@ def _lead(target: TargetRow) -> str:
     return f"{chosen.name} in {runtime_name(chosen.runtime)}, chosen for {target.device}, {ending}."
 
 
-def _sentence(verdict: Row, part: Row) -> str:
+def _sentence(verdict: Row, part: Row, where: str = "") -> str:
     clause = _clause(verdict, part)
-    return (
-        f"{_subject(part)}{' is ' if clause.startswith(('at least', 'at most')) and _is_level(part) else ': '}{clause}."
-    )
+    level = clause.startswith(("at least", "at most")) and _is_level(part)
+    return f"{_subject(part)}{where}{' is ' if level else ': '}{clause}."
 
 
 def _is_level(part: Row) -> bool:

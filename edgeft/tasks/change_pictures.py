@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeft.record import BORDER_COLOURS, CHANGED_COLOUR, ExampleRow
@@ -13,21 +14,18 @@ if TYPE_CHECKING:
     from PIL import Image
 
     Maps = NDArray[np.uint8]
-    Pixels = NDArray[np.uint8]
 
 DIM = 0.45
 """Brightness of the image below what is marked on it."""
 
 
 def draw_borders(shown: Image.Image, truth: Maps, answer: Maps) -> str:
-    """The borders of truth and answer on the image; white where both run. truth, answer: (height, width)."""
+    """The borders of truth and answer on the image, and where both run. truth, answer: (height, width)."""
     import numpy as np
 
-    pixels, (height, width) = _grey(shown, truth.shape), reduced(truth.shape)
-    lines = [class_borders(_resized(mask, (height, width))) for mask in (truth, answer)]
-    pixels[lines[0]], pixels[lines[1]] = _rgb(BORDER_COLOURS[0]), _rgb(BORDER_COLOURS[1])
-    pixels[np.logical_and(*lines)] = 255
-    return _png(pixels)
+    size = reduced(truth.shape)
+    lines = [class_borders(_resized(mask, size)) for mask in (truth, answer)]
+    return _marked(shown, truth.shape, [*lines, np.logical_and(*lines)], BORDER_COLOURS)
 
 
 def class_borders(mask: Maps) -> NDArray[np.bool_]:
@@ -49,14 +47,13 @@ def mark_changes(row: ExampleRow, shown: Image.Image, ours: Maps, theirs: Maps) 
     import numpy as np
 
     changed = ours != theirs
-    pixels = _grey(shown, ours.shape)
     # a single pixel must be seen even where the picture is smaller than the mask
     height, width = reduced(ours.shape)
     seen = np.zeros((height, width), bool)
     down, across = np.nonzero(changed)
     seen[down * height // ours.shape[0], across * width // ours.shape[1]] = True
-    pixels[seen] = _rgb(CHANGED_COLOUR)
-    return row.model_copy(update={"changes": _png(pixels), "changed": float(changed.mean())})
+    picture = _marked(shown, ours.shape, [seen], (CHANGED_COLOUR,))
+    return row.model_copy(update={"changes": picture, "changed": float(changed.mean())})
 
 
 def show_shift(row: ExampleRow, ours: NDArray[Any], theirs: NDArray[Any]) -> ExampleRow:
@@ -73,12 +70,23 @@ def show_shift(row: ExampleRow, ours: NDArray[Any], theirs: NDArray[Any]) -> Exa
     return row.model_copy(update={"shift": as_png(image), "most_shift": most})
 
 
-def _grey(shown: Image.Image, size: tuple[int, ...]) -> Pixels:
-    """uint8 (height, width, 3) at the pictures' size, darkened."""
+def _marked(
+    shown: Image.Image, size: tuple[int, ...], marks: Sequence[NDArray[np.bool_]], colours: Sequence[str]
+) -> str:
+    """The image in dark grey, each mark in its own colour, later ones over earlier: a palette in which no colour of a
+    mark is lost to the image's."""
     import numpy as np
+    from PIL import Image
 
-    dim = np.asarray(small(shown.convert("L").convert("RGB"), size), np.float64) * DIM
-    return np.array(dim.round(), dtype=np.uint8)
+    grey = np.asarray(small(shown.convert("L"), size), np.uint16)
+    places = (grey * COLOURS // 256).astype(np.uint8)
+    for number, mark in enumerate(marks):
+        places[mark] = COLOURS + number
+    levels = [round(DIM * 255 * level / (COLOURS - 1)) for level in range(COLOURS)]
+    palette = [value for level in levels for value in (level, level, level)]
+    image: Any = Image.fromarray(places).convert("L")
+    image.putpalette([*palette, *(value for colour in colours for value in _rgb(colour))])
+    return as_png(image)
 
 
 def _resized(mask: Maps, size: tuple[int, int]) -> Maps:
@@ -92,10 +100,3 @@ def _resized(mask: Maps, size: tuple[int, int]) -> Maps:
 
 def _rgb(colour: str) -> tuple[int, ...]:
     return tuple(int(colour[at : at + 2], 16) for at in (1, 3, 5))
-
-
-def _png(pixels: Pixels) -> str:
-    """Colours of lines and marks must stay what the legend says: a palette of the image's own, no dithering."""
-    from PIL import Image
-
-    return as_png(Image.fromarray(pixels).quantize(COLOURS, dither=Image.Dither.NONE))
