@@ -7,8 +7,10 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from edgeft.data.labels import SEPARATOR
 from edgeft.data.table import column_array
 from edgeft.pipeline.build import Build
+from edgeft.pipeline.judging.gatekeeping import gates_for
 from edgeft.pipeline.judging.scoring import answered_rows, score_outputs, source_score
 from edgeft.pipeline.judging.trial import Trial
 from edgeft.record import CandidateRow, RunRecord, TargetRow
@@ -67,17 +69,15 @@ def cases_csv(build: Build, trial: Trial, salt: bytes) -> str | None:
     if outputs is None or dataset is None:
         return None
     rows = answered_rows(build.executor, "gate", None, outputs)
-    ours, theirs = (score(build.executor, "gate", None, outputs) for score in (_own, source_score))
+    gates = gates_for(build.loaded.recipe.gates, trial.candidate.device.name)
+    ours = score_outputs(build.executor, outputs, "gate", None, gates)
+    theirs = source_score(build.executor, "gate", None, outputs, gates)
     columns = _columns(rows, salt, list(dataset.facts["labels"]), ours, theirs)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
     return text.getvalue()
-
-
-def _own(executor: Any, split: str, most: int | None, outputs: Any) -> Score:
-    return score_outputs(executor, outputs, split, most)
 
 
 def _columns(rows: pa.Table, salt: bytes, labels: list[str], ours: Score, theirs: Score) -> Mapping[str, list[Any]]:
@@ -87,16 +87,23 @@ def _columns(rows: pa.Table, salt: bytes, labels: list[str], ours: Score, theirs
         for name, key in (("row", "id"), ("unit", "unit"))
     }
     if "mask_at" not in rows.column_names:
-        shown = [plain_cell(label) for label in labels]
-        columns["truth"] = [shown[place] for place in column_array(rows, "label")]
-        columns["source"] = [shown[place] for place in theirs.predictions]
-        columns["artefact"] = [shown[place] for place in ours.predictions]
+        several = ours.present is not None
+        columns["truth"] = [_named(code, labels, several) for code in column_array(rows, "label").tolist()]
+        columns["source"] = [_named(code, labels, several) for code in theirs.predictions.tolist()]
+        columns["artefact"] = [_named(code, labels, several) for code in ours.predictions.tolist()]
     columns["source_right"] = [int(right) for right in theirs.correct]
     columns["artefact_right"] = [int(right) for right in ours.correct]
     for metric, values in sorted(ours.cases.items()):
         columns[f"source_{metric}"] = [repr(float(value)) for value in theirs.cases[metric]]
         columns[f"artefact_{metric}"] = [repr(float(value)) for value in values]
     return columns
+
+
+def _named(code: int, labels: list[str], several: bool) -> str:
+    """The label at this place, or those of these bits where a case has several."""
+    if not several:
+        return plain_cell(labels[code])
+    return plain_cell(SEPARATOR.join(label for place, label in enumerate(labels) if code >> place & 1))
 
 
 def plain_cell(text: str) -> str:

@@ -117,7 +117,7 @@ def test_the_page_holds_them_and_fetches_nothing(tmp_path: Path) -> None:
     bare = render_html(record)
     target = record.targets[0].model_copy(update={"examples": drawn(tmp_path)[0]})
     page = render_html(record.model_copy(update={"targets": [target]}))
-    assert page.count("data:image/png;base64,") == 9 and "data:image" not in bare
+    assert page.count("data:image/png;base64,") == 12 and "data:image" not in bare
     assert "Worst, median and best case" in page and "Worst, median and best case" not in bare
     assert "worst: case-2" in page and "mean Dice 0.1" in page
     assert "default-src 'none'; img-src data:" in page and "http://" not in page.replace(
