@@ -27,9 +27,8 @@ class Rows:
     where: the file the rows come from, for messages. content: name of the task's column (`text`, `image`).
     files: where each row's image lies, None for text; `values` are then SHA-256 digests of the files, so that equal
     images are found like equal texts, and ids are their names. masks, mask_digests: the same for segmentation's masks;
-    present: the values each mask has, or the places of the labels each case has, with a space between. spacing: of the
-    masks' pixels in mm, as data/spacing.py reads it. more: columns by which gates divide the cases; what has no value is
-    `(missing)`.
+    present: the values each mask has, or the places of the labels each case has, with a space between. spacing: in mm,
+    as data/spacing.py reads it. more: columns by which gates divide the cases; what has no value is `(missing)`.
     """
 
     where: str
