@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeft.cli import run_dicom
+
 if TYPE_CHECKING:
     from edgeft.ship.bundle import Bundle
 
@@ -17,11 +19,18 @@ DESCRIPTION = """Run a bundle on this machine with the runtime it was gated on. 
 
 INPUT is a text, or an image file where the bundle takes images; `-` reads one text (or one file's name) a line from
 standard input. A segmentation writes its mask as a PNG file of class numbers beside the current folder's other files.
-The bundle's files are checked against its manifest first."""
+The bundle's files are checked against its manifest first.
+
+With --dicom, a bundle built with a `preprocess:` section reads a DICOM file or series in a child process and writes a
+DICOM object into --out: a segmentation has one segment per label, on the images' own grid; a classification is a report
+with a finding per image. Golden cases are answered first: where this machine answers otherwise than the one that was
+gated, nothing is written. Exit codes: 0 written, 2 not what the bundle takes, 3 unreadable, or not written."""
 EPILOG = """examples:
   edgeft run out/quickstart "Returns the eigenvalues of a symmetric matrix."
   edgeft run out/quickstart/targets/local-cpu - --json < texts.txt
   edgeft run out/digits-mobile digit.png
+  edgeft run out/liver --dicom series/ --out result/
+  edgeft run out/chest-xray --dicom image.dcm --out result/ --codes codes.json --manufacturer "My Clinic"
 """
 MAX_CASES = 10_000
 MAX_IMAGE_BYTES = 256 << 20
@@ -30,8 +39,11 @@ MAX_IMAGE_BYTES = 256 << 20
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `run`."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="targets/DEVICE of a build, or the build's folder")
-    parser.add_argument("input", metavar="INPUT", help="a text or an image file, or - for one a line on standard input")
+    parser.add_argument(
+        "input", metavar="INPUT", nargs="?", help="a text or an image file, or - for one a line on standard input"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    run_dicom.configure(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,10 +52,13 @@ def run(args: argparse.Namespace) -> int:
     from edgeft.ship.bundle import open_bundle
     from edgeft.ship.verify import NOT_SHIPPED
 
-    texts = _texts(args.input)
+    run_dicom.check_usage(args)
+    texts = _texts(args.input) if args.dicom is None else []
     bundle = open_bundle(args.bundle)
     if (bundle.folder / NOT_SHIPPED).exists():
         print("warning: this artefact did not pass its gates", file=sys.stderr)
+    if args.dicom is not None:
+        return run_dicom.run(args, bundle)
     with to_log(Path(os.devnull)):  # some runtimes greet on standard error
         found = answers(bundle, texts)
     for text, answer in zip(texts, found, strict=True):

@@ -24,7 +24,7 @@ class Session:
         """Cases that one call takes, where the artefact fixes it."""
 
     def run(self, feeds: Mapping[str, Any], name: str) -> dict[str, Any]:
-        """Canonical outputs of one call's cases. feeds: canonical name -> (n, ...), n at most `batch` where that is fixed.
+        """Canonical outputs of one call's cases. feeds: canonical name -> (n, ...), n at most a fixed `batch`.
 
         name: of the input, for a message where the artefact refuses it.
         """

@@ -133,7 +133,5 @@ def _images(headers: Sequence[Dataset]) -> list[Any]:
         frames = int(header.get("NumberOfFrames") or 1)
         for frame in range(1, frames + 1):
             which = {"referenced_frame_numbers": [frame]} if frames > 1 else {}
-            found.append(
-                hd.sr.SourceImageForMeasurementGroup(header.SOPClassUID, header.SOPInstanceUID, **which)
-            )
+            found.append(hd.sr.SourceImageForMeasurementGroup(header.SOPClassUID, header.SOPInstanceUID, **which))
     return found

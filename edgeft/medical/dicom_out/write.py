@@ -29,7 +29,9 @@ DRAFT = ".edgeft-"
 """How the folder's name begins that an object is written in; a killed run leaves it."""
 COPIES = 24
 """How often a mask is held while it is packed: bits as bytes, per segment and per frame."""
-_PROGRAM = "import sys; sys.path.append(sys.argv[1]); from edgeft.medical.dicom_out import child; child.main(sys.argv[2])"
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv[1]); from edgeft.medical.dicom_out import child; child.main(sys.argv[2])"
+)
 
 
 @dataclass(frozen=True)
