@@ -90,7 +90,7 @@ def _lines(answer: Answer) -> list[str]:
     if answer.shares:
         return [f"{first}: {', '.join(f'{label} {share:.1%}' for label, share in answer.shares.items())}"]
     rows = [
-        f"  image {place}: {row['label']} {row['probabilities'][row['label']]:.1%}"
+        f"  slice {place}: {row['label']} {row['probabilities'][row['label']]:.1%}"
         for place, row in enumerate(answer.findings[:SHOWN], 1)
     ]
     more = len(answer.findings) - SHOWN

@@ -62,10 +62,8 @@ def make_report(
     if any(finding.probabilities.keys() != labels.keys() for finding in findings):
         raise Refusal("an answer does not hold a probability of every label", "report this fault of edgeft")
     places = frame_slices(headers, affine, len(findings))
-    groups = [
-        _group(image, findings[place], labels, origin, number)
-        for number, (image, place) in enumerate(zip(_images(headers), places, strict=True), 1)
-    ]
+    images = sorted(zip(places, _images(headers), strict=True), key=lambda item: item[0])
+    groups = [_group(image, findings[place], labels, origin, place + 1) for place, image in images]
     content, listed = _content(headers, groups, origin)
     texts = [text for label, code in labels.items() for text in (label, code.code.meaning)]
     report = hd.sr.Comprehensive3DSR(
@@ -116,7 +114,7 @@ def _group(image: Any, finding: Finding, labels: Mapping[str, LabelCode], origin
         for label, value in finding.probabilities.items()
     ]
     return hd.sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=hd.sr.TrackingIdentifier(uid=new_uid(), identifier=f"image {number}"),
+        tracking_identifier=hd.sr.TrackingIdentifier(uid=new_uid(), identifier=f"slice {number}"),
         finding_type=concept(labels[finding.label].code),
         algorithm_id=algorithm,
         measurements=numbers,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgeft.medical.dicom_out.sr import Finding
+    from edgeft.medical.order import MedicalSpec
     from edgeft.medical.volume import Volume
 
 SLICES = 16
@@ -39,6 +40,7 @@ class Answering:
     bundle: Bundle
     task: Any
     dense: bool
+    spec: MedicalSpec
 
     @property
     def labels(self) -> list[str]:
@@ -47,7 +49,7 @@ class Answering:
 
 
 def open_answering(bundle: Bundle) -> Answering:
-    """RecipeError for a task whose answer has no DICOM form here."""
+    """RecipeError for a task whose answer has no DICOM form here, StepError for a bundle that states no window."""
     from edgeft import plugins
 
     name = bundle.manifest["task"]
@@ -55,7 +57,7 @@ def open_answering(bundle: Bundle) -> Answering:
     dense = isinstance(task, DenseTask)
     if "image" not in task.columns or not (dense or isinstance(task, ProbableTask)):
         raise RecipeError(f"a bundle of {name} answers no DICOM images", where="--dicom", hint="give INPUT instead")
-    return Answering(bundle, task, dense)
+    return Answering(bundle, task, dense, read_medical(bundle.folder))
 
 
 def mask_volume(answering: Answering, volume: Volume, tell: OnSlices) -> NDArray[np.uint8]:
@@ -65,13 +67,12 @@ def mask_volume(answering: Answering, volume: Volume, tell: OnSlices) -> NDArray
     from edgeft.medical.order import restore_mask
     from edgeft.tasks.segmentation import checked
 
-    spec = read_medical(answering.bundle.folder)
     image = answering.task.spec(answering.bundle.folder)
-    grey = prepare_slices(volume, spec)
+    grey = prepare_slices(volume, answering.spec)
     mask = np.empty(grey.shape, np.uint8)
     for start, stop, outputs in _outputs(answering, grey, tell):
         mask[start:stop] = classes_at(checked(outputs), grey.shape[1:], image)
-    restored: NDArray[np.uint8] = restore_mask(mask, volume.affine, volume.values.shape, spec)
+    restored: NDArray[np.uint8] = restore_mask(mask, volume.affine, volume.values.shape, answering.spec)
     return restored
 
 
@@ -79,9 +80,8 @@ def find_slices(answering: Answering, volume: Volume, tell: OnSlices) -> list[Fi
     """A finding for each slice as it was acquired."""
     from edgeft.medical.dicom_out.sr import Finding
 
-    spec, labels = read_medical(answering.bundle.folder), answering.labels
-    grey = prepare_slices(volume, spec)
-    places = acquired_slices(volume, spec, len(grey))
+    labels, grey = answering.labels, prepare_slices(volume, answering.spec)
+    places = acquired_slices(volume, answering.spec, len(grey))
     found = []
     for _, _, outputs in _outputs(answering, grey, tell):
         for row in answering.task.probabilities(outputs, labels):
