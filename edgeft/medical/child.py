@@ -97,6 +97,10 @@ def _operation(name: str) -> Callable[..., Answer]:
         return read_series
     if name == "nifti":
         return _read_nifti
+    if name == "mask":
+        from edgeft.medical.masks import read_mask
+
+        return read_mask
     raise ValueError(name)
 
 

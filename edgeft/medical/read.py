@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from edgeft.errors import RecipeError, StepError
 from edgeft.medical.key import pseudonym_key
@@ -18,7 +18,16 @@ from edgeft.medical.limits import Limits
 from edgeft.medical.process import Child, require
 from edgeft.medical.volume import Volume
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 NIFTI = (".nii", ".nii.gz")
+_NEEDS = {
+    "nifti": ("nibabel", "reading NIfTI"),
+    "png": ("PIL", "reading PNG"),
+    "seg": ("pydicom", "reading DICOM"),
+}
 Warn = Callable[[str], None]
 
 
@@ -62,6 +71,33 @@ class Reader:
             return self._read_nifti(path)
         return self._read_dicom(path, [path], folder=False)
 
+    def read_mask(self, path: Path, volume: Volume, labels: Sequence[str], threshold: float = 0.5) -> NDArray[np.uint8]:
+        """The mask of an image: uint8 (slices, rows, columns) on the image's own grid, its values places in `labels`.
+
+        DICOM SEG: segments by label or number; threshold: the fraction from which a pixel of a fractional one counts.
+        NIfTI and PNG: values are places in `labels`; two labels may also be 0 and 255 in a PNG. StepError where the
+        grid does not fit, segments overlap, or the file is another thing.
+        """
+        where = show(path, self.reading.root)
+        if not path.is_file():
+            raise RecipeError("there is no such file", where=where)
+        if not 2 <= len(labels) <= 255 or not 0 < threshold <= 1:
+            raise RecipeError("masks need 2 to 255 labels, the background first, and a threshold above 0", where=where)
+        name = path.name.lower()
+        kind = "nifti" if name.endswith(NIFTI) else "png" if name.endswith(".png") else "seg"
+        require(*_NEEDS[kind])
+        files = [path]
+        if kind == "seg" and not volume.files[0].name.lower().endswith(NIFTI):
+            files += dict.fromkeys(volume.files)
+        request = {
+            "op": "mask", "kind": kind, "shape": volume.values.shape, "affine": volume.affine.tolist(),
+            "labels": list(labels), "threshold": threshold,
+        }  # fmt: skip
+        _, values = self.child.ask(request, files, [*(show(file, self.reading.root) for file in files), where])
+        if values.dtype.str != "|u1" or values.shape != volume.values.shape:
+            raise StepError("the process that read it gave no mask", where=where)
+        return cast("NDArray[np.uint8]", values)
+
     def _listed(self, folder: Path) -> list[Path]:
         files = sorted(entry for entry in folder.rglob("*") if entry.is_file())
         where = show(folder, self.reading.root)
@@ -92,6 +128,14 @@ def read_volume(path: Path, limits: Limits | None = None, reading: Reading | Non
     """One image: a DICOM file, a folder with one DICOM series, .nii or .nii.gz. For many, `read_many` or `Reader`."""
     with Reader(limits, reading) as reader:
         return reader.read(Path(path))
+
+
+def read_mask(
+    path: Path, volume: Volume, labels: Sequence[str], limits: Limits | None = None, reading: Reading | None = None
+) -> NDArray[np.uint8]:
+    """One mask, as `Reader.read_mask` gives it."""
+    with Reader(limits, reading) as reader:
+        return reader.read_mask(Path(path), volume, labels)
 
 
 def read_many(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeft.medical.dicom.codestream import codestream_sides
+from edgeft.medical.dicom.modality import apply_modality
 from edgeft.medical.dicom.opened import BIG_ENDIAN, EXPLICIT, IMPLICIT, Opened
 from edgeft.medical.dicom.slices import Form, Slice
 from edgeft.medical.dicom.values import get
@@ -58,15 +60,31 @@ def decode_frames(opened: Opened, form: Form, slices: Sequence[Slice], colour: s
         what = f"is a colour image ({form.photometric})"
         raise Refusal(what, "declare colour: grey to read it as grey (ITU-R BT.601)")
     check_syntax(opened.syntax)
-    _check_length(opened, form)
+    check_length(opened, form)
     indices = [item.frame for item in slices]
     opened.stream.seek(0)
     frames = iter_pixels(opened.stream, indices=indices)
-    for item, stored in zip(slices, frames, strict=True):
-        values = _grey(stored, form, opened.header) if form.colour else stored
-        if values.shape != (form.rows, form.columns):
-            raise Refusal("decodes to another size than it states")
-        yield _to_modality(values, form, item)
+    with decoding(opened.syntax):
+        for item, stored in zip(slices, frames, strict=True):
+            values = _grey(stored, form, opened.header) if form.colour else stored
+            if values.shape != (form.rows, form.columns):
+                raise Refusal("decodes to another size than it states")
+            yield _to_modality(values, form, item)
+
+
+@contextmanager
+def decoding(syntax: str) -> Iterator[None]:
+    """What a decoder raises becomes a Refusal that names the transfer syntax; its own text is not passed on."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, RecursionError) or syntax not in CODED:
+            raise
+        name, package = CODED[syntax]
+        what = f"is {name} ({syntax}) that cannot be decoded: damaged, too large, or a kind that its decoder lacks"
+        twelve = "pylibjpeg-libjpeg decodes it where it has 12 bits: pip install pylibjpeg-libjpeg"
+        hint = twelve if package == "pillow" else "convert it to an uncompressed transfer syntax"
+        raise Refusal(what, hint) from None
 
 
 def _to_modality(stored: NDArray[Any], form: Form, item: Slice) -> tuple[Values, bool]:
@@ -75,14 +93,8 @@ def _to_modality(stored: NDArray[Any], form: Form, item: Slice) -> tuple[Values,
     values = stored.astype(np.float64)
     if form.colour:
         return values, True
-    if item.lut is not None:
-        first = item.lut.first - (1 << 16 if form.signed and item.lut.first >= 1 << 15 else 0)
-        return item.lut.entries[np.clip(values - first, 0, len(item.lut.entries) - 1).astype(np.intp)], True
-    if item.slope != 1.0:
-        values *= item.slope
-    if item.intercept:
-        values += item.intercept
-    return values, form.kind == "int" and item.slope.is_integer() and item.intercept.is_integer()
+    whole = form.kind == "int" and item.slope.is_integer() and item.intercept.is_integer()
+    return apply_modality(values, item.slope, item.intercept, item.lut, form.signed), whole
 
 
 def _grey(stored: NDArray[Any], form: Form, header: Any) -> Values:
@@ -96,7 +108,7 @@ def _grey(stored: NDArray[Any], form: Form, header: Any) -> Values:
     return grey
 
 
-def _check_length(opened: Opened, form: Form) -> None:
+def check_length(opened: Opened, form: Form) -> None:
     """Refusal for pixel data that is shorter than its form asks for, or compressed pixels of another size."""
     per_frame = form.rows * form.columns * form.samples * form.allocated / 8
     if form.photometric == "YBR_FULL_422" and opened.syntax in NATIVE:

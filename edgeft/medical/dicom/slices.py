@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from edgeft.medical.dicom.modality import Lut, read_modality
 from edgeft.medical.dicom.opened import Opened
 from edgeft.medical.dicom.scan import PIXELS
 from edgeft.medical.dicom.values import get, items, nested, number, numbers, text, whole
 from edgeft.medical.limits import Limits, Refusal, check_pixels
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 GREY, COLOUR = (
     ("MONOCHROME1", "MONOCHROME2"),
@@ -44,14 +41,6 @@ class Form:
     @property
     def colour(self) -> bool:
         return self.photometric in COLOUR
-
-
-@dataclass(frozen=True)
-class Lut:
-    """A modality LUT: values below `first` take the first entry, values beyond the last take the last."""
-
-    first: int
-    entries: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -89,8 +78,11 @@ class Entry:
     warnings: list[str] = field(default_factory=list)
 
 
-def pixel_form(opened: Opened, limits: Limits) -> Form:
-    """The form, checked against the limits; Refusal where the file has no pixels or states them in a way not read."""
+def pixel_form(opened: Opened, limits: Limits, streamed: bool = False) -> Form:
+    """The form, checked against the limits; Refusal where the file has no pixels or states them in a way not read.
+
+    streamed: frames are looked at one by one and not kept, so their stored size counts, not four bytes a pixel.
+    """
     header, found = opened.header, opened.found
     modality = text(header, "Modality")
     if not found.tag:
@@ -105,7 +97,7 @@ def pixel_form(opened: Opened, limits: Limits) -> Form:
     photometric = text(header, "PhotometricInterpretation")
     if samples not in (1, 3):
         raise Refusal(f"has {samples} samples per pixel; 1 or 3 are read")
-    check_pixels(rows, columns, frames, limits, 4 * samples)
+    check_pixels(rows, columns, frames, limits, max(allocated, 1) / 8 if streamed else 4 * samples)
     if photometric not in GREY + COLOUR:
         raise Refusal("has a photometric interpretation that is not read", f"read are {', '.join(GREY + COLOUR)}")
     if samples != (1 if photometric in (*GREY, "PALETTE COLOR") else 3):
@@ -151,7 +143,7 @@ def _plain(header: Any, file: int, uid: str) -> Slice:
     if orientation is None:
         orientation = _projected(header)
     thickness = _first_positive(header, "SpacingBetweenSlices", "SliceThickness")
-    slope, intercept, lut = _modality(header)
+    slope, intercept, lut = read_modality(header)
     return Slice(file, 0, uid, position, orientation, _spacing(header), thickness, slope, intercept, lut)
 
 
@@ -188,32 +180,8 @@ def _enhanced(header: Any, shared: Any, group: Any, file: int, frame: int, uid: 
     thickness = look("PixelMeasuresSequence", lambda item: _first_positive(item, "SpacingBetweenSlices"))
     thickness = thickness or look("PixelMeasuresSequence", lambda item: _first_positive(item, "SliceThickness"))
     moved = look("PixelValueTransformationSequence", lambda item: item)
-    slope, intercept, lut = _modality(header if moved is None else moved)
+    slope, intercept, lut = read_modality(header if moved is None else moved)
     return Slice(file, frame, uid, position, orientation, spacing or _spacing(header), thickness, slope, intercept, lut)
-
-
-def _modality(header: Any) -> tuple[float, float, Lut | None]:
-    """(slope, intercept, LUT): the LUT where there is one, PS3.3 C.11.1."""
-    import numpy as np
-
-    item = nested(header, "ModalityLUTSequence")
-    if item is None:
-        slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
-        if slope == 0:
-            raise Refusal("has a RescaleSlope of 0: every pixel would be equal")
-        return (1.0 if slope is None else slope), intercept or 0.0, None
-    descriptor, data = numbers(item, "LUTDescriptor", 3), get(item, "LUTData")
-    if descriptor is None or data is None:
-        raise Refusal("has a modality LUT without its descriptor or data")
-    count, bits = int(descriptor[0]) or 1 << 16, int(descriptor[2])
-    if not 0 < count <= 1 << 16 or bits not in range(8, 17):
-        raise Refusal("has a modality LUT whose descriptor makes no sense")
-    if isinstance(data, bytes):
-        data = np.frombuffer(data, np.uint8 if len(data) < 2 * count else np.dtype("<u2"))
-    entries = np.asarray(data, np.float64).ravel()
-    if len(entries) < count:
-        raise Refusal(f"has a modality LUT of {len(entries)} entries and states {count}")
-    return 1.0, 0.0, Lut(int(descriptor[1]), entries[:count])
 
 
 def _spacing(header: Any) -> tuple[float, ...] | None:
