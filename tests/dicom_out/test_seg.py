@@ -23,6 +23,7 @@ from tests.dicom_out.material import (  # noqa: E402
     NAME,
     feet_first,
     oblique,
+    set_raw,
     shapes,
     write_ct,
     write_dx,
@@ -98,7 +99,9 @@ def test_images_that_come_with_pydicom(tmp_path: Path, errors_of: Validator, nam
     given, made = pydicom.dcmread(path), pydicom.dcmread(written.path)
     for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "StudyDate", "FrameOfReferenceUID"):
         assert made.get(keyword) == given.get(keyword), keyword
-    assert made.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPInstanceUID == given.SOPInstanceUID
+    assert (
+        made.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPInstanceUID == given.SOPInstanceUID
+    )
     read = hd.seg.segread(written.path).get_pixels_by_source_instance([given.SOPInstanceUID], combine_segments=True)
     assert np.array_equal(read, mask)
 
@@ -121,7 +124,11 @@ def test_who_made_it_is_in_it(tmp_path: Path) -> None:
     _, source = source_of(tmp_path / "series")
     origin = Origin("digits", "ab" * 32, "My Clinic", ("edgeft 0.1.0",), {"runtime": "onnxruntime"}, released=False)
     made = pydicom.dcmread(write_segmentation(mask, source, CODES, origin, tmp_path / "out").path)
-    assert (made.Manufacturer, made.ManufacturerModelName, made.DeviceSerialNumber) == ("My Clinic", "digits", "ab" * 32)
+    assert (made.Manufacturer, made.ManufacturerModelName, made.DeviceSerialNumber) == (
+        "My Clinic",
+        "digits",
+        "ab" * 32,
+    )
     assert made.SoftwareVersions == "edgeft 0.1.0" and made.ContentQualification == "RESEARCH"
     assert made.SeriesDescription == "NOT RELEASED, gates failed: digits segmentation"
     first, second = made.SegmentSequence
@@ -190,7 +197,7 @@ def test_a_malformed_header_does_not_withhold_an_object(
     found = made.get(keyword)
     if keyword == "SliceThickness":
         found = float(made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness)
-    assert found == kept or not found and not kept
+    assert found == kept or (not found and not kept)
 
 
 def test_what_dicom_cannot_say_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

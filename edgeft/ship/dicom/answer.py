@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import RecipeError
 from edgeft.ship.bundle import Bundle
-from edgeft.ship.dicom.pixels import (
-    acquired_slices,
-    batches,
-    classes_at,
-    encode_slices,
-    prepare_slices,
-    read_medical,
-)
+from edgeft.ship.dicom.pixels import acquired_mask, batches, medical_spec, pack_slices
 from edgeft.ship.session import open_session
 from edgeft.task import DenseTask, ProbableTask
 
@@ -26,6 +19,7 @@ if TYPE_CHECKING:
     from edgeft.medical.dicom_out.sr import Finding
     from edgeft.medical.order import MedicalSpec
     from edgeft.medical.volume import Volume
+    from edgeft.tasks.image_spec import ImageSpec
 
 SLICES = 16
 """Slices in one call, where the artefact does not fix how many."""
@@ -40,6 +34,7 @@ class Answering:
     bundle: Bundle
     task: Any
     dense: bool
+    image: ImageSpec
     spec: MedicalSpec
 
     @property
@@ -57,48 +52,47 @@ def open_answering(bundle: Bundle) -> Answering:
     dense = isinstance(task, DenseTask)
     if "image" not in task.columns or not (dense or isinstance(task, ProbableTask)):
         raise RecipeError(f"a bundle of {name} answers no DICOM images", where="--dicom", hint="give INPUT instead")
-    return Answering(bundle, task, dense, read_medical(bundle.folder))
+    image = task.spec(bundle.folder)
+    if image.embed == "bytes":
+        raise RecipeError(
+            "this bundle's artefact decodes JPEG and PNG files itself", where="--dicom", hint="give INPUT"
+        )
+    return Answering(bundle, task, dense, image, medical_spec(image, bundle.folder))
 
 
 def mask_volume(answering: Answering, volume: Volume, tell: OnSlices) -> NDArray[np.uint8]:
     """uint8 (slices, rows, columns) of places in `labels`, on the grid that the volume was acquired on."""
     import numpy as np
 
-    from edgeft.medical.order import restore_mask
     from edgeft.tasks.segmentation import checked
 
-    image = answering.task.spec(answering.bundle.folder)
-    grey = prepare_slices(volume, answering.spec)
-    mask = np.empty(grey.shape, np.uint8)
-    for start, stop, outputs in _outputs(answering, grey, tell):
-        mask[start:stop] = classes_at(checked(outputs), grey.shape[1:], image)
-    restored: NDArray[np.uint8] = restore_mask(mask, volume.affine, volume.values.shape, answering.spec)
-    return restored
+    mask = np.empty(volume.values.shape, np.uint8)
+    for start, outputs in _outputs(answering, volume, tell):
+        for place, logits in enumerate(checked(outputs), start):
+            mask[place] = acquired_mask(logits, volume, place, answering.image, answering.spec)
+    return mask
 
 
 def find_slices(answering: Answering, volume: Volume, tell: OnSlices) -> list[Finding]:
-    """A finding for each slice as it was acquired."""
+    """A finding for each slice, in their order."""
     from edgeft.medical.dicom_out.sr import Finding
 
-    labels, grey = answering.labels, prepare_slices(volume, answering.spec)
-    places = acquired_slices(volume, answering.spec, len(grey))
-    found = []
-    for _, _, outputs in _outputs(answering, grey, tell):
+    found, labels = [], answering.labels
+    for _, outputs in _outputs(answering, volume, tell):
         for row in answering.task.probabilities(outputs, labels):
             shares = dict(zip(labels, map(float, row), strict=True))
             found.append(Finding(labels[int(row.argmax())], shares))
-    return [found[place] for place in places]
+    return found
 
 
-def _outputs(
-    answering: Answering, grey: NDArray[np.uint8], tell: OnSlices
-) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """(start, stop, canonical outputs) of runs of slices; no more than one run's feeds are held."""
+def _outputs(answering: Answering, volume: Volume, tell: OnSlices) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(first slice, canonical outputs) of runs of slices; no more than one run's feeds are held."""
     import pyarrow as pa
 
+    count = len(volume.values)
     with open_session(answering.bundle) as session:
-        for start, stop in batches(len(grey), session.batch or SLICES):
-            names, files = encode_slices(grey, start, stop)
-            feeds = answering.task.feeds(pa.table({"image": names, "bytes": files}), answering.bundle.folder)
-            yield start, stop, session.run(feeds, names[0])
-            tell(stop, len(grey))
+        for start, stop in batches(count, session.batch or SLICES):
+            names, packed = pack_slices(volume, start, stop)
+            feeds = answering.task.feeds(pa.table({"image": names, "bytes": packed}), answering.bundle.folder)
+            yield start, session.run(feeds, names[0])
+            tell(stop, count)
