@@ -67,6 +67,8 @@ class Reader:
             raise RecipeError("there is no such file or folder", where=show(path, self.reading.root))
         if path.is_dir():
             return self._read_dicom(path, self._listed(path), folder=True)
+        if not path.is_file():
+            raise RecipeError("is neither a file nor a folder", where=show(path, self.reading.root))
         if path.name.lower().endswith(NIFTI):
             return self._read_nifti(path)
         return self._read_dicom(path, [path], folder=False)

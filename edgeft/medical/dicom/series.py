@@ -160,7 +160,8 @@ def _step(
     place = int(np.abs(gaps - usual).argmax())
     times = gaps[odd] / usual
     if (times > 1.5).all() and np.abs(times - np.rint(times)).max() < UNEVEN * times.max():
-        what = f"{int((np.rint(times) - 1).sum())} slices are missing: "
+        count = int((np.rint(times) - 1).sum())
+        what = f"{count} slice{'s are' if count > 1 else ' is'} missing: "
     else:
         what = "slices are unevenly spaced: "
     what += f"{gaps[place]:.3g} mm between slices {place + 1} and {place + 2} of {len(slices)}, usually {usual:.3g} mm"
