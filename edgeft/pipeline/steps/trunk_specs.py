@@ -80,7 +80,7 @@ def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: boo
         )
 
     source = source_for(data)
-    config = data.model_dump(mode="json", exclude={"path", "paths", "licence"})
+    config = data.model_dump(mode="json", exclude={"path", "paths", "licence", "codes"})
     config |= {
         "content": source.fingerprint(data, store.file_digest),
         "model_labels": list(inputs.labels) if inputs.labels else None,
