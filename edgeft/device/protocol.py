@@ -12,7 +12,7 @@ from edgeft.errors import DeviceError
 if TYPE_CHECKING:
     from edgeft.task import Arrays
 
-JobKind = Literal["predict", "latency", "compare", "cold", "operators", "inspect", "probe", "describe"]
+JobKind = Literal["predict", "latency", "compare", "cold", "operators", "inspect", "probe", "describe", "preprocess"]
 TIMED: frozenset[str] = frozenset({"latency", "compare", "cold", "operators", "probe"})
 """Kinds whose answer is a time or a memory figure: meaningless, and refused, on an emulated device."""
 OnProgress = Callable[[float, float], None]
@@ -30,11 +30,12 @@ class ArtefactRefused(DeviceError):
 class Job:
     """One piece of work on a target.
 
-    runtime: the runtime's one file. models: role (`model`, `other`) -> file on the host; its folder is what travels.
+    runtime: the runtime's one file (of preprocess: the reference's). models: role (`model`, `other`, `order`) -> file
+    on the host; its folder is what travels.
     feeds: role (`feeds`, `other_feeds`) -> runtime input name -> (n, ...) array. settings: JSON, by kind:
     batch (all but inspect and describe), runs, seconds and most_warmup (latency), blocks and seconds (compare), runs
     (operators), operations and seconds or megabytes (probe), options (for the runtime: threads, providers, fallback),
-    affinity (cores to stay on).
+    affinity (cores to stay on), stated (preprocess: what preprocess.json says).
     timeout: seconds.
     """
 

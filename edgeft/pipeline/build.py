@@ -31,7 +31,7 @@ from edgeft.pipeline.progress import Events
 from edgeft.pipeline.search.flow import search_targets
 from edgeft.pipeline.steps.probing import target_probe
 from edgeft.recipe.load import LoadedRecipe
-from edgeft.record import DifferenceRow, ProbeRow, SearchRow
+from edgeft.record import DifferenceRow, PreprocessRow, ProbeRow, SearchRow
 from edgeft.store import Store
 from edgeft.task import Score, Task
 
@@ -78,6 +78,7 @@ class Build:
     undecided: set[str] = field(default_factory=set)
     judgement: Judgement = field(default_factory=Judgement)
     about: dict[str, Facts] = field(default_factory=dict)
+    preprocessing: list[PreprocessRow] = field(default_factory=list)
     differences: dict[str, list[DifferenceRow]] = field(default_factory=dict)
     searches: dict[str, SearchRow] = field(default_factory=dict)
     error: EdgeftError | None = None
@@ -159,6 +160,8 @@ def _flow(build: Build) -> None:
         if spec.id == options.to:
             build.stopped = True
             return
+        if spec.id == "prepare":
+            _check_preprocessing(build)
     outputs = executor.perform(plan.source)
     build.source = score_outputs(executor, outputs, "search", recipe.measure.search_cases)
     if build.locked is not None:
@@ -179,6 +182,18 @@ def _flow(build: Build) -> None:
     if set(build.chosen) == set(build.trials):
         build.judgement = judge(plan, executor, build.chosen)
         _keep_golden(build)
+
+
+def _check_preprocessing(build: Build) -> None:
+    """Every target's own preprocessing, and the user's, give what training will see. StepError where one does not."""
+    from edgeft.targets.preprocessing import refuse_difference
+
+    for spec in build.plan.preprocessing:
+        row = PreprocessRow.model_validate(build.executor.perform(spec).facts["preprocess"])
+        build.preprocessing.append(row)
+        build.executor.current = spec.id
+        refuse_difference(row)
+        build.executor.current = ""
 
 
 def _keep_golden(build: Build) -> None:

@@ -6,7 +6,7 @@ A store step like any other run on the device, so that a cached build opens no r
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,15 @@ VECTOR_ROWS = 128
 INDEX = "index.json"
 BUILT_IN = "built in"
 MADE_ON = ("machine", "cpu_flags")
-IMAGES = {b"\x89PNG": "png", b"\xff\xd8": "jpg", b"GIF8": "gif", b"RIFF": "webp", b"II*\0": "tif", b"MM\0*": "tif"}
+IMAGES = {
+    b"\x89PNG": "png",
+    b"\xff\xd8": "jpg",
+    b"GIF8": "gif",
+    b"RIFF": "webp",
+    b"II*\0": "tif",
+    b"MM\0*": "tif",
+    b"PK\x03\x04": "npz",
+}
 
 
 def golden_id(candidate: Candidate) -> str:
@@ -75,6 +83,7 @@ def _write(candidate: Candidate, recipe: Recipe, artifact: Artifact, origin: str
     rows, feeds = _few(rows, feeds, signature)
     outputs = run_outputs(device, exporter.runtime, artifact, signature, feeds, batch=recipe.serve.batch)
     cases = _fitting(rows, outputs)
+    _prove_preprocessing(candidate, rows.slice(0, cases), prepared, origin)
     own = runtime_feeds(signature, {name: array[:cases] for name, array in feeds.items()})
     facts = describe_device(device, exporter.runtime)
     index = {
@@ -96,6 +105,26 @@ def _write(candidate: Candidate, recipe: Recipe, artifact: Artifact, origin: str
     }
     (out / INDEX).write_bytes(canonical_json(index, indent=1))
     return {"cases": cases, "from": origin}
+
+
+def _prove_preprocessing(candidate: Candidate, rows: pa.Table, prepared: Path, origin: str) -> None:
+    """Decoded slices become the tensors that are kept on the target itself; StepError where they do not."""
+    from edgeft.data.pack import image_bytes
+    from edgeft.targets.preprocessing import LEVELS, compare, refuse_difference, run_reference
+
+    about = json.loads((prepared / "preprocess.json").read_text(encoding="utf-8"))
+    if "medical" not in about:
+        return
+    from edgeft.tasks.image_spec import read_spec
+    from edgeft.tasks.images import read_pixels
+
+    names, slices = zip(*image_bytes(rows), strict=True)
+    row = compare(
+        read_pixels(rows, read_spec(prepared)), run_reference(candidate.device, slices, about), names,
+        against=candidate.device.name, how="measured", origin=f"{origin} golden cases", tolerance=LEVELS,
+        unit="grey levels of 255", white=255,
+    )  # fmt: skip
+    refuse_difference(row)
 
 
 def _made_on(facts: Mapping[str, str], runtime: str) -> dict[str, str]:
@@ -183,8 +212,25 @@ def _built_in(prepared: Path) -> pa.Table:
         from edgeft.pipeline.steps.embedded import GOLDEN_TEXTS
 
         return pa.table({"text": list(GOLDEN_TEXTS[:CASES])})
+    if "medical" in about:
+        slices = {f"slice-{turn}": _wave_slice(turn, about["medical"]["window"]) for turn in range(CASES)}
+        return pa.table({"image": list(slices), "bytes": list(slices.values())})
     waves = {f"wave-{turn}": _wave(turn) for turn in range(CASES)}
     return pa.table({"image": list(waves), "bytes": list(waves.values())})
+
+
+def _wave_slice(turn: int, window: Sequence[float]) -> bytes:
+    """A decoded slice of stripes from below the window to above it, with axes that differ from case to case."""
+    import numpy as np
+
+    from edgeft.medical.reference import pack
+
+    low, high = window
+    y, x = np.mgrid[0:240, 0:192] / 240
+    stripes = np.sin((turn + 2) * (x * np.cos(turn) + y * np.sin(turn)) * 6 + turn)
+    values = low + (high - low) * (0.5 + 0.7 * stripes)
+    affine = np.diag([2.0, 0.8 * (-1) ** (turn // 2), 0.7 * (-1) ** turn, 1.0])[:, [2, 1, 0, 3]]
+    return pack(values[None].astype(np.float32), affine, turn % 4 == 3)
 
 
 def _wave(turn: int) -> bytes:
