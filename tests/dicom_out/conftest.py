@@ -22,6 +22,8 @@ from tests.pipeline.test_images import CLASSES, MASKS
 SOURCE = "source: dicom\n  path: study"
 DENSE = MASKS.replace("source: image-masks\n  path: shapes", SOURCE).replace("  group: patient\n", "")
 DENSE = DENSE.replace("serve:", "preprocess: {window: [0, 255]}\nserve:")
+DENSE = DENSE.replace("  labels:", "  codes: {disc: {value: '91772007', scheme: SCT, meaning: Disc}}\n  labels:")
+DENSE = DENSE.replace("  labels:", "  expect: {modalities: [CT], spacing: [0.5, 2.0]}\n  labels:")
 FINDINGS = CLASSES.replace("source: image-folder\n  path: images", SOURCE)
 FINDINGS = FINDINGS.replace("serve:", "preprocess: {window: [0, 255]}\nserve:")
 Validator = Callable[[Path], list[str]]

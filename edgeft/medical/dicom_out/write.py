@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 BASE_BYTES, BYTES_PER_HEADER, BASE_SECONDS, SECONDS_PER_FILE = 1 << 30, 1 << 20, 60.0, 0.5
 DRAFT = ".edgeft-"
 """How the folder's name begins that an object is written in; a killed run leaves it."""
+LARGEST, FINDING = 64 << 20, 64 << 10
+"""Bytes that an object may have beyond its masks, and for each finding."""
 COPIES = 24
 """How often a mask is held while it is packed: bits as bytes, per segment and per frame."""
 _PROGRAM = (
@@ -92,7 +94,7 @@ def _write(
         "origin": origin.to_json(),
         "limits": Limits().to_dict(),
         "memory": memory,
-        "largest": BASE_BYTES + 2 * size * max(1, len(labels)),
+        "largest": LARGEST + 2 * size * len(labels) + FINDING * len(request["findings"]),
     }
     try:
         # On the same disk, so that the last step is one new name: whoever looks sees no object, or a whole one.

@@ -115,6 +115,8 @@ def prepare_spec(loaded: LoadedRecipe, inputs: Inputs) -> Spec:
     serve = recipe.serve.model_dump()
     if recipe.preprocess is not None and recipe.preprocess.medical is not None:
         serve["medical"] = recipe.preprocess.medical
+        if recipe.data.expect is not None and recipe.data.expect.takes:
+            serve["takes"] = recipe.data.expect.takes
 
     def run(given: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         splits = {name: split.path for name, split in ctx.splits.items()}

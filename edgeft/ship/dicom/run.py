@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,22 +171,38 @@ def read_source(wanted: Wanted, warn: Warn) -> Volume:
 
 
 def check_takes(bundle: Bundle, volume: Volume) -> None:
-    """RecipeError for images of another kind or size than the bundle says that it takes."""
+    """RecipeError for images of another kind than the recipe expected (data.expect), as preprocess.json states it."""
     from edgeft.tasks.image_spec import PREPROCESS
     from edgeft.tasks.tokenizer import read_json
 
-    stated = read_json(bundle.folder / PREPROCESS).get("takes")
-    if not isinstance(stated, Mapping):
-        return
-    kinds = stated.get("modalities")
-    if isinstance(kinds, list) and kinds and volume.modality not in kinds:
-        what = f"the images are {volume.modality}, the bundle takes {' or '.join(map(str, kinds))}"
-        raise RecipeError(what, where="--dicom", hint="what it answers to others was never looked at")
-    for name, size in zip(("rows", "columns"), volume.values.shape[1:], strict=True):
-        span = stated.get(name)
-        if isinstance(span, list) and len(span) == 2 and not span[0] <= size <= span[1]:
-            what = f"the images have {size} {name}, the bundle takes {span[0]} to {span[1]}"
-            raise RecipeError(what, where="--dicom", hint="what it answers to others was never looked at")
+    stated = read_json(bundle.folder / PREPROCESS).get("takes", {})
+    try:
+        faults = list(_differences(stated, volume))
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
+        where = str(bundle.folder / PREPROCESS)
+        raise BundleError("what it takes is damaged", where=where, hint="copy the bundle again") from error
+    if faults:
+        hint = "what it answers to others was never measured (data.expect of its recipe)"
+        raise RecipeError(f"the bundle does not take these images: {faults[0]}", where="--dicom", hint=hint)
+
+
+def _differences(stated: Mapping[str, Any], volume: Volume) -> Iterator[str]:
+    if (kinds := stated.get("modalities")) and volume.modality not in kinds:
+        yield f"they are {volume.modality}, it takes {' or '.join(kinds)}"
+    shape = volume.values.shape[1:]
+    if (sizes := stated.get("shape")) and any(
+        want not in (None, have) for want, have in zip(sizes, shape, strict=True)
+    ):
+        wanted = " x ".join("any" if size is None else str(size) for size in sizes)
+        yield f"they have {shape[0]} x {shape[1]} pixels, it takes {wanted}"
+    if span := stated.get("spacing"):
+        mm = volume.spacing[1:]
+        if not span[0] <= min(mm) <= max(mm) <= span[1]:
+            yield f"their pixels are {mm[0]:.4g} x {mm[1]:.4g} mm apart, it takes {span[0]:g} to {span[1]:g} mm"
+    if span := stated.get("range"):
+        low, high = float(volume.values.min()), float(volume.values.max())
+        if not span[0] <= low <= high <= span[1]:
+            yield f"their values go from {low:g} to {high:g}, it takes {span[0]:g} to {span[1]:g}"
 
 
 def _shares(mask: Any, labels: Sequence[str]) -> dict[str, float]:
