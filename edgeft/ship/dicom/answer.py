@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import RecipeError
 from edgeft.ship.bundle import Bundle
-from edgeft.ship.dicom.pixels import acquired_mask, batches, medical_spec, pack_slices
+from edgeft.ship.dicom.pixels import acquired_mask, batches, pack_slices, read_medical
 from edgeft.ship.session import open_session
 from edgeft.task import DenseTask, ProbableTask
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from edgeft.medical.dicom_out.sr import Finding
     from edgeft.medical.order import MedicalSpec
     from edgeft.medical.volume import Volume
-    from edgeft.tasks.image_spec import ImageSpec
 
 SLICES = 16
 """Slices in one call, where the artefact does not fix how many."""
@@ -34,7 +33,6 @@ class Answering:
     bundle: Bundle
     task: Any
     dense: bool
-    image: ImageSpec
     spec: MedicalSpec
 
     @property
@@ -52,12 +50,7 @@ def open_answering(bundle: Bundle) -> Answering:
     dense = isinstance(task, DenseTask)
     if "image" not in task.columns or not (dense or isinstance(task, ProbableTask)):
         raise RecipeError(f"a bundle of {name} answers no DICOM images", where="--dicom", hint="give INPUT instead")
-    image = task.spec(bundle.folder)
-    if image.embed == "bytes":
-        raise RecipeError(
-            "this bundle's artefact decodes JPEG and PNG files itself", where="--dicom", hint="give INPUT"
-        )
-    return Answering(bundle, task, dense, image, medical_spec(image, bundle.folder))
+    return Answering(bundle, task, dense, read_medical(bundle.folder))
 
 
 def mask_volume(answering: Answering, volume: Volume, tell: OnSlices) -> NDArray[np.uint8]:
@@ -66,22 +59,26 @@ def mask_volume(answering: Answering, volume: Volume, tell: OnSlices) -> NDArray
 
     from edgeft.tasks.segmentation import checked
 
-    mask = np.empty(volume.values.shape, np.uint8)
+    image, mask = answering.task.spec(answering.bundle.folder), np.empty(volume.values.shape, np.uint8)
     for start, outputs in _outputs(answering, volume, tell):
         for place, logits in enumerate(checked(outputs), start):
-            mask[place] = acquired_mask(logits, volume, place, answering.image, answering.spec)
+            mask[place] = acquired_mask(logits, volume, place, image, answering.spec)
     return mask
 
 
-def find_slices(answering: Answering, volume: Volume, tell: OnSlices) -> list[Finding]:
-    """A finding for each slice, in their order."""
+def find_slices(answering: Answering, volume: Volume, thresholds: Mapping[str, float], tell: OnSlices) -> list[Finding]:
+    """A finding for each slice, in their order, decided as the task does.
+
+    thresholds: label -> least probability at which it is the answer, where gates froze any.
+    """
     from edgeft.medical.dicom_out.sr import Finding
 
     found, labels = [], answering.labels
+    more = {"thresholds": thresholds} if thresholds else {}
     for _, outputs in _outputs(answering, volume, tell):
-        for row in answering.task.probabilities(outputs, labels):
-            shares = dict(zip(labels, map(float, row), strict=True))
-            found.append(Finding(labels[int(row.argmax())], shares))
+        decided = answering.task.answer(outputs, labels, **more)
+        for row, one in zip(answering.task.probabilities(outputs, labels), decided, strict=True):
+            found.append(Finding(one["label"], dict(zip(labels, map(float, row), strict=True))))
     return found
 
 

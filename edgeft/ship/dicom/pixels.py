@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import StepError
 from edgeft.tasks.image_spec import PREPROCESS, ImageSpec
+from edgeft.tasks.tokenizer import read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,15 +18,27 @@ if TYPE_CHECKING:
     from edgeft.medical.volume import Volume
 
 
-def medical_spec(image: ImageSpec, folder: Path) -> MedicalSpec:
-    """What is done to modality units. StepError for a bundle that states none: no window can be guessed."""
+def read_medical(folder: Path) -> MedicalSpec:
+    """What preprocess.json does to modality units. StepError where it states nothing: no window can be guessed."""
     from edgeft.medical.order import MedicalSpec
 
-    if image.medical is None:
+    stated, where = read_json(folder / PREPROCESS).get("medical"), str(folder / PREPROCESS)
+    if stated is None:
         what = "this bundle takes pictures, not DICOM: it states no window from modality units to grey levels"
-        hint = "build it from a recipe with `preprocess: {window: [lo, hi]}`"
-        raise StepError(what, where=str(folder / PREPROCESS), hint=hint)
-    return MedicalSpec.from_dict(image.medical)
+        raise StepError(what, where=where, hint="build it from a recipe with `preprocess: {window: [lo, hi]}`")
+    try:
+        return MedicalSpec.from_dict(stated)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise StepError(f"the medical preprocessing is damaged: {error}", where=where, hint="copy it again") from error
+
+
+def prepare_slices(volume: Volume, spec: MedicalSpec) -> NDArray[np.uint8]:
+    """A whole volume as grey levels, uint8 (slices, rows, columns), on the grid that a network of volumes sees."""
+    from edgeft.medical.order import prepare, quantise
+
+    shown, _ = prepare(volume.values, volume.affine, volume.inverted, spec)
+    grey: NDArray[np.uint8] = quantise(shown)
+    return grey
 
 
 def slice_affine(volume: Volume, place: int) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from edgeft.medical.dicom_out.origin import Origin, Qualification
 from edgeft.medical.dicom_out.write import DRAFT, Source, Written, write_report, write_segmentation
 from edgeft.ship.bundle import Bundle, BundleError
 from edgeft.ship.dicom.answer import Answering, OnSlices, find_slices, mask_volume, open_answering
-from edgeft.ship.verify import MANIFEST, NOT_SHIPPED
+from edgeft.ship.verify import MANIFEST, NOT_SHIPPED, Refused, parse_json, read_small
 
 if TYPE_CHECKING:
     from edgeft.medical.volume import Volume
@@ -52,8 +52,9 @@ def run_dicom(bundle: Bundle, wanted: Wanted, tell: OnSlices, warn: Warn) -> Ans
     """Write one object into `wanted.out`. EdgeftError says what is refused, and nothing is left behind then."""
     check_out(wanted.out, wanted.force)
     answering = open_answering(bundle)
-    codes = label_codes(answering, wanted.codes, warn)
-    origin = origin_of(bundle, wanted)
+    stated = read_postprocess(bundle)
+    codes = label_codes(answering, stated.codes, wanted.codes, warn)
+    origin = origin_of(bundle, wanted, stated)
     check_answers(bundle)
     volume = read_source(wanted, warn)
     check_takes(bundle, volume)
@@ -65,7 +66,7 @@ def run_dicom(bundle: Bundle, wanted: Wanted, tell: OnSlices, warn: Warn) -> Ans
         if not any(answer.shares.values()):
             warn("no pixel has a label other than the background: every segment is empty")
     else:
-        found = find_slices(answering, volume, tell)
+        found = find_slices(answering, volume, stated.thresholds, tell)
         written = write_report(found, source, codes, origin, wanted.out)
         rows = [{"label": row.label, "probabilities": dict(row.probabilities)} for row in found]
         answer = Answer(written, len(found), findings=rows)
@@ -87,30 +88,43 @@ def check_out(out: Path, force: bool) -> None:
         raise RecipeError(f"{out} holds {len(held)} files already", where="--out", hint=hint)
 
 
-def label_codes(answering: Answering, file: Path | None, warn: Warn) -> dict[str, LabelCode]:
+@dataclass(frozen=True)
+class Stated:
+    """What postprocess.json says of labels. thresholds: least probability, where gates froze one."""
+
+    codes: Mapping[str, LabelCode]
+    thresholds: Mapping[str, float]
+
+
+def read_postprocess(bundle: Bundle) -> Stated:
+    """Of a bundle, empty where it has no such file; BundleError for a file that is none."""
+    path = bundle.folder / POSTPROCESS
+    if not path.exists():
+        return Stated({}, {})
+    try:
+        row = parse_json(read_small(path, MAX_POSTPROCESS_BYTES, "postprocess"), "postprocess", POSTPROCESS)
+        codes = {label: LabelCode.of(code) for label, code in row.get("codes", {}).items()}
+        return Stated(codes, {label: float(least) for label, least in row.get("thresholds", {}).items()})
+    except (Refused, ValueError, TypeError, AttributeError) as error:
+        raise BundleError(f"cannot be read: {error}", where=str(path), hint="build the bundle anew") from error
+
+
+def label_codes(
+    answering: Answering, stated: Mapping[str, LabelCode], file: Path | None, warn: Warn
+) -> dict[str, LabelCode]:
     """Label -> code, of the labels that the object names: those of a mask without the background.
 
     The file's codes come before the bundle's own; a label with neither gets a private code, and a warning says so.
     """
-    from edgeft.ship.verify import Refused, parse_json, read_small
-
-    labels, path = answering.labels, answering.bundle.folder / POSTPROCESS
-    stated: dict[str, LabelCode] = {}
-    try:
-        if path.exists():
-            row = parse_json(read_small(path, MAX_POSTPROCESS_BYTES, "postprocess"), "postprocess", POSTPROCESS)
-            stated = {label: LabelCode.of(code) for label, code in row.get("codes", {}).items()}
-    except (Refused, ValueError, TypeError, AttributeError) as error:
-        raise BundleError(
-            f"its codes cannot be read: {error}", where=str(path), hint="build the bundle anew"
-        ) from error
+    labels, where = answering.labels, f"--codes {file}"
     if file is not None:
         try:
             with file.open("rb") as stream:
                 raw = stream.read(MAX_CODES_BYTES + 1)
         except OSError as error:
-            raise RecipeError(f"cannot be read: {error.strerror}", where=f"--codes {file}") from error
-        stated |= read_codes(raw, labels, f"--codes {file}")
+            hint = "give a JSON file, label -> code"
+            raise RecipeError(f"cannot be read: {error.strerror}", where=where, hint=hint) from error
+        stated = {**stated, **read_codes(raw, labels, where)}
     found = code_labels(labels[1:] if answering.dense else labels, stated)
     if private := [label for label, code in found.items() if code.private]:
         warn(
@@ -119,7 +133,7 @@ def label_codes(answering: Answering, file: Path | None, warn: Warn) -> dict[str
     return found
 
 
-def origin_of(bundle: Bundle, wanted: Wanted) -> Origin:
+def origin_of(bundle: Bundle, wanted: Wanted, stated: Stated) -> Origin:
     """Algorithm identification: the bundle's name, and the SHA-256 of its manifest, which covers every file of it."""
     from edgeft import __version__
     from edgeft.canonical import digest_file
@@ -128,20 +142,25 @@ def origin_of(bundle: Bundle, wanted: Wanted) -> Origin:
     parameters = {
         "candidate": str(manifest.get("candidate", "")), "runtime": manifest["runtime"],
         "device": str(manifest.get("device", "")), "artifact": str(manifest.get("artifact_digest", ""))[:16],
+        **{f"threshold {label}": f"{least:.6g}" for label, least in stated.thresholds.items()},
     }  # fmt: skip
-    plain = {name: fit(text).replace(",", " ").replace("=", " ") for name, text in parameters.items() if text}
     try:
         return Origin(
             name=fit(str(manifest.get("name", ""))) or "edgeft bundle",
             version=digest_file(bundle.folder / MANIFEST),
             manufacturer=wanted.manufacturer,
             software=(f"edgeft {__version__}", fit(f"bundle made by edgeft {manifest.get('edgeft', '?')}")),
-            parameters=plain,
+            parameters={_parameter(name): _parameter(text) for name, text in parameters.items() if text},
             qualification=wanted.qualification,
             released=not (bundle.folder / NOT_SHIPPED).exists(),
         )
     except ValueError as error:
         raise RecipeError(str(error), where="--manufacturer", hint="a short name, as DICOM's LO takes it") from error
+
+
+def _parameter(text: str) -> str:
+    """Without what separates parameters in a segmentation."""
+    return fit(text).replace(",", " ").replace("=", " ")
 
 
 def check_answers(bundle: Bundle) -> None:
