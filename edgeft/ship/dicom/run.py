@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,13 +77,16 @@ def run_dicom(bundle: Bundle, wanted: Wanted, tell: OnSlices, warn: Warn) -> Ans
 
 
 def check_out(out: Path, force: bool) -> None:
-    """RecipeError for an output folder that is a file, or that holds anything unless `force`."""
+    """RecipeError for an output folder that is a file, cannot be written to, or holds anything unless `force`."""
     if out.exists() and not out.is_dir():
         raise RecipeError("is no folder", where="--out", hint="name a folder; the object's file gets its own name")
     try:
         held = [path.name for path in out.iterdir() if not path.name.startswith(DRAFT)] if out.exists() else []
     except OSError as error:
         raise RecipeError(f"cannot be read: {error.strerror}", where="--out") from error
+    place = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not os.access(place, os.W_OK):
+        raise RecipeError(f"{place} cannot be written to", where="--out", hint="name another folder")
     if held and not force:
         hint = "name an empty folder, or write beside them with --force"
         raise RecipeError(f"{out} holds {len(held)} files already", where="--out", hint=hint)
