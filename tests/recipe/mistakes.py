@@ -252,7 +252,7 @@ MISTAKES: list[Mistake] = [
                 "path: train.csv, labels: [a], codes: {a: {value: '12345678901234567', scheme: SCT, meaning: A}}",
             )
         ],
-        "demo.yaml:3:55 data.codes.a",
+        "demo.yaml:3:59 data.codes.a",
         "value must be 1 to 16 printable ASCII characters without a backslash",
         "",
     ),
