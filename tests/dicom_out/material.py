@@ -96,7 +96,7 @@ def write_enhanced_ct(path: Path, values: NDArray[np.int16], axes: Any, order: l
     """One multi-frame file; frame k shows slice order[k]."""
     across, down, normal = axes
     item = image(patient(), values[order].astype(np.int32) + 1024, ENHANCED_CT, 1)
-    item.Modality, item.ImageType, item.NumberOfFrames = "CT", ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"], len(values)
+    item.Modality, item.ImageType, item.NumberOfFrames = "CT", ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"], len(order)
     shared, measures, orientation, rescale = Dataset(), Dataset(), Dataset(), Dataset()
     measures.PixelSpacing, measures.SliceThickness = list(SPACING), STEP
     orientation.ImageOrientationPatient = [round(float(value), 9) for value in (*across, *down)]

@@ -30,6 +30,8 @@ from tests.dicom_out.material import (  # noqa: E402
     write_enhanced_ct,
 )
 
+pytestmark = pytest.mark.ml  # seconds: each object is written by a process of its own
+
 ORIGIN = Origin("digits", "ab" * 32, "My Clinic", ("edgeft 0.1.0",), {"runtime": "onnxruntime"})
 CODES = code_labels(["square", "disc"], {"square": LabelCode(Code("10200004", "SCT", "Liver"))})
 LABELS = ["nothing", "square", "disc"]
@@ -243,3 +245,18 @@ def test_no_frame_of_reference_is_told_by_name(tmp_path: Path) -> None:
     _, source = source_of(tmp_path / "series")
     with pytest.raises(StepError, match="FrameOfReferenceUID"):
         write_segmentation(mask, source, CODES, ORIGIN, tmp_path / "out")
+
+
+def test_a_segmentation_refers_to_one_multi_frame_file(tmp_path: Path) -> None:
+    values, mask = shapes(4, 24, 30)
+    files = []
+    for place, order in enumerate(([0, 1], [2, 3])):
+        files.append(write_enhanced_ct(tmp_path / f"part{place}.dcm", values, oblique(), order))
+    uid = pydicom.dcmread(files[0], stop_before_pixels=True)
+    other = pydicom.dcmread(files[1])
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+        setattr(other, keyword, uid.get(keyword))
+    other.save_as(files[1])
+    volume, _ = source_of(write_enhanced_ct(tmp_path / "whole.dcm", values, oblique(), [0, 1, 2, 3]))
+    with pytest.raises(StepError, match="several multi-frame files"):
+        write_segmentation(mask, Source(files, volume.affine), CODES, ORIGIN, tmp_path / "out")

@@ -22,6 +22,8 @@ from tests.dicom_out.conftest import Validator  # noqa: E402
 from tests.dicom_out.material import oblique, shapes, write_ct, write_dx, write_enhanced_ct  # noqa: E402
 from tests.dicom_out.test_seg import ORIGIN, source_of  # noqa: E402
 
+pytestmark = pytest.mark.ml
+
 PNEUMONIA = LabelCode(Code("233604007", "SCT", "Pneumonia"))
 PNEUMONIA_CONCEPT = hd.sr.CodedConcept("233604007", "SCT", "Pneumonia")
 LABELS = code_labels(["normal", "pneumonia"], {"pneumonia": PNEUMONIA})
