@@ -57,9 +57,9 @@ def only(folder: Path) -> Path:
 
 
 def network(bundle: Path, grey: Any) -> Any:
-    """Classes (n, rows, columns) by ONNX Runtime alone. grey: uint8 (n, rows, columns) at the network's size."""
+    """Logits (n, classes, ...) by ONNX Runtime alone. grey: uint8 (n, rows, columns) at the network's size."""
     session = ort.InferenceSession(bundle / "model.onnx", providers=["CPUExecutionProvider"])
-    return session.run(None, {"pixels": np.repeat(grey[..., None], 3, axis=3)})[0].argmax(axis=1)
+    return session.run(None, {"pixels": np.repeat(grey[..., None], 3, axis=3)})[0]
 
 
 @pytest.mark.parametrize("axes", [oblique, feet_first])
@@ -77,7 +77,7 @@ def test_a_series_becomes_a_segmentation(
     found = read_mask(path, read_volume(tmp_path / "series"), LABELS)
     turn = (1, 2) if axes is feet_first else ()  # "plane" shows rows towards the back and columns towards the left
     grey = np.rint(np.clip(values / np.float32(255), 0, 1) * 255).astype(np.uint8)
-    wanted = np.flip(network(masks, np.flip(grey, turn)), turn)
+    wanted = np.flip(network(masks, np.flip(grey, turn)).argmax(axis=1), turn)
     assert np.array_equal(found, wanted)
     assert (found == 1)[truth == 1].mean() > 0.5 and not np.array_equal(found, np.flip(found, (1, 2)))
 
@@ -151,9 +151,13 @@ def test_a_radiograph_becomes_a_report(classes: Path, run: Run, tmp_path: Path, 
         assert code == 0, err
         (found[path.stem],) = json.loads(out)["findings"]
         assert errors_of(only(tmp_path / path.stem)) == []
-    assert found["plain"]["label"] == "1" and found["plain"] == found["swapped"]
+    assert found["plain"] == found["swapped"], "the same picture, by either photometric interpretation"
+    logits = network(classes, pixels[None].astype(np.uint8))[0]
+    wanted = np.exp(logits) / np.exp(logits).sum()
+    assert np.allclose([found["plain"]["probabilities"][label] for label in "012"], wanted, atol=1e-5)
+    assert found["plain"]["label"] == "012"[int(wanted.argmax())]
     (group,) = hd.sr.srread(only(tmp_path / "plain")).content.get_image_measurement_groups()
-    assert group.finding_type.meaning == "1"
+    assert group.finding_type.meaning == found["plain"]["label"]
     shares = {item.name.meaning: float(item.value) for item in group.get_measurements() if item.unit.value == "1"}
     assert shares == {label: round(share, 6) for label, share in found["plain"]["probabilities"].items()}
     assert group.source_images[0].referenced_sop_instance_uid == pydicom.dcmread(plain).SOPInstanceUID
