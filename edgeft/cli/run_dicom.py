@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,7 +75,7 @@ def run(args: argparse.Namespace, bundle: Bundle) -> int:
 
 def _show_slices(screen: TextIO) -> Callable[[int, int], None]:
     """A line that follows the slices, on a terminal only."""
-    live = sys.stderr.isatty()
+    live = screen.isatty()
 
     def show(done: int, total: int) -> None:
         if live:

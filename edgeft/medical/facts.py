@@ -29,8 +29,8 @@ NUMBERS = {
 NAMES = (*WORDS, *NUMBERS, "sex", "age_band", "burned_in_annotation")
 """Every fact there can be."""
 _WORD = re.compile(r"[\w .,+/()&-]*\Z")
-_OFTEN_BURNED = ("US", "SC", "XA", "RF", "ES", "XC", "OT", "IVUS")
-UNITS = {"HU", "OD", "US", "MGML", "Z_EFF", "BQML", "CNTS", "PROPCNTS", "GML", "SUV"}
+OFTEN_BURNED = ("US", "SC", "XA", "RF", "ES", "XC", "OT", "IVUS")
+UNITS = {"HU", "OD", "US", "MGML", "Z_EFF", "BQML", "CNTS", "PROPCNTS", "GML", "SUV", "GY", "RELATIVE"}
 
 
 def read_facts(header: Any) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def burned_in_warning(facts: dict[str, Any]) -> str:
     stated, modality = facts.get("burned_in_annotation"), facts.get("modality", "")
     if stated == "yes":
         return "pixels may show a patient's name: BurnedInAnnotation is YES"
-    if stated == "unknown" and modality in _OFTEN_BURNED:
+    if stated == "unknown" and modality in OFTEN_BURNED:
         return f"pixels may show a patient's name: {modality} often does, and BurnedInAnnotation does not deny it"
     return ""
 
@@ -86,7 +86,7 @@ def pseudonym(patient_id: str, key: bytes) -> str:
 
 def read_unit(header: Any, modality: str) -> str:
     """Unit of the values where the header states one that is known; HU for CT that states none."""
-    for keyword in ("RescaleType", "Units"):
+    for keyword in ("RescaleType", "Units", "DoseUnits"):
         stated = _quietly(text, header, keyword).upper()
         if stated:
             return stated if stated in UNITS else ""

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeft.medical.grid import Affine, check_affine
+from edgeft.medical.grid import Affine, check_affine, corners, tolerance
 from edgeft.medical.limits import Limits, Refusal, check_pixels
 
 _GZIP = b"\x1f\x8b"
@@ -105,7 +105,7 @@ def _read_header(stream: BinaryIO, limits: Limits) -> Nifti:
     check_pixels(*shape[1:], shape[0], limits, max(4, dtype.itemsize))
     if not size <= offset <= _MAX_OFFSET:
         raise Refusal(f"states that its data begin at byte {offset:,}: that cannot be", _DAMAGED)
-    affine, warnings = _affine(header)
+    affine, warnings = _affine(header, shape[::-1])
     spacing = check_affine(affine)
     slope, intercept = 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
     if not np.isfinite((slope, intercept)).all():
@@ -124,7 +124,7 @@ def _shape(stated: list[int]) -> tuple[int, int, int]:
     return sides[2], sides[1], sides[0]
 
 
-def _affine(header: Any) -> tuple[Affine, list[str]]:
+def _affine(header: Any, sides: tuple[int, ...]) -> tuple[Affine, list[str]]:
     """LPS, in mm; the sform before the qform before the voxel sizes, as nibabel chooses."""
     warnings = []
     if not (int(header["sform_code"]) or int(header["qform_code"])):
@@ -139,11 +139,24 @@ def _affine(header: Any) -> tuple[Affine, list[str]]:
         lengths, sizes = np.linalg.norm(found[:3, :3], axis=0), np.abs(np.asarray(header["pixdim"][1:4], np.float64))
         if not np.allclose(lengths, sizes, rtol=0.01):
             warnings.append("its sform and its voxel sizes disagree: the sform was used")
+        elif int(header["qform_code"]) and not _agree(found, header, sides):
+            warnings.append(
+                "its sform and its qform place it differently: the sform was used, other readers take the qform"
+            )
     code = int(header["xyzt_units"]) & 0b111
     if code not in _MILLIMETRES:
         raise Refusal("states its sizes in a unit that NIfTI does not define")
     found[:3] *= _MILLIMETRES[code]
     return (_FLIP @ found)[:, [2, 1, 0, 3]], warnings
+
+
+def _agree(sform: Affine, header: Any, sides: tuple[int, ...]) -> bool:
+    try:
+        qform = np.asarray(header.get_qform(), np.float64)
+    except Exception:  # noqa: BLE001 - a quaternion that is none
+        return False
+    apart = np.linalg.norm(corners(sform, sides) - corners(qform, sides), axis=1)
+    return bool(apart.max() <= tolerance(sform))
 
 
 def _exactly(stream: BinaryIO, size: int) -> bytes:

@@ -8,7 +8,8 @@
     6. spacing                     resampled to mm; antialiased linear, masks nearest
 
 Nothing here looks at an image's own minimum or maximum: one bright pixel must not change all others. A mask takes
-steps 5 and 6 alone. `restore_mask` undoes them.
+steps 5 and 6 alone. `restore_mask` undoes them. Values are float32 and every operation is elementwise, with one
+rounding each: the same bits on every machine.
 """
 
 from __future__ import annotations

@@ -118,12 +118,35 @@ class Reader:
         }  # fmt: skip
         shown = [show(file, self.reading.root) for file in files]
         answer, values = self.child.ask(request, files, [*shown, show(path, self.reading.root)])
-        return _volume(answer, values, tuple(files[place] for place in answer["order"]) if folder else (path,))
+        return self._volume(answer, values, tuple(files[place] for place in answer["order"]) if folder else (path,))
 
     def _read_nifti(self, path: Path) -> Volume:
         require("nibabel", "reading NIfTI")
         answer, values = self.child.ask({"op": "nifti"}, [path], [show(path, self.reading.root)])
-        return _volume(answer, values, (path,))
+        return self._volume(answer, values, (path,))
+
+    def _volume(self, answer: Mapping[str, Any], values: Any, files: tuple[Path, ...]) -> Volume:
+        import numpy as np
+
+        first, second, third = (float(length) for length in answer["spacing"])
+        return Volume(
+            values=values,
+            spacing=(first, second, third),
+            affine=np.asarray(answer["affine"], np.float64).reshape(4, 4),
+            inverted=bool(answer["inverted"]),
+            modality=str(answer["modality"]),
+            unit=str(answer["unit"]),
+            patient=str(answer["patient"]),
+            facts=dict(answer["facts"]),
+            files=files,
+            warnings=(*map(str, answer["warnings"]), *self._unlimited()),
+        )
+
+    def _unlimited(self) -> list[str]:
+        """On systems that do not limit a process as Linux does: what stands there instead."""
+        lacking = " and ".join(self.child.unlimited)
+        rest = "the checks before decoding and the time limit hold"
+        return [f"this system does not limit the {lacking} of the process that parses: {rest}"] if lacking else []
 
 
 def read_volume(path: Path, limits: Limits | None = None, reading: Reading | None = None) -> Volume:
@@ -167,26 +190,8 @@ def read_many(
 def show(path: Path, root: Path | None) -> str:
     """A path as messages show it: relative to `root`, without characters that a terminal would obey."""
     try:
-        short = path.relative_to(root) if root is not None else path
+        short = path.absolute().relative_to(root.absolute()) if root is not None else path
     except ValueError:
         short = Path(path.name)
     text = short.as_posix()
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
-
-
-def _volume(answer: Mapping[str, Any], values: Any, files: tuple[Path, ...]) -> Volume:
-    import numpy as np
-
-    first, second, third = (float(length) for length in answer["spacing"])
-    return Volume(
-        values=values,
-        spacing=(first, second, third),
-        affine=np.asarray(answer["affine"], np.float64).reshape(4, 4),
-        inverted=bool(answer["inverted"]),
-        modality=str(answer["modality"]),
-        unit=str(answer["unit"]),
-        patient=str(answer["patient"]),
-        facts=dict(answer["facts"]),
-        files=files,
-        warnings=tuple(str(warning) for warning in answer["warnings"]),
-    )

@@ -29,6 +29,7 @@ from edgeft.pipeline.leftovers import clear_leftovers
 from edgeft.pipeline.plan import Plan, make_plan, plan_rows, step_names
 from edgeft.pipeline.progress import Events
 from edgeft.pipeline.search.flow import search_targets
+from edgeft.pipeline.steps.preprocessing import check_preprocessing
 from edgeft.pipeline.steps.probing import target_probe
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.record import DifferenceRow, PreprocessRow, ProbeRow, SearchRow
@@ -161,7 +162,7 @@ def _flow(build: Build) -> None:
             build.stopped = True
             return
         if spec.id == "prepare":
-            _check_preprocessing(build)
+            check_preprocessing(executor, plan.preprocessing, build.preprocessing)
     outputs = executor.perform(plan.source)
     build.source = score_outputs(executor, outputs, "search", recipe.measure.search_cases)
     if build.locked is not None:
@@ -182,18 +183,6 @@ def _flow(build: Build) -> None:
     if set(build.chosen) == set(build.trials):
         build.judgement = judge(plan, executor, build.chosen)
         _keep_golden(build)
-
-
-def _check_preprocessing(build: Build) -> None:
-    """Every target's own preprocessing, and the user's, give what training will see. StepError where one does not."""
-    from edgeft.targets.preprocessing import refuse_difference
-
-    for spec in build.plan.preprocessing:
-        row = PreprocessRow.model_validate(build.executor.perform(spec).facts["preprocess"])
-        build.preprocessing.append(row)
-        build.executor.current = spec.id
-        refuse_difference(row)
-        build.executor.current = ""
 
 
 def _keep_golden(build: Build) -> None:

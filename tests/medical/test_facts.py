@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,8 @@ def marked(pixels: Any, **attributes: Any) -> Dataset:
             item.RequestedProcedureID = MARK
             setattr(data, keyword, [item])
         else:
-            setattr(
-                data, keyword, f"{MARK}^{keyword[:3]}"[:16] if dictionary_VR(keyword) in ("SH", "LO", "PN") else MARK
-            )
+            # A plain word, which the form of an allowed attribute would let pass.
+            setattr(data, keyword, MARK)
     for keyword in DATES:
         setattr(data, keyword, BIRTH)
     for place, keyword in enumerate(UIDS):
@@ -92,24 +92,43 @@ BROKEN: tuple[dict[str, Any], ...] = (
 
 
 @pytest.mark.parametrize("attributes", BROKEN, ids=lambda value: "-".join(value))
-def test_nothing_identifying_is_in_an_error(tmp_path: Path, attributes: dict[str, Any]) -> None:
+def test_nothing_identifying_is_in_an_error(tmp_path: Path, reader: Reader, attributes: dict[str, Any]) -> None:
     path = save(marked(np.ones((4, 6), np.int16), **attributes), tmp_path / "a.dcm")
-    said: list[str] = []
     with pytest.raises(StepError) as caught:
-        read_volume(path, reading=Reading(root=tmp_path))
-    assert caught.value.where == "a.dcm"
-    assert not list(read_many([path], on_unreadable="skip", warn=said.append))
-    clean(caught.value.render() + repr(caught.value.__cause__) + repr(caught.value.__context__) + "".join(said))
+        reader.read(path)
+    clean(caught.value.render() + repr(caught.value.__cause__) + repr(caught.value.__context__))
 
 
-def test_damaged_numbers_are_not_quoted(tmp_path: Path) -> None:
+def test_nothing_identifying_is_in_a_warning(tmp_path: Path) -> None:
+    path = save(marked(np.ones((4, 6), np.int16), **BROKEN[0]), tmp_path / "a.dcm")
+    said: list[str] = []
+    assert not list(read_many([path], reading=Reading(root=tmp_path), on_unreadable="skip", warn=said.append))
+    assert len(said) == 1 and said[0].startswith("skipped a.dcm: ")
+    clean(said[0])
+
+
+def test_damaged_numbers_are_not_quoted(tmp_path: Path, reader: Reader) -> None:
     """A marker typed into a number: pydicom's own messages quote it, ours name the attribute."""
     path = save(marked(np.ones((4, 6), np.int16), SliceThickness=2.0, RescaleIntercept=1234567), tmp_path / "a.dcm")
     assert b"1234567.0" in path.read_bytes()
     path.write_bytes(path.read_bytes().replace(b"1234567.0", MARK.encode()))
     with pytest.raises(StepError, match="RescaleIntercept that") as caught:
-        read_volume(path)
+        reader.read(path)
     clean(caught.value.render())
+
+
+def test_what_a_parser_says_is_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries quote values in their exceptions: only the kind and the place of one reach the user."""
+    from edgeft.medical import child
+    from edgeft.medical.limits import Limits
+
+    def fails(*_: Any) -> Any:
+        raise ValueError(f"could not convert {MARK}")
+
+    monkeypatch.setattr(child, "_operation", lambda _: fails)
+    answer = child._answer({"op": "dicom", "files": ["a.dcm"]}, Limits(), b"", tmp_path, sys.stderr)
+    assert answer["refused"].startswith("cannot be parsed (ValueError in tests.medical.test_facts:")
+    clean(str(answer))
 
 
 def test_nothing_identifying_is_in_errors_about_a_series(tmp_path: Path) -> None:
@@ -128,9 +147,9 @@ def test_nothing_identifying_is_in_errors_about_a_series(tmp_path: Path) -> None
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value:UserWarning")
-def test_a_fact_of_the_wrong_form_is_dropped(tmp_path: Path) -> None:
+def test_a_fact_of_the_wrong_form_is_dropped(tmp_path: Path, reader: Reader) -> None:
     attributes = {"Manufacturer": "Jane=Doe", "BodyPartExamined": "Jane^Doe", "PatientSex": "Jane", "PatientAge": "old"}
-    facts = read_volume(save(image(np.ones((2, 2), np.int16), **attributes), tmp_path / "a.dcm")).facts
+    facts = reader.read(save(image(np.ones((2, 2), np.int16), **attributes), tmp_path / "a.dcm")).facts
     assert set(facts) == {"modality", "slice_thickness_mm", "burned_in_annotation"} <= set(NAMES)
 
 
@@ -201,4 +220,5 @@ def test_a_store_that_has_a_key_is_still_a_store(tmp_path: Path, monkeypatch: py
 def test_names_in_messages_are_short_and_tame() -> None:
     assert show(Path("/data/a/b.dcm"), Path("/data")) == "a/b.dcm"
     assert show(Path("/else/b.dcm"), Path("/data")) == "b.dcm"
+    assert show(Path("data/a/b.dcm"), Path("data").absolute()) == "a/b.dcm"
     assert show(Path("/data/\x1b[31mred\n.dcm"), Path("/data")) == r"\x1b[31mred\x0a.dcm"

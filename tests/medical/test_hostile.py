@@ -22,6 +22,7 @@ from edgeft.medical.limits import Limits
 from edgeft.medical.read import Reader, Reading
 from tests.medical.material import TEST_FILES, deflated, element, image, prefix, save
 
+pytestmark = pytest.mark.ml
 DEFLATED, EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 ITEM = struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
 MEMORY = 256 << 20

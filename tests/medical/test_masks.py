@@ -16,11 +16,11 @@ from PIL import Image
 from pydicom.sr.codedict import codes
 
 from edgeft.errors import RecipeError, StepError
-from edgeft.medical.read import Reader
+from edgeft.medical.read import Reader, Reading
 from edgeft.medical.volume import Volume
 from tests.medical.material import TEST_FILES, image, save, write_series
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+pytestmark = [pytest.mark.ml, pytest.mark.filterwarnings("ignore::UserWarning")]
 CT = TEST_FILES / "dicomdirtests" / "98892001" / "CT5N"
 LABELS = ("rest", "Liver", "Tumour")
 
@@ -134,8 +134,9 @@ def test_a_segmentation_of_another_image(tmp_path: Path, reader: Reader, volume:
 
 def moved(made: Any, change: Any) -> Any:
     """The SEG with the position of every frame changed, as an editor that loses a shift would."""
-    for group in made.PerFrameFunctionalGroupsSequence:
-        place = group.PlanePositionSequence[0]
+    groups = made.PerFrameFunctionalGroupsSequence
+    # highdicom gives frames of one slice the same item.
+    for place in {id(group.PlanePositionSequence[0]): group.PlanePositionSequence[0] for group in groups}.values():
         place.ImagePositionPatient = change([float(value) for value in place.ImagePositionPatient])
     return made
 
@@ -148,10 +149,65 @@ def test_a_segmentation_beside_its_image(tmp_path: Path, reader: Reader, volume:
     assert "resample" in caught.value.hint
 
 
+def enhanced(images: Sequence[pydicom.Dataset]) -> pydicom.Dataset:
+    """The slices as frames of one file, in the given order."""
+    data = image(
+        np.zeros((len(images), 16, 16), np.int16),
+        ImagePositionPatient=None,
+        ImageOrientationPatient=None,
+        PixelSpacing=None,
+    )
+    shared, orientation, measures = (pydicom.Dataset() for _ in range(3))
+    orientation.ImageOrientationPatient = images[0].ImageOrientationPatient
+    measures.PixelSpacing = images[0].PixelSpacing
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [shared], []
+    for item in images:
+        group, position = pydicom.Dataset(), pydicom.Dataset()
+        position.ImagePositionPatient = item.ImagePositionPatient
+        group.PlanePositionSequence = [position]
+        data.PerFrameFunctionalGroupsSequence.append(group)
+    return data
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_frames_of_one_image_are_referred_to_by_their_number(tmp_path: Path, reader: Reader, shift: int) -> None:
+    """Frames lie in another order than their positions; a reference to the wrong one is found by its position."""
+    images = [sources()[place] for place in (3, 0, 4, 1, 2)]
+    whole = enhanced(images)
+    made = segmentation(some_mask(), images)
+    frames = {item.SOPInstanceUID: number for number, item in enumerate(images)}
+    references = [
+        group.DerivationImageSequence[0].SourceImageSequence[0] for group in made.PerFrameFunctionalGroupsSequence
+    ]
+    for source in {id(source): source for source in references}.values():
+        source.ReferencedFrameNumber = (frames[source.ReferencedSOPInstanceUID] + shift) % 5 + 1
+        source.ReferencedSOPInstanceUID = whole.SOPInstanceUID
+    volume = reader.read(save(whole, tmp_path / "ct.dcm"))
+    path = save(made, tmp_path / "seg.dcm")
+    if shift:
+        with pytest.raises(StepError, match=r"refers to slice \d of the image and lies on \d"):
+            reader.read_mask(path, volume, LABELS)
+    else:
+        np.testing.assert_array_equal(reader.read_mask(path, volume, LABELS), as_read(some_mask(), images))
+
+
 def test_references_and_positions_must_agree(tmp_path: Path, reader: Reader, volume: Volume) -> None:
     made = moved(segmentation(some_mask(), sources()), lambda place: [place[0], place[1], 7.525 - place[2]])
     with pytest.raises(StepError, match=r"refers to slice \d of the image and lies on \d"):
         reader.read_mask(save(made, tmp_path / "seg.dcm"), volume, LABELS)
+
+
+def test_slices_that_are_uneven_have_their_masks_too(tmp_path: Path) -> None:
+    """The third slice is missing, which was declared: the others keep their own places."""
+    kept = [item for item in sources() if float(item.ImagePositionPatient[2]) != 3.7625]
+    for number, item in enumerate(kept):
+        save(item, tmp_path / "ct" / f"{number}.dcm")
+    mask = some_mask()[:4]
+    path = save(segmentation(mask, kept), tmp_path / "seg.dcm")
+    with Reader(reading=Reading(uneven="accept"), key=bytes(32)) as reader:
+        found = reader.read_mask(path, reader.read(tmp_path / "ct"), LABELS)
+    np.testing.assert_array_equal(found, as_read(mask, kept))
 
 
 def test_positions_alone_are_enough(tmp_path: Path, reader: Reader, volume: Volume) -> None:

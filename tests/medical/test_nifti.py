@@ -99,6 +99,20 @@ def test_an_sform_that_contradicts_the_voxel_sizes_is_said(tmp_path: Path, reade
     assert any("disagree" in warning for warning in volume.warnings)
 
 
+@pytest.mark.parametrize(("shift", "said"), [(0.0, False), (0.1, False), (5.0, True)])
+def test_a_qform_that_contradicts_the_sform_is_said(tmp_path: Path, reader: Reader, shift: float, said: bool) -> None:
+    """Some readers take the one, some the other: an image and its mask may part ways here."""
+    picture = nibabel.Nifti1Image(np.zeros((2, 3, 4), np.uint8), np.diag((2.0, 3, 4, 1)))
+    moved = picture.affine.copy()
+    moved[0, 3] += shift
+    picture.header.set_sform(picture.affine, 1)
+    picture.header.set_qform(moved, 1)
+    nibabel.save(picture, tmp_path / "a.nii")
+    volume = reader.read(tmp_path / "a.nii")
+    assert any("qform" in warning for warning in volume.warnings) == said
+    np.testing.assert_allclose(volume.affine, (FLIP @ picture.affine)[:, [2, 1, 0, 3]])
+
+
 SHEAR = np.eye(4)
 SHEAR[0, 1] = 0.2
 

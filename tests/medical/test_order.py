@@ -113,6 +113,14 @@ def test_resampling_keeps_a_ramp_and_its_place() -> None:
         np.testing.assert_allclose(np.linalg.norm(moved[:3, :3], axis=0), stated)
 
 
+def test_resampling_keeps_the_middle_of_the_image() -> None:
+    for spacing in ((1.0, 1.0, 0.5), (4.0, 2.2, 2.0)):
+        found, moved = resample(some(), OBLIQUE, spacing, mask=False)
+        for affine, shape in ((moved, found.shape), (OBLIQUE, some().shape)):
+            middle = affine @ [*((side - 1) / 2 for side in shape), 1]
+            np.testing.assert_allclose(middle, OBLIQUE @ [2, 2.5, 3, 1])
+
+
 def test_resampling_down_averages_instead_of_aliasing() -> None:
     """A pattern finer than the new grid becomes its mean; one voxel in three alone would give black or white."""
     stripes = np.tile(np.array([0, 100], np.float32), (1, 60, 30))

@@ -22,7 +22,7 @@ GREY = (
     *("CT_small.dcm", "MR_small.dcm", "MR_small_RLE.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm"),
     *("MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_padded.dcm", "MR_small_expb.dcm"),
     *("693_J2KI.dcm", "J2K_pixelrep_mismatch.dcm", "JPEG2000.dcm", "image_dfl.dcm", "examples_overlay.dcm"),
-    *("JPEGLSNearLossless_08.dcm", "JPEGLSNearLossless_16.dcm", "rtdose.dcm", "rtdose_rle.dcm", "ExplVR_BigEnd.dcm"),
+    *("JPEGLSNearLossless_08.dcm", "JPEGLSNearLossless_16.dcm", "ExplVR_BigEnd.dcm"),
     *("dicomdirtests/77654033/CR1/6154", "dicomdirtests/77654033/CT2/17106", "dicomdirtests/98892003/MR700/4467"),
 )  # fmt: skip
 COLOUR = ("SC_rgb_jpeg_dcmtk.dcm", "SC_rgb_rle.dcm", "SC_ybr_full_422_uncompressed.dcm", "examples_palette.dcm")
@@ -204,9 +204,14 @@ def test_enhanced_frames_have_their_own_places_and_slopes(tmp_path: Path, reader
     assert any("slope or intercept" in warning for warning in volume.warnings)
 
 
-def test_a_dose_grid_is_placed_by_its_frame_offsets(reader: Reader) -> None:
-    volume = reader.read(TEST_FILES / "rtdose.dcm")
-    theirs = pydicom.dcmread(TEST_FILES / "rtdose.dcm")
+@pytest.mark.parametrize("name", ["rtdose.dcm", "rtdose_rle.dcm", "rtdose_expb.dcm"])
+def test_a_dose_grid_is_scaled_and_placed_by_its_frame_offsets(reader: Reader, name: str) -> None:
+    volume = reader.read(TEST_FILES / name)
+    theirs = pydicom.dcmread(TEST_FILES / name)
+    assert volume.unit == theirs.DoseUnits == "RELATIVE"
+    doses = theirs.pixel_array * float(theirs.DoseGridScaling)
+    along = np.argsort(np.array(theirs.GridFrameOffsetVector) * volume.affine[2, 0])
+    np.testing.assert_allclose(volume.values, doses[along], rtol=1e-6)
     offsets = theirs.GridFrameOffsetVector
     assert volume.spacing[0] == pytest.approx(abs(offsets[1] - offsets[0]))
     np.testing.assert_allclose(np.abs(volume.affine[:3, 3]), np.abs(theirs.ImagePositionPatient), atol=80)
@@ -236,7 +241,7 @@ def test_a_radiograph_is_oriented_by_patient_orientation(tmp_path: Path, reader:
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "not two perpendicular directions"),
         ({"ImageOrientationPatient": [0, 0, 0, 0, 0, 0]}, "not two perpendicular directions"),
         ({"PixelSpacing": [5000.0, 0.5]}, "every side must lie between"),
-        ({"RescaleSlope": 0}, "RescaleSlope of 0"),
+        ({"RescaleSlope": 0}, "slope of 0"),
         ({"HighBit": 15, "BitsStored": 12}, "HighBit"),
         ({"BitsStored": 17}, "contradicts itself"),
         ({"SamplesPerPixel": 3}, "MONOCHROME2 with 3 samples"),

@@ -97,7 +97,14 @@ def test_a_copy_of_a_file_counts_once(tmp_path: Path, reader: Reader) -> None:
     shutil.copy(files[1], tmp_path / "copy.dcm")
     volume = reader.read(tmp_path)
     assert order(volume) == [0, 1, 2]
-    assert any("twice" in warning for warning in volume.warnings)
+    assert "files passed over because they are copies of others: 1" in volume.warnings
+
+
+def test_two_contents_of_one_instance_are_no_copies(tmp_path: Path, reader: Reader) -> None:
+    files = write_series(tmp_path, [0.0, 2, 4])
+    (tmp_path / "copy.dcm").write_bytes(files[1].read_bytes()[:-1] + b"\1")
+    with pytest.raises(StepError, match="same position as another slice"):
+        reader.read(tmp_path)
 
 
 def test_slopes_of_their_own(tmp_path: Path, reader: Reader) -> None:
@@ -120,6 +127,7 @@ def test_slopes_of_their_own(tmp_path: Path, reader: Reader) -> None:
         ({"Rows": 2}, "has 2 x 6 pixels, others of its series 4 x 6"),
         ({"ImageOrientationPatient": [0, 1, 0, 0, 0, 1]}, "oriented otherwise"),
         ({"PixelSpacing": [0.5, 0.5]}, "another pixel spacing"),
+        ({"PixelSpacing": None}, "another pixel spacing"),
         ({"PhotometricInterpretation": "MONOCHROME1"}, "is MONOCHROME1, others of its series MONOCHROME2"),
         ({"PatientID": "made-up-2"}, "another Patient ID"),
         ({"RescaleSlope": 1.0, "RescaleIntercept": 0.0, "RescaleType": "OD"}, "another unit"),
@@ -170,7 +178,7 @@ def test_what_lies_among_images_is_passed_over_and_counted(tmp_path: Path, reade
     shutil.copy(TEST_FILES / "test-SR.dcm", tmp_path / "report.dcm")
     volume = reader.read(tmp_path)
     assert order(volume) == [0, 1]
-    assert "4 files of the folder are no images and were passed over" in volume.warnings
+    assert "files passed over because they are no images: 4" in volume.warnings
     (tmp_path / "broken.dcm").write_bytes(b"text in a file that says it is DICOM")
     with pytest.raises(StepError, match="is no DICOM file") as caught:
         reader.read(tmp_path)

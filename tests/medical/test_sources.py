@@ -224,6 +224,7 @@ def test_nifti_slices_and_their_masks(tmp_path: Path, slices: str, n: int) -> No
     options = {"source": "nifti", "path": str(root), "labels": ("rest", "box"), "group": "patient"}
     facts = build(tmp_path / "out", by=("scanner",), options={"slices": slices}, **options)
     rows = rows_of(tmp_path / "out", facts)
+    assert len({row["group"] for row in rows}) == 12 and not any("n" in row["group"] for row in rows), "pseudonyms"
     assert len(rows) == n and {row["by:scanner"] for row in rows} == {"a", "b"}
     for name in facts["splits"]:
         table = read_split(tmp_path / "out" / f"{name}.parquet")

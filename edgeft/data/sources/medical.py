@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -40,6 +40,7 @@ DENSE = ("mask_file", "present")
 PATIENT = "patient"
 PLACES = ("file", "case")
 ID_DIGITS = 12
+NO_PATIENT = f"name a column of {CASES} by data.group, or say that you accept it: data.options.ungrouped: true"
 
 
 @dataclass(frozen=True)
@@ -108,25 +109,20 @@ class MedicalSource(Source):
         known = (*OWN, *(DENSE if dense else ()), *self.facts(), *cases[0].more)
         require_columns(columns, known, str(root / CASES))
         found: dict[str, list[str]] = {name: [] for name in dict.fromkeys((*known[: len(OWN) + 2 * dense], *columns))}
-        writer, names = Writer(intake, dense), _Names(spec)
+        writer, names = Writer(intake, dense), _Names(spec, cases[0].more)
         meter, unknown = Meter(str(root)), []
         for case, volume, mask in self._decoded(root, cases, spec, warn):
             row = {**volume.facts, PATIENT: volume.patient, **case.more, "label": case.label}
             unknown += [_shown(case, root)] if not row[PATIENT] and PATIENT in columns else []
-            taken = self._take(slices_of(volume, mask, self.axis), _shown(case, root))
-            for one in taken:
+            for one in self._take(slices_of(volume, mask, self.axis), _shown(case, root)):
                 meter.add(1)
-                written = {
-                    **row,
-                    **writer.write(one),
-                    "image": names.row(case.path, root, one.place if one.of > 1 else None),
-                }
+                image = names.row(case.path, root, one.place if one.of > 1 else None)
+                written = {**row, **writer.write(one), "image": image}
                 for name, column in found.items():
                     column.append(names.column(name, str(written.get(name) or "")))
         if unknown:
             what = f"{len(unknown)} of {len(cases)} cases have no Patient ID"
-            hint = f"name a column of {CASES} by data.group, or say that you accept it: data.options.ungrouped: true"
-            raise StepError(what, where=unknown[0], hint=hint)
+            raise StepError(what, where=unknown[0], hint=NO_PATIENT)
         if not found["image"]:
             raise StepError("no slice is left", where=str(root), hint="data.options.slices says which are taken")
         return pa.table({name: pa.array(column, pa.string()) for name, column in found.items()})
@@ -202,11 +198,12 @@ class MedicalSource(Source):
 class _Names:
     """Names that tell nobody's: keyed hashes of files' names, pseudonyms of what groups rows."""
 
-    def __init__(self, spec: DataSpec) -> None:
+    def __init__(self, spec: DataSpec, written: Iterable[str] = ()) -> None:
+        """written: columns of the table, whose values are as the user wrote them."""
         from edgeft.medical.key import pseudonym_key
 
         self.key = pseudonym_key()
-        self.hidden = {spec.group, spec.unit} - {None, "row", PATIENT}
+        self.hidden = {spec.group, spec.unit}.intersection(written)
 
     def row(self, path: Path, root: Path, place: int | None) -> str:
         """`case-<hash>`, and the slice where there are several."""

@@ -27,8 +27,10 @@ def read_modality(header: Any) -> tuple[float, float, Lut | None]:
     item = nested(header, "ModalityLUTSequence")
     if item is None:
         slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
+        if slope is None:
+            slope = number(header, "DoseGridScaling")  # RT Dose, PS3.3 C.8.8.3
         if slope == 0:
-            raise Refusal("has a RescaleSlope of 0: every pixel would be equal")
+            raise Refusal("has a slope of 0: every pixel would be equal")
         return (1.0 if slope is None else slope), intercept or 0.0, None
     descriptor, data = numbers(item, "LUTDescriptor", 3), get(item, "LUTData")
     if descriptor is None or data is None:

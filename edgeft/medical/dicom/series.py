@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeft.medical.dicom.slices import Entry, Slice
 from edgeft.medical.grid import MAX_TILT, Affine, check_affine, plane_affine
 from edgeft.medical.limits import Limits, Refusal, check_pixels
 
+Distances = NDArray[np.float64]
+
 UNEVEN = 0.05
 """Part of the usual distance by which a distance between neighbours may differ before it is called uneven."""
+SAME_PLACE = 1e-3
+"""mm between two positions that are one."""
 ORIENTED_ALIKE = 1e-2
 """Largest difference of direction cosines within one series: 0.6 degrees."""
 
@@ -66,7 +71,8 @@ def stack_slices(entries: Sequence[Entry], limits: Limits, uneven: bool = False)
     form = entries[0].form
     check_pixels(form.rows, form.columns, len(slices), limits)
     warnings = list(dict.fromkeys(warning for entry in entries for warning in entry.warnings))
-    if len({(item.slope, item.intercept, id(item.lut)) for item in slices}) > 1:
+    _check_spacing(slices)
+    if len({_conversion(item) for item in slices}) > 1:
         warnings.append("slices differ in slope or intercept: each was converted by its own")
     spacing = slices[0].spacing
     if spacing is None:
@@ -93,8 +99,19 @@ def _check_alike(entries: Sequence[Entry]) -> None:
             raise Refusal("has another unit (RescaleType or Units) than others of its series", file=entry.file)
         if entry.patient != first.patient:
             raise Refusal("has another Patient ID than others of its series", "sort the files first", entry.file)
-        if not np.allclose(entry.slices[0].spacing or (), first.slices[0].spacing or (), rtol=1e-3):
-            raise Refusal("has another pixel spacing than others of its series", file=entry.file)
+
+
+def _check_spacing(slices: Sequence[Slice]) -> None:
+    stated = [item.spacing or (0.0, 0.0) for item in slices]
+    for item, spacing in zip(slices, stated, strict=True):
+        if not np.allclose(spacing, stated[0], rtol=1e-3, atol=0):
+            raise Refusal("has another pixel spacing than others of its series", file=item.file)
+
+
+def _conversion(item: Slice) -> tuple[float, float, int, bytes]:
+    """What makes two slices' values comparable without their own slope, intercept or LUT."""
+    lut = item.lut
+    return (item.slope, item.intercept, *((0, b"") if lut is None else (lut.first, lut.entries.tobytes())))
 
 
 def _unplaced(entries: Sequence[Entry], slices: list[Slice], spacing: Sequence[float], warnings: list[str]) -> Stack:
@@ -120,7 +137,7 @@ def _placed(slices: list[Slice], spacing: Sequence[float], warnings: list[str], 
     along = np.array([item.position for item in slices]) @ normal
     order = np.argsort(along, kind="stable")
     slices, along = [slices[place] for place in order], along[order]
-    slices, along = _without_copies(slices, along, warnings)
+    _check_places(slices, along)
     if len(slices) > 1:
         step = _step(slices, along, warnings, uneven)
         _check_tilt(slices, normal)
@@ -130,27 +147,15 @@ def _placed(slices: list[Slice], spacing: Sequence[float], warnings: list[str], 
     return Stack(slices, affine, _stated(affine, step, spacing), warnings)
 
 
-def _without_copies(
-    slices: list[Slice], along: np.ndarray[tuple[int], np.dtype[np.float64]], warnings: list[str]
-) -> tuple[list[Slice], np.ndarray[tuple[int], np.dtype[np.float64]]]:
-    """One slice for every position: a second copy of one SOP instance is dropped, anything else refused."""
-    keep = [0]
-    for place in range(1, len(slices)):
-        this, before = slices[place], slices[keep[-1]]
-        if along[place] - along[keep[-1]] > 1e-3:
-            keep.append(place)
-        elif this.uid and (this.uid, this.frame) == (before.uid, before.frame) and this.file != before.file:
-            warnings.append("a file lies in the folder twice: one copy was used")
-        else:
+def _check_places(slices: list[Slice], along: Distances) -> None:
+    for this, apart in zip(slices[1:], np.diff(along), strict=True):
+        if apart <= SAME_PLACE:
             what = "lies at the same position as another slice of its series"
             hint = "several echoes, times or directions in one series: split them into folders first"
             raise Refusal(what, hint, this.file)
-    return [slices[place] for place in keep], along[keep]
 
 
-def _step(
-    slices: list[Slice], along: np.ndarray[tuple[int], np.dtype[np.float64]], warnings: list[str], uneven: bool
-) -> float:
+def _step(slices: list[Slice], along: Distances, warnings: list[str], uneven: bool) -> float:
     """The usual distance in mm; Refusal, or a warning where `uneven` is declared, for gaps."""
     gaps = np.diff(along)
     usual = float(np.median(gaps))
@@ -172,7 +177,7 @@ def _step(
     return usual
 
 
-def _check_tilt(slices: list[Slice], normal: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
+def _check_tilt(slices: list[Slice], normal: Distances) -> None:
     travel = np.asarray(slices[-1].position) - np.asarray(slices[0].position)
     sideways = float(np.linalg.norm(travel - (travel @ normal) * normal))
     degrees = float(np.degrees(np.arctan2(sideways, abs(float(travel @ normal)))))

@@ -16,6 +16,7 @@ GREY, COLOUR = (
     ("MONOCHROME1", "MONOCHROME2"),
     ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR"),
 )
+_ALLOCATED = {"int": (1, 8, 16, 32), "float": (32,), "double": (64,)}
 _SHARED, _PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 _NO_IMAGE = {
     "RTSTRUCT": "it holds contours, not pixels: convert it to DICOM SEG or NIfTI with the tool that drew it",
@@ -84,34 +85,47 @@ def pixel_form(opened: Opened, limits: Limits, streamed: bool = False) -> Form:
     streamed: frames are looked at one by one and not kept, so their stored size counts, not four bytes a pixel.
     """
     header, found = opened.header, opened.found
-    modality = text(header, "Modality")
     if not found.tag:
+        modality = text(header, "Modality")
         reason = _NO_IMAGE.get(modality)
-        kind = f"is {modality}: {reason}" if reason else "has no pixel data"
-        raise Refusal(kind, "leave it out of the folder, or name the image")
-    rows, columns = whole(header, "Rows"), whole(header, "Columns")
-    frames, samples = whole(header, "NumberOfFrames", 1), whole(header, "SamplesPerPixel", 1)
+        what = f"is {modality}: {reason}" if reason else "has no pixel data"
+        raise Refusal(what, "leave it out of the folder, or name the image")
     kind = {PIXELS[0]: "float", PIXELS[1]: "double"}.get(found.tag, "int")
     allocated = whole(header, "BitsAllocated")
-    stored = whole(header, "BitsStored", allocated) if kind == "int" else allocated
-    photometric = text(header, "PhotometricInterpretation")
-    if samples not in (1, 3):
-        raise Refusal(f"has {samples} samples per pixel; 1 or 3 are read")
-    check_pixels(rows, columns, frames, limits, max(allocated, 1) / 8 if streamed else 4 * samples)
-    if photometric not in GREY + COLOUR:
+    form = Form(
+        rows=whole(header, "Rows"),
+        columns=whole(header, "Columns"),
+        frames=whole(header, "NumberOfFrames", 1),
+        samples=whole(header, "SamplesPerPixel", 1),
+        allocated=allocated,
+        stored=whole(header, "BitsStored", allocated) if kind == "int" else allocated,
+        signed=kind != "int" or bool(whole(header, "PixelRepresentation", 0)),
+        photometric=text(header, "PhotometricInterpretation"),
+        kind=kind,
+    )
+    _check_samples(form)
+    _check_bits(form, whole(header, "HighBit", form.stored - 1))
+    check_pixels(form.rows, form.columns, form.frames, limits, form.allocated / 8 if streamed else 4 * form.samples)
+    return form
+
+
+def _check_samples(form: Form) -> None:
+    if form.samples not in (1, 3):
+        raise Refusal(f"has {form.samples} samples per pixel; 1 or 3 are read")
+    if form.photometric not in GREY + COLOUR:
         raise Refusal("has a photometric interpretation that is not read", f"read are {', '.join(GREY + COLOUR)}")
-    if samples != (1 if photometric in (*GREY, "PALETTE COLOR") else 3):
-        raise Refusal(f"is {photometric} with {samples} samples per pixel: that contradicts itself")
-    if allocated not in ((1, 8, 16, 32) if kind == "int" else (32,) if kind == "float" else (64,)):
-        raise Refusal(f"allocates {allocated} bits per pixel, which is not read")
-    if not 0 < stored <= allocated:
-        raise Refusal(f"stores {stored} bits in {allocated}: that contradicts itself")
-    high = whole(header, "HighBit", stored - 1)
-    if kind == "int" and high != stored - 1:
-        what = f"keeps its {stored} bits below bit {high} (HighBit), not at the low end, as DICOM has asked since 1993"
+    if form.samples != (1 if form.photometric in (*GREY, "PALETTE COLOR") else 3):
+        raise Refusal(f"is {form.photometric} with {form.samples} samples per pixel: that contradicts itself")
+
+
+def _check_bits(form: Form, high: int) -> None:
+    if form.allocated not in _ALLOCATED[form.kind]:
+        raise Refusal(f"allocates {form.allocated} bits per pixel, which is not read")
+    if not 0 < form.stored <= form.allocated:
+        raise Refusal(f"stores {form.stored} bits in {form.allocated}: that contradicts itself")
+    if form.kind == "int" and high != form.stored - 1:
+        what = f"keeps its {form.stored} bits below bit {high} (HighBit), not at the low end as PS3.5 8.1.1 asks"
         raise Refusal(what, "convert it with a DICOM toolkit")
-    signed = bool(whole(header, "PixelRepresentation", 0)) if kind == "int" else True
-    return Form(rows, columns, frames, samples, allocated, stored, signed, photometric, kind)
 
 
 def read_slices(opened: Opened, form: Form, file: int) -> list[Slice]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from edgeft.data.patients import default_group
 from edgeft.data.source import source_for
 from edgeft.errors import RecipeError
@@ -17,6 +19,11 @@ def check_images(loaded: LoadedRecipe, task: Task) -> None:
     recipe = loaded.recipe
     source, preprocess = source_for(recipe.data), recipe.preprocess
     image = "image" in task.columns
+    missing = [(module, extra) for module, extra in source.needs.items() if find_spec(module) is None]
+    if missing:
+        module, extra = missing[0]
+        what = f"source {source.name} needs {module}, which is not installed"
+        raise loaded.error(("data", "source"), what, f"pip install 'edgeft[{extra}]'")
     if source.decodes and not image:
         raise loaded.error(("data", "source"), f"{source.name} gives images, {task.name} takes none", "another task")
     if source.decodes and (preprocess is None or preprocess.window is None):

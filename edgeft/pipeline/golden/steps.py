@@ -229,7 +229,7 @@ def _wave_slice(turn: int, window: Sequence[float]) -> bytes:
     y, x = np.mgrid[0:240, 0:192] / 240
     stripes = np.sin((turn + 2) * (x * np.cos(turn) + y * np.sin(turn)) * 6 + turn)
     values = low + (high - low) * (0.5 + 0.7 * stripes)
-    affine = np.diag([2.0, 0.8 * (-1) ** (turn // 2), 0.7 * (-1) ** turn, 1.0])[:, [2, 1, 0, 3]]
+    affine = np.diag([0.7 * (-1) ** turn, 0.8 * (-1) ** (turn // 2), 2.0, 1.0])[:, [2, 1, 0, 3]]
     return pack(values[None].astype(np.float32), affine, turn % 4 == 3)
 
 

@@ -19,6 +19,7 @@ from edgeft.stage import Context
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgeft.pipeline.execute import Executor
     from edgeft.record import PreprocessRow
 
 CASES = 8
@@ -34,6 +35,21 @@ def preprocess_specs(loaded: LoadedRecipe, candidates: Sequence[Candidate]) -> l
     first = {candidate.device.name: candidate for candidate in reversed(candidates)}
     found = [target_spec(candidate, loaded) for candidate in first.values()] if preprocess.medical else []
     return [*reversed(found), *([own_spec(loaded, preprocess.check_against)] if preprocess.check_against else [])]
+
+
+def check_preprocessing(executor: Executor, specs: Sequence[Spec], rows: list[PreprocessRow]) -> None:
+    """Every target's own preprocessing, and the user's, give what training will see: a row of each, as far as it comes.
+
+    StepError at the first that does not.
+    """
+    from edgeft.record import PreprocessRow
+    from edgeft.targets.preprocessing import refuse_difference
+
+    for spec in specs:
+        rows.append(PreprocessRow.model_validate(executor.perform(spec).facts["preprocess"]))
+        executor.current = spec.id  # the step that an error belongs to
+        refuse_difference(rows[-1])
+        executor.current = ""
 
 
 def target_spec(candidate: Candidate, loaded: LoadedRecipe) -> Spec:
