@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ hd = pytest.importorskip("highdicom")
 ort = pytest.importorskip("onnxruntime")
 
 from edgeft.cli import main  # noqa: E402
+from edgeft.cli.run_dicom import _show_slices  # noqa: E402
 from edgeft.medical.dicom_out import write  # noqa: E402
 from edgeft.medical.read import read_mask, read_volume  # noqa: E402
 from edgeft.ship.dicom import answer  # noqa: E402
@@ -293,3 +296,16 @@ def test_what_did_not_pass_says_so_in_the_object(masks: Path, run: Run, tmp_path
     assert code == 0 and "did not pass its gates" in err
     made = pydicom.dcmread(only(tmp_path / "out"))
     assert made.SeriesDescription == "NOT RELEASED, gates failed: tiny segmentation"
+
+
+def test_slices_are_counted_on_a_terminal_only() -> None:
+    master, slave = os.openpty()
+    with os.fdopen(slave, "w") as screen:
+        show = _show_slices(screen)
+        show(16, 20)
+        show(20, 20)
+        assert os.read(master, 100) == b"\r16/20 slices\r20/20 slices\r\n"
+    os.close(master)
+    plain = io.StringIO()
+    _show_slices(plain)(20, 20)
+    assert plain.getvalue() == ""
