@@ -260,3 +260,24 @@ def test_a_segmentation_refers_to_one_multi_frame_file(tmp_path: Path) -> None:
     volume, _ = source_of(write_enhanced_ct(tmp_path / "whole.dcm", values, oblique(), [0, 1, 2, 3]))
     with pytest.raises(StepError, match="several multi-frame files"):
         write_segmentation(mask, Source(files, volume.affine), CODES, ORIGIN, tmp_path / "out")
+
+
+def test_names_in_several_character_sets_become_utf8(tmp_path: Path, errors_of: Validator) -> None:
+    values, mask = shapes(2, 24, 30)
+    name = "Yamada^Tarou=山田^太郎"
+    write_ct(tmp_path / "series", values, oblique(), SpecificCharacterSet=["", "ISO 2022 IR 87"], PatientName=name)
+    _, source = source_of(tmp_path / "series")
+    written = write_segmentation(mask, source, CODES, ORIGIN, tmp_path / "out")
+    made = pydicom.dcmread(written.path)
+    assert errors_of(written.path) == [] and made.SpecificCharacterSet == "ISO_IR 192" and made.PatientName == name
+
+
+@pytest.mark.filterwarnings("ignore:Unknown encoding")
+def test_a_character_set_that_does_not_exist_withholds_nothing(tmp_path: Path, errors_of: Validator) -> None:
+    values, mask = shapes(2, 24, 30)
+    for file in write_ct(tmp_path / "series", values, oblique(), PatientName="Plain^Name"):
+        set_raw(file, {"SpecificCharacterSet": "ISO_IR 999"})
+    _, source = source_of(tmp_path / "series")
+    written = write_segmentation(mask, source, CODES, ORIGIN, tmp_path / "out")
+    made = pydicom.dcmread(written.path)
+    assert errors_of(written.path) == [] and made.PatientName == "Plain^Name"
