@@ -171,13 +171,13 @@ class MedicalSource(Source):
             for case in cases:
                 try:
                     volume = reader.read(case.path)
-                    _check_modality(volume, spec, _shown(case, root))
                     mask = reader.read_mask(case.mask, volume, spec.labels or ()) if case.mask else None
                 except StepError as error:
                     if self.on_unreadable == "stop":
                         raise
                     skipped.append(f"{error.where}: {error.what}")
                     continue
+                _check_modality(volume, spec, _shown(case, root))
                 for text in volume.warnings:
                     said[text] = said.get(text, 0) + 1
                 yield case, volume, mask
