@@ -112,7 +112,9 @@ def _write_use(folder: Path, contents: Contents) -> None:
     executor, labels = contents.build.executor, contents.record.data.labels if contents.record.data else []
     gates = gates_for(contents.build.loaded.recipe.gates, contents.row.device)
     thresholds = {point.label: least for point, least in frozen_thresholds(executor, gates).items()}
-    _json(folder / "postprocess.json", postprocess_json(executor.task, labels, contents.signature, thresholds))
+    codes = {label: concept.stated for label, concept in contents.build.loaded.recipe.data.codes.items()}
+    stated = postprocess_json(executor.task, labels, contents.signature, thresholds=thresholds, codes=codes)
+    _json(folder / "postprocess.json", stated)
     golden = executor.done[golden_id(contents.trial.candidate)]
     copy_files(golden.path, folder / "golden")
     if "medical" in json.loads((folder / "preprocess.json").read_text(encoding="utf-8")):

@@ -19,11 +19,17 @@ THRESHOLDS_FIRST = "of the labels whose probability reaches their threshold the 
 
 
 def postprocess_json(
-    task: Task, labels: Sequence[str], signature: Signature, thresholds: Mapping[str, float] = NO_THRESHOLDS
+    task: Task,
+    labels: Sequence[str],
+    signature: Signature,
+    *,
+    thresholds: Mapping[str, float] = NO_THRESHOLDS,
+    codes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Labels in order, outputs by canonical name, and the task's rule; `rule` null where the task states none.
 
     thresholds: label -> least probability at which it is the answer, fixed on the source by the gates that passed.
+    codes: label -> {value, scheme, meaning, category?}, coded concepts for DICOM; {} where the recipe states none.
     """
     decision: Mapping[str, Any] = task.decision() if isinstance(task, DecidingTask) else {}
     return {
@@ -36,6 +42,7 @@ def postprocess_json(
         "axis": decision.get("axis"),
         "rule": _rule(decision.get("rule"), thresholds),
         "thresholds": {**decision.get("thresholds", {}), **thresholds},
+        "codes": dict(codes or {}),
     }
 
 

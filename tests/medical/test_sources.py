@@ -291,6 +291,7 @@ def test_a_mask_of_another_grid_is_refused(tmp_path: Path) -> None:
 
 EXPECTED: list[tuple[dict[str, Any], str]] = [
     ({"shape": (SIDE, SIDE)}, r"data.expect.shape says: case-\w+: 24 x 20 pixels \(80 such images of 80\)"),
+    ({"modalities": ("MR", "PT")}, r"data.expect.modalities says: CT, not MR or PT"),
     ({"range": (0, 400)}, r"data.expect.range says: case-\w+: values from .* such images of 80\)"),
     ({"spacing": (0.1, 0.5)}, r"data.expect.spacing says: case-\w+: 0.8 x 0.8 mm"),
     ({"labels": ("ill", "well", "odd")}, "data.expect.labels says: 'odd', no row has it"),
