@@ -49,14 +49,19 @@ def draw_examples(
         row = rows.slice(place, 1)
         name, raw = next(image_bytes(row))
         shown = fit(decode(raw, spec.channels, name), spec).resize((size[1], size[0]))
-        found.append(
-            ExampleRow(
-                rank=rank, case=name, value=float(dice[place]), size=_reduced(size),
-                image=_png(_small(shown, size).quantize(COLOURS)), truth=_mask(read_masks(row, size)[0], size),
-                answer=_mask(answered[place], size),
-            )
-        )  # fmt: skip
+        found.append(draw_example(rank, name, float(dice[place]), shown, read_masks(row, size)[0], answered[place]))
     return found
+
+
+def draw_example(
+    rank: str, case: str, value: float, shown: Image.Image, truth: NDArray[np.uint8], answer: NDArray[np.uint8]
+) -> ExampleRow:
+    """One case as pictures. shown: what went in, grey or RGB, of the masks' size; masks: classes, (height, width)."""
+    size = (int(answer.shape[0]), int(answer.shape[1]))
+    return ExampleRow(
+        rank=rank, case=case, value=value, size=_reduced(size), image=_png(_small(shown, size).quantize(COLOURS)),
+        truth=_mask(truth, size), answer=_mask(answer, size),
+    )  # fmt: skip
 
 
 def _reduced(size: Sequence[int]) -> tuple[int, int]:
