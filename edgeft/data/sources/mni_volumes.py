@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 COLUMNS = ("image", "label", "slab", "split", "scanner", "file", "mask_file", "present", "spacing")
 GAP = 10
 SLABS = (
-    ("calibration", 12), ("train", 28), ("gate", 18), ("search", 14), ("train", 28), ("validation", 12), ("gate", 18),
+    ("gate", 18), ("train", 24), ("calibration", 12), ("gate", 16), ("search", 12), ("train", 24), ("validation", 12),
 )  # fmt: skip
-"""(split, voxels) from the front of the head to its back, `GAP` unused voxels between neighbours."""
-FIRST_PLANE, BLOCK_PLANES, BLOCKS = 16, 24, 6
+"""(split, voxels) from back to front, `GAP` unused voxels between neighbours; the first begins at `FIRST_ROW`."""
+FIRST_ROW = 8
+FIRST_PLANE, BLOCK_PLANES, BLOCKS = 12, 24, 6
 """A slab is cut into six blocks from below upwards, and into a middle and an outer half."""
 BLOCK_COLUMNS = 40
 SPACING = "1 1 1"
@@ -37,10 +38,10 @@ class Block:
 
 
 class MniVolumesSource(MniSlicesSource):
-    """Blocks of one half of ICBM 2009a (Fonov et al. 2011), 24 x 12..28 x 40 voxels of 1 mm: 0 rest, 1 grey, 2 white.
+    """Blocks of one half of ICBM 2009a (Fonov et al. 2011), 24 x 12..24 x 40 voxels of 1 mm: 0 rest, 1 grey, 2 white.
 
     ONE average brain of 152, and an exact mirror image of itself, so only the right half is used. It is cut into slabs
-    from front to back with gaps of 10 voxels (columns `slab` and `split`), and each slab into 12 blocks, which touch:
+    from back to front with gaps of 10 voxels (columns `slab` and `split`), and each slab into 12 blocks, which touch:
     blocks are no patients and no independent cases. `scanner`: as in mni-slices, made up.
     """
 
@@ -75,15 +76,15 @@ class MniVolumesSource(MniSlicesSource):
 
 
 def blocks() -> Iterator[Block]:
-    """All of them; rows count from the back of the head, as the template's do."""
-    end = 192
+    """All of them."""
+    start = FIRST_ROW
     for number, (split, thick) in enumerate(SLABS):
         for level in range(BLOCKS):
             for side, first in (("middle", 0), ("outer", BLOCK_COLUMNS)):
                 low = FIRST_PLANE + level * BLOCK_PLANES
-                at = (slice(low, low + BLOCK_PLANES), slice(end - thick, end), slice(first, first + BLOCK_COLUMNS))
+                at = (slice(low, low + BLOCK_PLANES), slice(start, start + thick), slice(first, first + BLOCK_COLUMNS))
                 yield Block(f"slab{number}-{level}-{side}", split, f"slab{number}", at)
-        end -= thick + GAP
+        start += thick + GAP
 
 
 def describe_mask(mask: Any) -> dict[str, str]:
