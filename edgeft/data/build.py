@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.canonical import Facts, canonical_json
 from edgeft.data import checks, stated
+from edgeft.data.expect import check_expected
 from edgeft.data.labels import mask_labels, order_labels
+from edgeft.data.patients import warn_ungrouped
 from edgeft.data.rows import Rows, content_column, to_rows, wanted_columns
-from edgeft.data.source import DataSpec, Fractions, Source, Warn, require_columns, source_for
+from edgeft.data.source import DataSpec, Fractions, Intake, Source, Warn, require_columns, source_for
 from edgeft.data.split import blocks_of, divide, take_blocks
 from edgeft.data.table import read_split as read_split
 from edgeft.data.table import write_split
@@ -25,18 +29,20 @@ Parts = dict[str, list[int]]
 Tell = Callable[[float, float, str, str], None]
 
 LEARNING = ("train", "validation")
+DECODED = ".decoded"
+"""Folder of images that a source wrote, inside the step's own; gone once the splits hold them."""
 
 
 def build_dataset(
     data: DataSpec, seed: int, task: Task, out: Path, *,
-    model_labels: Sequence[str] | None, trains: bool, validates: bool = False, by: Sequence[str] = (), warn: Warn,
-    progress: Tell,
+    model_labels: Sequence[str] | None, trains: bool, validates: bool = False, by: Sequence[str] = (),
+    medical: Mapping[str, Any] | None = None, warn: Warn, progress: Tell,
 ) -> Facts:  # fmt: skip
     """Write `<split>.parquet` and dataset.json into `out`; returns what dataset.json says.
 
     model_labels: the model's own label order, None when it has none. trains: whether any step learns from rows; if none
     does, the fractions of train and validation go to the other three in proportion and both splits stay empty. by:
-    columns by which gates divide the cases, kept in the splits.
+    columns by which gates divide the cases, kept in the splits. medical: as Intake has it.
     progress(done, total, unit, note) is told of reading and writing. RecipeError or StepError as the parts raise them.
     """
     warnings: list[str] = []
@@ -47,17 +53,23 @@ def build_dataset(
 
     source = source_for(data)
     progress(0, 3, "parts", "reading")
-    rows, parts = _read(source, data, task.columns[0], by, note)
-    if rows.masks is None:
-        labels, spelt = order_labels(rows.labels, data, model_labels, trains, note)
-    else:
-        labels, spelt = mask_labels(rows, data, model_labels)
-    rows = replace(rows, labels=spelt)
-    progress(1, 3, "parts", f"dividing {len(rows)} rows")
-    parts, how = _divide(rows, parts, data, seed, _read_by_steps(trains, validates), note)
-    found = _check(rows, parts, labels, trains, note)
-    progress(2, 3, "parts", "writing")
-    splits = {name: write_split(rows.take(places), labels, out / f"{name}.parquet") for name, places in parts.items()}
+    with _decoded_folder(out) as folder:
+        rows, parts = _read(source, data, task.columns[0], by, note, Intake(folder, medical))
+        if rows.masks is None:
+            labels, spelt = order_labels(rows.labels, data, model_labels, trains, note)
+        else:
+            labels, spelt = mask_labels(rows, data, model_labels)
+        rows = replace(rows, labels=spelt)
+        if data.expect is not None:
+            check_expected(rows, labels, data.expect)
+        warn_ungrouped(source, rows, note)
+        progress(1, 3, "parts", f"dividing {len(rows)} rows")
+        parts, how = _divide(rows, parts, data, seed, _read_by_steps(trains, validates), note)
+        found = _check(rows, parts, labels, trains, note)
+        progress(2, 3, "parts", "writing")
+        splits = {
+            name: write_split(rows.take(places), labels, out / f"{name}.parquet") for name, places in parts.items()
+        }
     facts = {
         "labels": labels,
         "task": task.name,
@@ -74,37 +86,56 @@ def build_dataset(
     return facts
 
 
+@contextmanager
+def _decoded_folder(out: Path) -> Iterator[Path]:
+    """A folder for what a source decodes, gone in any case: it must not become part of the step's output."""
+    folder = out / DECODED
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _check(rows: Rows, parts: Parts, labels: Sequence[str], trains: bool, warn: Warn) -> dict[str, int]:
     """What must hold of the splits; the counts (over the rows that were kept) are `checks` in the facts."""
     checks.check_groups(rows, parts)
+    images = {"repeated_images": checks.check_pixels(rows, parts, warn)} if rows.pixels is not None else {}
     checks.check_classes(rows, parts, labels, trains, warn)
     kept = rows.take(sorted(place for places in parts.values() for place in places))
     return {
+        **images,
         "conflicting_labels": checks.count_conflicts(kept, warn),
         "repeated_texts": checks.count_duplicates(kept),
         "texts_in_two_splits": checks.check_leakage(rows, parts, warn),
     }
 
 
-def _read(source: Source, data: DataSpec, content: str, by: Sequence[str], warn: Warn) -> tuple[Rows, Parts | None]:
+def _read(
+    source: Source, data: DataSpec, content: str, by: Sequence[str], warn: Warn, intake: Intake
+) -> tuple[Rows, Parts | None]:
     """All rows, and the places of each split where every split has its own path."""
     if data.paths is None:
-        return _read_one(source, data, None, content, by, warn), None
+        return _read_one(source, data, None, content, by, warn, intake), None
     parts: Parts = {}
     pieces: list[Rows] = []
     start = 0
     for name, path in data.paths:
         if path:
-            piece = _read_one(source, data, name, content, by, warn)
+            piece = _read_one(source, data, name, content, by, warn, intake)
             parts[name] = list(range(start, start + len(piece)))
             start += len(piece)
             pieces.append(piece)
     return _join(pieces), parts
 
 
-def _read_one(source: Source, data: DataSpec, split: str | None, content: str, by: Sequence[str], warn: Warn) -> Rows:
+def _read_one(
+    source: Source, data: DataSpec, split: str | None, content: str, by: Sequence[str], warn: Warn, intake: Intake
+) -> Rows:
     columns = wanted_columns(data, content, by)
-    table = source.read(data, split, columns, warn)
+    own = Intake(intake.folder / (split or "all"), intake.medical)
+    own.folder.mkdir(parents=True)
+    table = source.read_into(data, split, columns, warn, own)
     place = getattr(data.paths, split) if split else data.path
     where = str(place or f"source '{source.name}'")
     require_columns([content_column(data, content), *columns], table.column_names, where)
@@ -127,6 +158,7 @@ def _join(pieces: list[Rows]) -> Rows:
         masks=chain([piece.masks for piece in pieces]),
         mask_digests=chain([piece.mask_digests for piece in pieces]),
         present=chain([piece.present for piece in pieces]),
+        pixels=chain([piece.pixels for piece in pieces]),
         more={name: [value for piece in pieces for value in piece.more[name]] for name in pieces[0].more},
     )
 

@@ -54,6 +54,40 @@ def check_leakage(rows: Rows, parts: Parts, warn: Warn) -> int:
     return len(shared)
 
 
+def check_pixels(rows: Rows, parts: Parts, warn: Warn) -> int:
+    """Number of rows whose decoded image stood in an earlier row already; 0 where the source does not say.
+
+    One image in two splits is a StepError that names both rows: the files may differ in every byte and still show the
+    same patient. Inside one split it warns.
+    """
+    if rows.pixels is None:
+        return 0
+    first: dict[str, tuple[str, str]] = {}
+    torn: list[str] = []
+    again: list[str] = []
+    for name, places in parts.items():
+        for place in places:
+            pixels, row = rows.pixels[place], rows.ids[place]
+            if not pixels:
+                continue
+            home, other = first.setdefault(pixels, (name, row))
+            if home != name:
+                torn.append(f"{other} in {home} and {row} in {name}")
+            elif other != row:
+                again.append(f"{other} and {row} in {name}")
+    if torn:
+        what = f"the same image stands in two splits, {len(torn)} time{'s' * (len(torn) > 1)}: {_few(torn)}"
+        hint = "remove one of each pair, or leave `split:`/`paths:` out: edgeft then keeps equal images in one split"
+        raise StepError(what, where=rows.where, hint=hint)
+    if again:
+        warn(f"{len(again)} images stand twice in one split: {_few(again)}")
+    return len(again)
+
+
+def _few(named: Sequence[str]) -> str:
+    return "; ".join(named[:SHOWN]) + ("; ..." if len(named) > SHOWN else "")
+
+
 def count_conflicts(rows: Rows, warn: Warn) -> int:
     """Number of texts that have more than one label; warns with an example."""
     labels: dict[str, dict[str, str]] = {}

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import StepError, StoreError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 SUFFIX, MASKS = ".images", ".masks"
 FOLDER = b"edgeft.pack"
@@ -27,6 +28,14 @@ def file_sha256(path: str) -> str:
         return sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:
         raise StepError(f"cannot be read: {error.strerror}", where=path) from error
+
+
+def pixels_digest(image: NDArray[Any]) -> str:
+    """SHA-256 of shape, type and values; `""` where all values are equal: two empty images are nobody's."""
+    if not image.size or (image == image.flat[0]).all():
+        return ""
+    plain = image.astype(image.dtype.newbyteorder("<"), copy=False)
+    return sha256(f"{plain.shape}{plain.dtype.str}".encode() + plain.tobytes()).hexdigest()
 
 
 def write_pack(path: Path, files: Sequence[str], digests: Sequence[str]) -> list[tuple[int, int]]:

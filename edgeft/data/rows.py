@@ -26,8 +26,9 @@ class Rows:
     where: the file the rows come from, for messages. content: name of the task's column (`text`, `image`).
     files: where each row's image lies, None for text; `values` are then SHA-256 digests of the files, so that equal
     images are found like equal texts, and ids are their names. masks, mask_digests: the same for segmentation's masks;
-    present: the values each mask has, with a space between. more: columns by which gates divide the cases; what has no
-    value is `(missing)`.
+    present: the values each mask has, with a space between. pixels: digests of the decoded images where the source
+    gives them, `""` for an image of one value, which says nothing of whose it is. more: columns by which gates divide
+    the cases; what has no value is `(missing)`.
     """
 
     where: str
@@ -42,6 +43,7 @@ class Rows:
     masks: list[str] | None = None
     mask_digests: list[str] | None = None
     present: list[str] | None = None
+    pixels: list[str] | None = None
     more: Mapping[str, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -65,6 +67,7 @@ class Rows:
             masks=pick(self.masks),
             mask_digests=pick(self.mask_digests),
             present=pick(self.present),
+            pixels=pick(self.pixels),
             more={name: [column[place] for place in places] for name, column in self.more.items()},
         )
 
@@ -126,6 +129,7 @@ def _with_files(rows: Rows, table: pa.Table, prefix: str) -> Rows:
         masks=masks,
         mask_digests=None if masks is None else [file_sha256(mask) for mask in masks],
         present=column("present"),
+        pixels=column("pixels"),
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -66,6 +67,20 @@ class DataSpec(Protocol):
     def labels(self) -> tuple[str, ...] | None: ...
     @property
     def limit(self) -> int | None: ...
+    @property
+    def expect(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Where a source that decodes puts what it decoded, and what truth must be brought to.
+
+    folder: empty, of this step alone, gone once the splits are written. medical: `preprocess:` of the recipe as
+    preprocess.json states it, None without a window.
+    """
+
+    folder: Path
+    medical: Mapping[str, Any] | None = None
 
 
 class Source(BaseModel):
@@ -75,6 +90,10 @@ class Source(BaseModel):
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    patients: ClassVar[Literal["", "column", "none"]] = ""
+    """Of medical sources, whose rows belong to patients: `column`: it gives the column `patient`; `none`: none."""
+    decodes: ClassVar[bool] = False
+    """It gives values in modality units, which `preprocess:` brings to grey levels."""
 
     def fingerprint(self, spec: DataSpec, file_digest: FileDigest) -> dict[str, Any]:
         """Everything the rows depend on, as JSON without machine paths; cheap, imports nothing heavy.
@@ -95,6 +114,16 @@ class Source(BaseModel):
     def read(self, spec: DataSpec, split: str | None, columns: Sequence[str], warn: Warn) -> pa.Table:
         """The rows of `data.path` (split None) or of one of `data.paths`, with at least `columns`."""
         raise NotImplementedError(type(self).__name__)
+
+    def read_into(
+        self, spec: DataSpec, split: str | None, columns: Sequence[str], warn: Warn, intake: Intake
+    ) -> pa.Table:
+        """`read`, for sources that write images of their own: into `intake.folder`."""
+        return self.read(spec, split, columns, warn)
+
+    def locate(self, spec: DataSpec, split: str | None, ids: Sequence[str]) -> dict[str, tuple[Path, int | None]]:
+        """Row's id -> (its file, which slice of it or None); StepError where rows are no files of their own."""
+        raise StepError(f"rows of source '{self.name}' are no files of their own", where="data.source")
 
 
 def source_for(spec: DataSpec) -> Source:

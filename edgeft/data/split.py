@@ -31,7 +31,7 @@ class Block:
 
 
 def blocks_of(rows: Rows) -> list[Block]:
-    """Connected components of rows joined by group and by normalised text, sorted by key."""
+    """Connected components of rows joined by group, by normalised text and by equal pixels, sorted by key."""
     parent: dict[str, str] = {}
 
     def root(node: str) -> str:
@@ -43,9 +43,10 @@ def blocks_of(rows: Rows) -> list[Block]:
     texts = [_node("text", normalise(value)) for value in rows.values]
     for place, text in enumerate(texts):
         root(text)
-        if rows.groups is not None:
-            one, other = sorted((root(text), root(_node("group", rows.groups[place]))))
-            parent[other] = one
+        for kind, column in (("group", rows.groups), ("pixels", rows.pixels)):
+            if column is not None and column[place]:
+                one, other = sorted((root(text), root(_node(kind, column[place]))))
+                parent[other] = one
     members: dict[str, list[int]] = {}
     for place, text in enumerate(texts):
         members.setdefault(root(text), []).append(place)

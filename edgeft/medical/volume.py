@@ -35,3 +35,5 @@ class Volume:
     facts: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     """The file of each slice, or the one file."""
+    warnings: tuple[str, ...] = ()
+    """Sentences a user should see: burned-in text, assumed spacing, missing slices that were accepted."""

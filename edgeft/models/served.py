@@ -42,8 +42,8 @@ def serve_image(module: torch.nn.Module, spec: ImageSpec, *, dense: bool) -> tor
     import numpy as np
     import torch
 
+    from edgeft.medical.reference import resize_matrix
     from edgeft.models.predict import forward_logits
-    from edgeft.tasks.images import resize_matrix
 
     shape = (1, spec.channels, 1, 1)
     # One multiplication and one addition: (x * scale - mean) / std.

@@ -33,6 +33,7 @@ FIELDS: tuple[tuple[tuple[str | None, ...], Kind], ...] = (
     (("data", "path"), "data"),
     (("data", "paths", None), "data"),
     (("targets", None, "device"), "device"),
+    (("preprocess", "check_against"), "code"),
     (("gates", None, "device"), "device"),
     (("gates", None, "metric"), "metric"),
     (("gates", None, "no_worse_than"), "released"),
@@ -216,7 +217,7 @@ def _data(stated: Stated) -> str:
         return _code(stated)
     if stated.source == "huggingface":
         return _folder_or_id(stated)
-    if stated.source == "image-folder":
+    if stated.source in ("image-folder", "image-masks", "nifti"):
         return str(_need(stated, Path.is_dir, "folder"))
     if stated.source in ("csv", "jsonl", "parquet"):
         return str(_need(stated, Path.exists, "file or folder"))

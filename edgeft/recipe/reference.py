@@ -27,6 +27,8 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("data", schema.Data),
     ("data.fractions", schema.SplitFractions),
     ("data.paths", schema.SplitPaths),
+    ("data.expect", schema.Expect),
+    ("preprocess", schema.Preprocess),
     ("serve", schema.Serve),
     ("targets", schema.Target),
     ("targets: search", schema.SearchKeys),

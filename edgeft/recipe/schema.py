@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from edgeft.gate import Gate
+from edgeft.recipe.images import Expect as Expect
+from edgeft.recipe.images import Preprocess as Preprocess
+from edgeft.recipe.section import Section
 from edgeft.stage import Stage
-
-
-class Section(BaseModel):
-    """Base of the recipe's sections: frozen, unknown keys refused, no NaN or infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
 class Model(Section):
@@ -87,8 +84,8 @@ class Data(Section):
     """Rows and how they are divided five ways: train, validation, calibration, search, gate."""
 
     source: str = Field(
-        description="csv, jsonl, parquet, huggingface, image-folder, image-masks, python, docstrings, digits or "
-        "mni-slices.",
+        description="csv, jsonl, parquet, huggingface, image-folder, image-masks, dicom, nifti, medmnist, python, "
+        "docstrings, digits or mni-slices.",
         examples=["csv"],
     )
     path: str | None = Field(None, description="File or folder; a hub id for huggingface; file.py:function for python.")
@@ -105,6 +102,7 @@ class Data(Section):
     fractions: SplitFractions = Field(default_factory=SplitFractions, description="Used without `split` and `paths`.")
     labels: tuple[str, ...] | None = Field(None, description="Order of the labels; default: the model's, else sorted.")
     limit: int | None = Field(None, ge=50, description="Take at most this many rows (whole groups, chosen by seed).")
+    expect: Expect | None = Field(None, description="What must hold of the cases; the build stops where it does not.")
     licence: str | None = Field(
         None, max_length=200, description="SPDX id or name of the data's licence; goes into the bundle's provenance."
     )
@@ -259,6 +257,7 @@ class Recipe(Section):
         description="Rows and how they are divided.",
         examples=["{source: csv, path: train.csv, text: text, label: label}"],
     )
+    preprocess: Preprocess | None = Field(None, description="Medical images: modality units to grey levels.")
     serve: Serve = Field(default_factory=Serve, description="The shape of one request on the device.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seeds splits, initialisation, order and dropout.")
     steps: tuple[Stage, ...] = Field(

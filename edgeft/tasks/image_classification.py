@@ -38,6 +38,8 @@ class ImageTask:
             "kind": "image", "version": VERSION, "task": self.name, "labels": list(labels),
             "image": spec.model_dump(mode="json"), "inputs": [asdict(spec.feed())],
         }  # fmt: skip
+        if spec.medical is not None:
+            content["medical"] = spec.medical
         (out / PREPROCESS).write_bytes(canonical_json(content, indent=1))
         return {"image": spec.model_dump(mode="json"), "inputs": [spec.feed().name], "warnings": []}
 

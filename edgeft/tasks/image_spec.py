@@ -44,6 +44,9 @@ class ImageSpec(BaseModel):
     scale: float = Field(1 / 255, gt=0, description="Multiplies 0..255.")
     mean: tuple[float, ...] = Field(description="Subtracted per channel after scaling, in the network's order.")
     std: tuple[float, ...] = Field(description="Divides per channel after that.")
+    medical: dict[str, Any] | None = Field(
+        None, exclude=True, description="How decoded slices become grey levels; `medical` in preprocess.json."
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> ImageSpec:
@@ -59,6 +62,12 @@ class ImageSpec(BaseModel):
             raise ValueError(f"an artefact of bytes resizes bilinear, this model's processor says {self.filter}")
         if self.shortest is not None and self.shortest < max(self.height, self.width):
             raise ValueError("the shorter side is below what is cut out")
+        if self.medical is not None:
+            if self.embed == "bytes" or self.filter != "bilinear":
+                raise ValueError("decoded slices are resized bilinear by the reference, not from files in the artefact")
+            from edgeft.medical.order import MedicalSpec
+
+            MedicalSpec.from_dict(self.medical)
         return self
 
     @property
@@ -81,6 +90,7 @@ class ImageServe:
     width: int | None
     source: tuple[int, int] | None
     embed: str | None
+    medical: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, serve: Mapping[str, Any]) -> ImageServe:
@@ -88,7 +98,7 @@ class ImageServe:
         source = serve.get("source")
         return cls(
             serve.get("height"), serve.get("width"), (int(source[0]), int(source[1])) if source else None,
-            serve.get("embed_preprocessing"),
+            serve.get("embed_preprocessing"), serve.get("medical"),
         )  # fmt: skip
 
 
@@ -122,8 +132,9 @@ def make_spec(folder: Path, serve: ImageServe, *, whole: bool = False) -> ImageS
         "order": "L" if channels == 1 else "BGR" if stated.get("do_flip_channel_order") else "RGB",
         "source": serve.source,
         "shortest": cover,
-        "filter": "bilinear" if serve.source else FILTERS.get(stated.get("resample", 2), "bilinear"),
+        "filter": "bilinear" if serve.source or serve.medical else FILTERS.get(stated.get("resample", 2), "bilinear"),
         "scale": float(stated.get("rescale_factor", 1 / 255)) if stated.get("do_rescale", True) else 1.0,
+        "medical": serve.medical,
         **_normalise(stated, channels),
     }
     try:
@@ -140,8 +151,8 @@ def read_spec(prepared: Path) -> ImageSpec:
     if stated.get("kind") != "image" or stated.get("version") != VERSION:
         raise StepError(f"this edgeft reads image preprocessing of version {VERSION} only", where=where)
     try:
-        return ImageSpec.model_validate(stated["image"])
-    except (KeyError, ValidationError) as error:
+        return ImageSpec.model_validate({**stated["image"], "medical": stated.get("medical")})
+    except (KeyError, TypeError, ValidationError) as error:
         raise StepError("the image preprocessing is damaged", where=where, hint="copy the folder again") from error
 
 

@@ -40,6 +40,24 @@ def decode(raw: bytes, channels: int, name: str) -> Image.Image:
         raise StepError(f"cannot be decoded: {str(error)[:200]}", where=name, hint="save the image anew") from error
 
 
+def given_image(raw: bytes, spec: ImageSpec, name: str) -> Image.Image:
+    """A case's image at the size that is given to the artefact: an encoded file, or a decoded medical slice."""
+    from edgeft.medical import order, reference
+
+    if not raw.startswith(reference.MAGIC):
+        return fit(decode(raw, spec.channels, name), spec)
+    from PIL import Image
+
+    stated = {"image": spec.model_dump(), "medical": spec.medical}
+    try:
+        if spec.medical is None:
+            raise ValueError("preprocess.json states no window for it")
+        pixels = reference.pixels(raw, stated, order)
+    except (ValueError, TypeError, KeyError) as error:
+        raise StepError(f"a slice cannot be brought to pixels: {error}", where=name) from error
+    return Image.fromarray(pixels[:, :, 0] if spec.channels == 1 else pixels)
+
+
 def fit(image: Image.Image, spec: ImageSpec, *, nearest: bool = False) -> Image.Image:
     """Resized to what the feed holds. nearest: for masks, whose values may not be mixed."""
     from PIL import Image
@@ -62,7 +80,7 @@ def read_pixels(rows: pa.Table, spec: ImageSpec) -> Pixels:
 
     found = np.empty((rows.num_rows, *spec.given, spec.channels), np.uint8)
     for place, (name, raw) in enumerate(image_bytes(rows)):
-        image = fit(decode(raw, spec.channels, name), spec)
+        image = given_image(raw, spec, name)
         found[place] = np.asarray(image, np.uint8).reshape(*spec.given, spec.channels)
     return found
 
@@ -70,6 +88,8 @@ def read_pixels(rows: pa.Table, spec: ImageSpec) -> Pixels:
 def to_values(pixels: Any, spec: ImageSpec) -> NDArray[np.float32]:
     """float32 (n, channels, height, width): what the network sees, computed without torch and without any runtime."""
     import numpy as np
+
+    from edgeft.medical.reference import resize_matrix
 
     x = np.asarray(pixels)
     if spec.source and spec.source != (spec.height, spec.width):
@@ -87,24 +107,3 @@ def to_values(pixels: Any, spec: ImageSpec) -> NDArray[np.float32]:
 def plain_values(feeds: Any, spec: ImageSpec) -> dict[str, Any]:
     """The canonical feed as the torch model takes it."""
     return {VALUES: to_values(feeds[PIXELS], spec) if spec.embed != "none" else feeds[VALUES]}
-
-
-def resize_matrix(given: int, wanted: int) -> NDArray[np.float64]:
-    """(wanted, given) weights of antialiased bilinear resizing along one axis.
-
-    A triangle filter stretched by the factor of reduction and normalised, as Pillow's BILINEAR computes its
-    coefficients (`precompute_coeffs` in its Resample.c); Pillow then rounds to 8 bits after each axis, this does not.
-    """
-    import numpy as np
-
-    factor = given / wanted
-    support = max(1.0, factor)
-    centres = (np.arange(wanted) + 0.5) * factor
-    lowest = np.maximum(0, (centres - support + 0.5).astype(np.int64))
-    highest = np.minimum(given, (centres + support + 0.5).astype(np.int64))
-    places = np.arange(given)
-    distance = np.abs((places[None, :] - centres[:, None] + 0.5) / support)
-    weights = np.clip(1 - distance, 0, None)
-    weights *= (places[None, :] >= lowest[:, None]) & (places[None, :] < highest[:, None])
-    matrix: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
-    return matrix

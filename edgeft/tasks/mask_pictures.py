@@ -40,7 +40,7 @@ def draw_examples(
 ) -> list[ExampleRow]:
     """answered: classes, (n, height, width); dice: (n,); rows: their n rows. The same input gives the same bytes."""
     from edgeft.data.pack import image_bytes
-    from edgeft.tasks.images import decode, fit
+    from edgeft.tasks.images import given_image
     from edgeft.tasks.segmentation import read_masks
 
     size = (int(answered.shape[1]), int(answered.shape[2]))
@@ -48,7 +48,7 @@ def draw_examples(
     for rank, place in rank_cases(dice).items():
         row = rows.slice(place, 1)
         name, raw = next(image_bytes(row))
-        shown = fit(decode(raw, spec.channels, name), spec).resize((size[1], size[0]))
+        shown = given_image(raw, spec, name).resize((size[1], size[0]))
         found.append(draw_example(rank, name, float(dice[place]), shown, read_masks(row, size)[0], answered[place]))
     return found
 

@@ -32,7 +32,7 @@ MISTAKES: list[Mistake] = [
         [("serve:", "zzz:")],
         "demo.yaml:4:1",
         "unknown key 'zzz'",
-        "known keys: name, description, extends, env, model, data, serve, seed, steps, targets, measure, bundle, gates",
+        "known keys: name, description, extends, env, model, data, preprocess, serve, seed, steps, targets, measure, bundle, gates",
     ),
     (
         "unknown-model",

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from edgeft.errors import RecipeError, StepError
+from edgeft.medical.reference import resize_matrix
 from edgeft.tasks.image_classification import ImageClassification
 from edgeft.tasks.image_spec import ImageServe, ImageSpec, make_spec
-from edgeft.tasks.images import decode, fit, resize_matrix, to_values
+from edgeft.tasks.images import decode, fit, to_values
 
 ONE_LEVEL = 1.0 + 1e-9
 """Pillow rounds to 8 bits after each of its two passes, half a level each; the matrices never round."""

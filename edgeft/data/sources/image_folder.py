@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from edgeft.data.pack import pixels_digest
 from edgeft.data.source import DataSpec, Meter, Source, Warn, path_of, require_columns
+from edgeft.data.sources.cases import CASES, ImageCases
 from edgeft.errors import RecipeError, StepError
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ COLUMNS = ("image", "label")
 class ImageFolderSource(Source):
     """`path/<class>/**/*.png` and the like: columns `image` (path below the root, with /) and `label` (class folder).
 
+    `path/cases.csv` may give each image (column `image`: that path, the file's name or its stem) further columns.
+
     Every image is decoded once: what cannot be is left out and counted in a warning. An image of more than
     `max_megapixels` is an error, because it may be a decompression bomb; so is a link that leads out of the root.
     """
@@ -32,37 +36,54 @@ class ImageFolderSource(Source):
 
     max_megapixels: float = Field(50, gt=0, le=1000, description="Largest image accepted, width x height / 1e6.")
     max_file_mb: float = Field(64, gt=0, le=4096, description="Largest image file accepted.")
+    compare_pixels: bool = Field(
+        False, description="Find equal images in files that differ, too: decodes every image in full."
+    )
 
     def read(self, spec: DataSpec, split: str | None, columns: Sequence[str], warn: Warn) -> pa.Table:
         """Classes and files in sorted order."""
         import pyarrow as pa
 
-        require_columns(columns, COLUMNS, "source 'image-folder'")
         root = path_of(spec, split)
         if not root.is_dir():
             raise RecipeError("image-folder needs a folder with one folder per class", where=str(root))
-        images: list[str] = []
-        labels: list[str] = []
-        unreadable: list[str] = []
+        if not (root / CASES).is_file():
+            require_columns(columns, COLUMNS, "source 'image-folder' without a cases.csv")
         meter = Meter(str(root))
+        labels = self._readable(root, meter, warn)
+        cases = ImageCases(root, labels)
+        more = cases.more(columns, COLUMNS)
+        found: dict[str, list[str]] = {
+            "image": list(labels), "label": list(labels.values()), "file": [str(root / name) for name in labels],
+            **{column: [cases.row(name)[column] for name in labels] for column in more},
+        }  # fmt: skip
+        if self.compare_pixels:
+            found["pixels"] = [decoded_digest(Path(file)) for file in found["file"]]
+        return pa.table({name: pa.array(column, pa.string()) for name, column in found.items()})
+
+    def locate(self, spec: DataSpec, split: str | None, ids: Sequence[str]) -> dict[str, tuple[Path, int | None]]:
+        """An image is called by its path below the root."""
+        return {name: (path_of(spec, split) / name, None) for name in ids}
+
+    def _readable(self, root: Path, meter: Meter, warn: Warn) -> dict[str, str]:
+        """Image -> class, of those that Pillow decodes."""
+        labels: dict[str, str] = {}
+        unreadable: list[str] = []
         for label, file in _class_files(root, warn):
             meter.add(1)
             name = file.relative_to(root).as_posix()
             if self.readable(file):
-                images.append(name)
-                labels.append(label)
+                labels[name] = label
             else:
                 unreadable.append(name)
         if unreadable:
             shown = ", ".join(unreadable[:5]) + (", ..." if len(unreadable) > 5 else "")
             warn(f"{len(unreadable)} of {meter.rows} images cannot be read and are left out: {shown}")
-        if not images:
+        if not labels:
             raise StepError(
                 "no readable image", where=str(root), hint=f"one folder per class with {sorted(SUFFIXES)} files"
             )
-        files = [str(root / name) for name in images]
-        found = {"image": images, "label": labels, "file": files}
-        return pa.table({name: pa.array(column, pa.string()) for name, column in found.items()})
+        return labels
 
     def readable(self, file: Path) -> bool:
         """Whether Pillow decodes it; StepError for one that is too large to try."""
@@ -94,6 +115,19 @@ class ImageFolderSource(Source):
         what = f"the limit is {self.max_megapixels:g} megapixels, found {found}"
         hint = "it may be a decompression bomb; if it is yours, raise data.options.max_megapixels"
         return StepError(what, where=str(file), hint=hint)
+
+
+def decoded_digest(file: Path) -> str:
+    """Digest of the upright image; StepError where it cannot be decoded."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            upright = ImageOps.exif_transpose(image)
+            return pixels_digest(np.asarray(upright.convert("RGB") if upright.mode in ("P", "1") else upright))
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise StepError(f"cannot be decoded: {str(error)[:200]}", where=str(file)) from error
 
 
 def _class_files(root: Path, warn: Warn) -> Iterator[tuple[str, Path]]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from edgeft.data.source import DataSpec, Meter, Warn, path_of, require_columns
-from edgeft.data.sources.image_folder import SUFFIXES, ImageFolderSource, confined
+from pydantic import Field
+
+from edgeft.data.source import DataSpec, Meter, Warn, path_of
+from edgeft.data.sources.cases import ImageCases
+from edgeft.data.sources.image_folder import SUFFIXES, ImageFolderSource, confined, decoded_digest
 from edgeft.errors import RecipeError, StepError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-IMAGES, MASKS, CASES = "images", "masks", "cases.csv"
+IMAGES, MASKS = "images", "masks"
 OWN = ("image", "label", "file", "mask_file", "present")
-MAX_CASES_BYTES = 256 << 20
 
 
 class ImageMasksSource(ImageFolderSource):
@@ -28,6 +29,8 @@ class ImageMasksSource(ImageFolderSource):
 
     name: ClassVar[str] = "image-masks"
 
+    compare_pixels: bool = Field(True, description="Find equal images in files that differ, too.")
+
     def read(self, spec: DataSpec, split: str | None, columns: Sequence[str], warn: Warn) -> pa.Table:
         """In sorted order. `label`: value of the largest area that is not background; `present`: all values."""
         import pyarrow as pa
@@ -37,10 +40,9 @@ class ImageMasksSource(ImageFolderSource):
             if not (root / folder).is_dir():
                 raise RecipeError(f"there is no folder '{folder}'", where=str(root), hint="images/ and masks/")
         pairs = _pairs(root)
-        more = _read_cases(root / CASES)
-        require_columns(columns, (*OWN, *(next(iter(more.values()), {}) if more else ())), str(root))
-        extra = [name for name in columns if name not in OWN]
-        found: dict[str, list[str]] = {name: [] for name in (*OWN, *extra)}
+        cases = ImageCases(root, [f"{IMAGES}/{image.name}" for image, _ in pairs])
+        extra = cases.more(columns, OWN)
+        found: dict[str, list[str]] = {name: [] for name in (*OWN, *(["pixels"] * self.compare_pixels), *extra)}
         meter = Meter(str(root))
         for image, mask in pairs:
             meter.add(1)
@@ -49,9 +51,9 @@ class ImageMasksSource(ImageFolderSource):
                 "image": f"{IMAGES}/{image.name}", "label": str(largest), "file": str(image), "mask_file": str(mask),
                 "present": " ".join(map(str, values)),
             }  # fmt: skip
-            case = more.get(image.stem, more.get(image.name, {})) if extra else {}
-            if extra and not case:
-                raise StepError(f"{CASES} has no row for '{image.stem}'", where=str(root))
+            if self.compare_pixels:
+                row["pixels"] = decoded_digest(image)
+            case = cases.row(row["image"]) if extra else {}
             for name in found:
                 found[name].append(row[name] if name in row else case[name])
         return pa.table({name: pa.array(column, pa.string()) for name, column in found.items()})
@@ -100,19 +102,3 @@ def _pairs(root: Path) -> list[tuple[Path, Path]]:
     if not found[IMAGES]:
         raise StepError("no image", where=str(root / IMAGES))
     return [(found[IMAGES][stem], found[MASKS][stem]) for stem in sorted(found[IMAGES])]
-
-
-def _read_cases(path: Path) -> dict[str, dict[str, Any]]:
-    """Name -> its row; empty without a file."""
-    if not path.is_file():
-        return {}
-    if path.stat().st_size > MAX_CASES_BYTES:
-        raise StepError("too large to be a table of cases", where=str(path))
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except (csv.Error, UnicodeError) as error:
-        raise StepError(f"not a CSV file: {error}", where=str(path)) from error
-    if rows and "image" not in rows[0]:
-        raise StepError("no column 'image'", where=str(path), hint="it names each image by its file name or stem")
-    return {str(row["image"]): {key: value or "" for key, value in row.items() if key} for row in rows}

@@ -14,6 +14,7 @@ from edgeft.device.pick import resolve_device
 from edgeft.device.profile import Device, load_device, shipped_devices
 from edgeft.errors import EdgeftError, RecipeError, StoreError
 from edgeft.pipeline.checks.gate_checks import check_gates
+from edgeft.pipeline.checks.image_checks import check_images
 from edgeft.pipeline.checks.reach import MACHINES
 from edgeft.pipeline.host import gpu_names
 from edgeft.pipeline.plan import PlanRow
@@ -48,6 +49,7 @@ def check_recipe(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task
     """What recipe and profiles alone can tell. Raises RecipeError at the first thing that cannot work."""
     _check_targets(loaded, devices)
     check_gates(loaded, devices, task)
+    check_images(loaded, task)
     _check_columns(loaded, task)
     for index, stage in enumerate(loaded.recipe.steps):
         for module, extra in getattr(stage, "packages", {}).items():

@@ -55,15 +55,18 @@ def stage_spec(name: str, stage: Stage, refs: Mapping[str, Ref], seed: int, task
 def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: bool, validates: bool) -> Spec:
     """Read, check and divide the rows. The key holds content fingerprints, not paths."""
     recipe = loaded.recipe
+    from edgeft.data.patients import default_group
     from edgeft.data.source import source_for
 
     columns = gate_columns(recipe.gates)
+    data = recipe.data.model_copy(update={"group": default_group(recipe.data)})
+    medical = recipe.preprocess.medical if recipe.preprocess else None
 
     def run(_: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         from edgeft.data.build import build_dataset
 
         return build_dataset(
-            recipe.data,
+            data,
             recipe.seed,
             ctx.task,
             out,
@@ -71,19 +74,23 @@ def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: boo
             trains=trains,
             validates=validates,
             by=columns,
+            medical=medical,
             warn=ctx.warn,
             progress=ctx.progress,
         )
 
-    config = recipe.data.model_dump(mode="json", exclude={"path", "paths", "licence"})
+    source = source_for(data)
+    config = data.model_dump(mode="json", exclude={"path", "paths", "licence"})
     config |= {
-        "content": source_for(recipe.data).fingerprint(recipe.data, store.file_digest),
+        "content": source.fingerprint(data, store.file_digest),
         "model_labels": list(inputs.labels) if inputs.labels else None,
         "trains": trains,
         "validates": validates,
         "task": recipe.model.task,
     }
     config |= {"by": columns} if columns else {}
+    if source.decodes and medical is not None:  # masks are brought to that grid; the window comes later
+        config |= {"grid": {name: medical[name] for name in ("orientation", "spacing")}}
     return Spec(
         id="data",
         title=f"Read {recipe.data.source}, check and split five ways",
@@ -105,10 +112,13 @@ def gate_columns(gates: Sequence[Gate]) -> list[str]:
 def prepare_spec(loaded: LoadedRecipe, inputs: Inputs) -> Spec:
     """Freeze preprocessing: the files that turn raw input into feeds, in training and on the device alike."""
     recipe = loaded.recipe
+    serve = recipe.serve.model_dump()
+    if recipe.preprocess is not None and recipe.preprocess.medical is not None:
+        serve["medical"] = recipe.preprocess.medical
 
     def run(given: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         splits = {name: split.path for name, split in ctx.splits.items()}
-        return ctx.task.prepare(given["tokenizer"].path, splits, ctx.labels, recipe.serve.model_dump(), out)
+        return ctx.task.prepare(given["tokenizer"].path, splits, ctx.labels, serve, out)
 
     return Spec(
         id="prepare",
@@ -117,7 +127,7 @@ def prepare_spec(loaded: LoadedRecipe, inputs: Inputs) -> Spec:
         version=PREPARE_VERSION,
         makes="prepared",
         run=run,
-        config={"serve": recipe.serve.model_dump(), "task": recipe.model.task},
+        config={"serve": serve, "task": recipe.model.task},
         needs={"data": "data"},
         given={"tokenizer": inputs.tokenizer},
         reads=("train", "validation", "calibration", "search", "gate"),
