@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgeft.artifact import TensorSpec
 from edgeft.errors import RecipeError, StepError
@@ -42,6 +42,17 @@ class VolumeSpec(BaseModel):
     mean: float = Field(0.5, description="Subtracted after scaling.")
     std: float = Field(0.5, gt=0, description="Divides after that.")
     largest: tuple[int, int, int] = Field(description="Extents that no volume of the data went beyond.")
+    medical: dict[str, Any] | None = Field(
+        None, exclude=True, description="How decoded volumes become grey levels; `medical` in preprocess.json."
+    )
+
+    @model_validator(mode="after")
+    def _order(self) -> VolumeSpec:
+        if self.medical is not None:
+            from edgeft.medical.order import MedicalSpec
+
+            MedicalSpec.from_dict(self.medical)
+        return self
 
     @property
     def patch(self) -> tuple[int, int, int]:
@@ -83,13 +94,14 @@ def make_volume_spec(folder: Path, serve: Mapping[str, Any], largest: Sequence[i
         **{name: serve.get(name) for name in ("depth", "height", "width", "empty")},
         **{name: serve[name] for name in ("overlap", "blend") if serve.get(name) is not None},
         "scale": float(stated.get("rescale_factor", 1 / 255)) if stated.get("do_rescale", True) else 1.0,
-        "mean": mean, "std": std, "largest": tuple(largest),
+        "mean": mean, "std": std, "largest": tuple(largest), "medical": serve.get("medical"),
     }  # fmt: skip
     try:
         return VolumeSpec.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise RecipeError(f"{first['loc'][0]}: {first['msg']}", where="serve") from error
+        place = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(f"{place or 'the preprocessing'}: {first['msg']}", where="serve") from error
 
 
 def volume_json(task: str, labels: Sequence[str], spec: VolumeSpec) -> dict[str, Any]:
@@ -97,6 +109,7 @@ def volume_json(task: str, labels: Sequence[str], spec: VolumeSpec) -> dict[str,
     return {
         "kind": KIND, "version": VERSION, "task": task, "labels": list(labels),
         KIND: spec.model_dump(mode="json"), "inputs": [asdict(spec.feed())],
+        **({} if spec.medical is None else {"medical": spec.medical}),
     }  # fmt: skip
 
 
@@ -106,6 +119,6 @@ def read_volume_spec(prepared: Path) -> VolumeSpec:
     if stated.get("kind") != KIND or stated.get("version") != VERSION:
         raise StepError(f"this edgeft reads volume preprocessing of version {VERSION} only", where=where)
     try:
-        return VolumeSpec.model_validate(stated[KIND])
-    except (KeyError, ValidationError) as error:
+        return VolumeSpec.model_validate({**stated[KIND], "medical": stated.get("medical")})
+    except (KeyError, TypeError, ValidationError) as error:
         raise StepError("the volume preprocessing is damaged", where=where, hint="copy the folder again") from error

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgeft.data.source import DataSpec, Warn, require_columns
+from edgeft.data.source import DataSpec, Intake, Warn, require_columns
+from edgeft.data.sources.decoded import Slice, VolumeWriter
 from edgeft.data.sources.mni_slices import MniSlicesSource, _read_half, _seen_by
-from edgeft.data.sources.written import own_folder, write_own
-from edgeft.data.volumes import volume_bytes
+from edgeft.errors import RecipeError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COLUMNS = ("image", "label", "slab", "split", "scanner", "file", "mask_file", "present", "spacing")
+COLUMNS = ("image", "label", "slab", "split", "scanner", "file", "mask_file", "present", "pixels", "spacing")
 GAP = 10
 SLABS = (
     ("gate", 18), ("train", 24), ("calibration", 12), ("gate", 16), ("search", 12), ("train", 24), ("validation", 12),
@@ -24,7 +24,7 @@ FIRST_ROW = 8
 FIRST_PLANE, BLOCK_PLANES, BLOCKS = 12, 24, 6
 """A slab is cut into six blocks from below upwards, and into a middle and an outer half."""
 BLOCK_COLUMNS = 40
-SPACING = "1 1 1"
+WINDOW = "preprocess: {window: [0, 255], orientation: stored}"
 
 
 @dataclass(frozen=True)
@@ -42,33 +42,40 @@ class MniVolumesSource(MniSlicesSource):
 
     ONE average brain of 152, and an exact mirror image of itself, so only the right half is used. It is cut into slabs
     from back to front with gaps of 10 voxels (columns `slab` and `split`), and each slab into 12 blocks, which touch:
-    blocks are no patients and no independent cases. `scanner`: as in mni-slices, made up.
+    blocks are no patients and no independent cases. `scanner`: as in mni-slices, made up. Values are those of the
+    files, 0..255; stored are planes upwards, rows forwards, columns to the right.
     """
 
     name: ClassVar[str] = "mni-volumes"
     version: ClassVar[int] = 1
+    decodes: ClassVar[bool] = True
 
-    def read(self, spec: DataSpec, split: str | None, columns: Sequence[str], warn: Warn) -> pa.Table:
-        """Slab by slab, from below upwards, the scanners of a block one after the other."""
+    @property
+    def whole(self) -> bool:
+        """Always."""
+        return True
+
+    def read_into(
+        self, spec: DataSpec, split: str | None, columns: Sequence[str], warn: Warn, intake: Intake
+    ) -> pa.Table:
+        """Scanner by scanner, slab by slab, from below upwards."""
         import numpy as np
         import pyarrow as pa
 
         require_columns(columns, COLUMNS, f"source '{self.name}'")
+        if intake.medical is None:
+            raise RecipeError(f"source '{self.name}' needs a window", where="preprocess", hint=WINDOW)
         found: dict[str, list[str]] = {name: [] for name in COLUMNS}
-        root = own_folder(self.name, self.folder)
+        writer = VolumeWriter(intake, dense=True)
         brain, tissues = _read_half()
         truth = tissues.transpose(2, 1, 0)
         for scanner in self.scanners:
-            planes = [_seen_by(scanner, brain[:, :, place], place) for place in range(brain.shape[2])]
-            seen = np.stack([plane.T for plane in planes])
+            planes = [_seen_by(scanner, brain[:, :, place], place).T for place in range(brain.shape[2])]
+            seen = np.stack(planes)
             for block in blocks():
-                name, mask_file = f"{scanner}/{block.name}.npy", root / "masks" / f"{block.name}.npy"
-                write_own(volume_bytes(seen[block.at]), root / name)
-                write_own(volume_bytes(truth[block.at]), mask_file)
                 row = {
-                    "image": name, "slab": block.slab, "split": block.split, "scanner": scanner,
-                    "file": str(root / name), "mask_file": str(mask_file), "spacing": SPACING,
-                    **describe_mask(truth[block.at]),
+                    "image": f"{scanner}/{block.name}", "slab": block.slab, "split": block.split, "scanner": scanner,
+                    **writer.write(Slice(seen[block.at], _affine(block), False, truth[block.at], 0, 1)),
                 }  # fmt: skip
                 for column in COLUMNS:
                     found[column].append(row[column])
@@ -87,10 +94,11 @@ def blocks() -> Iterator[Block]:
         start += thick + GAP
 
 
-def describe_mask(mask: Any) -> dict[str, str]:
-    """label: the most frequent value that is not 0, else 0; present: all values, with a space between."""
+def _affine(block: Block) -> Any:
+    """LPS: planes grow to S, rows to A, columns to R; 1 mm. The origin is the half's corner, not the template's."""
     import numpy as np
 
-    counts = np.bincount(np.asarray(mask).ravel(), minlength=2)
-    largest = int(counts[1:].argmax()) + 1 if counts[1:].any() else 0
-    return {"label": str(largest), "present": " ".join(str(value) for value in np.flatnonzero(counts))}
+    affine = np.zeros((4, 4))
+    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = 1, -1, -1, 1
+    affine[:3, 3] = -block.at[2].start, -block.at[1].start, block.at[0].start
+    return affine

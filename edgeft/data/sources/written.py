@@ -1,4 +1,4 @@
-"""Files that a source makes from an installed package, in a folder of its own."""
+"""PNG files that a source makes from an installed package, in a folder of its own."""
 
 from __future__ import annotations
 
@@ -26,17 +26,13 @@ def own_folder(name: str, stated: str | None) -> Path:
 
 
 def write_png(image: Image.Image, path: Path) -> None:
-    """Make the file hold exactly this image; StepError where it cannot be written."""
-    stream = io.BytesIO()
-    image.save(stream, format="PNG")
-    write_own(stream.getvalue(), path)
-
-
-def write_own(wanted: bytes, path: Path) -> None:
-    """Make the file hold exactly these bytes; StepError where it cannot be written.
+    """Make the file hold exactly this image; StepError where it cannot be written.
 
     A file that is there is compared byte by byte: what others left in a temporary folder is no data of ours.
     """
+    stream = io.BytesIO()
+    image.save(stream, format="PNG")
+    wanted = stream.getvalue()
     try:
         if path.is_file() and path.read_bytes() == wanted:
             return
