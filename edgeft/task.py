@@ -96,6 +96,15 @@ class DecidingTask(Protocol):
 
 
 @runtime_checkable
+class ProbableTask(Protocol):
+    """A task whose answer is how probable each label is."""
+
+    def probabilities(self, outputs: Arrays, labels: Sequence[str]) -> NDArray[np.float64]:
+        """(n, classes), each in [0, 1], in the order of `labels`."""
+        ...
+
+
+@runtime_checkable
 class DrawnTask(Protocol):
     """A task whose cases can be shown as pictures."""
 

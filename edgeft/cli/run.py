@@ -6,14 +6,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from edgeft.cli import run_dicom
 
+if TYPE_CHECKING:
     from edgeft.ship.bundle import Bundle
 
 HELP = "Answer one input with a built bundle, on the real runtime"
@@ -21,23 +19,31 @@ DESCRIPTION = """Run a bundle on this machine with the runtime it was gated on. 
 
 INPUT is a text, or an image file where the bundle takes images; `-` reads one text (or one file's name) a line from
 standard input. A segmentation writes its mask as a PNG file of class numbers beside the current folder's other files.
-The bundle's files are checked against its manifest first."""
+The bundle's files are checked against its manifest first.
+
+With --dicom, a bundle built with a `preprocess:` section reads a DICOM file or series in a child process and writes a
+DICOM object into --out: a segmentation has one segment per label, on the images' own grid; a classification is a report
+with a finding per image. Golden cases are answered first: where this machine answers otherwise than the one that was
+gated, nothing is written. Exit codes: 0 written, 2 not what the bundle takes, 3 unreadable, or not written."""
 EPILOG = """examples:
   edgeft run out/quickstart "Returns the eigenvalues of a symmetric matrix."
   edgeft run out/quickstart/targets/local-cpu - --json < texts.txt
   edgeft run out/digits-mobile digit.png
+  edgeft run out/liver --dicom series/ --out result/
+  edgeft run out/chest-xray --dicom image.dcm --out result/ --codes codes.json --manufacturer "My Clinic"
 """
 MAX_CASES = 10_000
 MAX_IMAGE_BYTES = 256 << 20
-OWN_INPUT = frozenset({"file", "text"})
-"""Inputs that hold what the user gave, byte for byte: preprocessing is in the artefact."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `run`."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="targets/DEVICE of a build, or the build's folder")
-    parser.add_argument("input", metavar="INPUT", help="a text or an image file, or - for one a line on standard input")
+    parser.add_argument(
+        "input", metavar="INPUT", nargs="?", help="a text or an image file, or - for one a line on standard input"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    run_dicom.configure(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,10 +52,13 @@ def run(args: argparse.Namespace) -> int:
     from edgeft.ship.bundle import open_bundle
     from edgeft.ship.verify import NOT_SHIPPED
 
-    texts = _texts(args.input)
+    run_dicom.check_usage(args)
+    texts = _texts(args.input) if args.dicom is None else []
     bundle = open_bundle(args.bundle)
     if (bundle.folder / NOT_SHIPPED).exists():
         print("warning: this artefact did not pass its gates", file=sys.stderr)
+    if args.dicom is not None:
+        return run_dicom.run(args, bundle)
     with to_log(Path(os.devnull)):  # some runtimes greet on standard error
         found = answers(bundle, texts)
     for text, answer in zip(texts, found, strict=True):
@@ -71,56 +80,17 @@ def answers(bundle: Bundle, texts: list[str]) -> list[dict[str, Any]]:
     import pyarrow as pa
 
     from edgeft import plugins
+    from edgeft.ship.session import open_session
 
-    manifest = bundle.manifest
-    task = plugins.load("tasks", manifest["task"])()
+    task, found = plugins.load("tasks", bundle.manifest["task"])(), []
     image = "image" in task.columns
     rows = pa.table({"image": texts, "bytes": [_image(name) for name in texts]}) if image else pa.table({"text": texts})
     feeds = task.feeds(rows, bundle.folder)
-    runtime, found = plugins.load("runtimes", manifest["runtime"]), []
-    with _as_bundle_errors(bundle):
-        session = runtime.load(str(bundle.folder / manifest["model"]), {"threads": manifest["threads"]})
-    try:
+    with open_session(bundle) as session:
         for index, text in enumerate(texts):
-            with _as_bundle_errors(bundle):
-                named = {spec["name"]: _case(feeds[name], index, spec) for name, spec in manifest["inputs"].items()}
-                outputs = _run(session, named, text)
-                canonical = {name: outputs[spec["name"]][:1] for name, spec in manifest["outputs"].items()}
-            found += task.answer(canonical, manifest["labels"])
-    finally:
-        session.close()
+            outputs = session.run({name: feed[index : index + 1] for name, feed in feeds.items()}, text)
+            found += task.answer(outputs, bundle.manifest["labels"])
     return found
-
-
-@contextmanager
-def _as_bundle_errors(bundle: Bundle) -> Iterator[None]:
-    """What a runtime says of a model or feeds that it does not take: the manifest is not the one that was written."""
-    from edgeft.ship.bundle import BundleError
-
-    runtime = bundle.manifest["runtime"]
-    try:
-        yield
-    except ImportError as error:
-        what = f"{runtime}, which this bundle needs, is not installed: {error}"
-        raise BundleError(what, where=str(bundle.folder), hint="`edgeft doctor` says how to install it") from error
-    except (ValueError, TypeError, KeyError) as error:
-        said = f"no tensor {error}" if isinstance(error, KeyError) else str(error)
-        what = f"{runtime} cannot run it as its manifest says: {said[:300]}"
-        raise BundleError(what, where=str(bundle.folder), hint="build the bundle anew") from error
-
-
-def _run(session: Any, named: Mapping[str, Any], text: str) -> Mapping[str, Any]:
-    """The artefact's outputs; StepError with its own words where it decodes the input itself and refuses it."""
-    from edgeft.errors import StepError
-
-    try:
-        outputs: Mapping[str, Any] = session.run(named)
-    except ValueError as error:
-        if not OWN_INPUT & named.keys():
-            raise
-        what = f"the artefact does not take it: {error}"
-        raise StepError(what, where=text[:80], hint="model_card.md and preprocess.json say what it takes") from error
-    return outputs
 
 
 def _image(name: str) -> bytes:
@@ -149,13 +119,6 @@ def _write_mask(name: str, mask: Any) -> str:
     except OSError as error:
         raise StepError(f"cannot be written: {error.strerror}", where=str(path)) from error
     return str(path)
-
-
-def _case(feed: Any, index: int, spec: Mapping[str, Any]) -> Any:
-    """One case in the artefact's own dtype, repeated to its batch where that is fixed."""
-    batch = spec["shape"][0] if spec["shape"] else 1
-    repeats = batch if isinstance(batch, int) else 1
-    return feed[index : index + 1].repeat(repeats, axis=0).astype(spec["dtype"], copy=False)
 
 
 def _texts(given: str) -> list[str]:

@@ -1,8 +1,8 @@
 """Read one pickle checkpoint and write it as safetensors: a program run by `convert.py` in a child process.
 
-It imports nothing of edgeft. Three fences stand around the checkpoint: `weights_only` unpickling, which builds tensors
-and containers only; an audit hook that forbids processes, sockets and writing any file but the report; and limits on
-memory, file size and core dumps, set before it is opened.
+It imports nothing of edgeft but its fences. Three things stand around the checkpoint: `weights_only` unpickling, which
+builds tensors and containers only; an audit hook that forbids processes, sockets and writing any file but the report;
+and limits on memory, file size and core dumps, set before it is opened.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+# Started by its path, with -I: the package is not otherwise on the path.
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+from edgeft.confined import fence, set_limits
+
 SLACK = 64 << 20
 _CODE_HINT = "weights need no code: where you trust it, save model.state_dict() alone and convert that"
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "weights", "network")
 """Where training loops put the weights inside a checkpoint, by custom of Lightning, timm, fairseq and others."""
-_FORBIDDEN = (
-    *("socket.", "subprocess.", "urllib.", "ctypes.dlopen", "os.system", "os.exec", "os.fork", "os.posix_spawn"),
-    *("os.spawn", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil."),
-)
 _NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "bad_alloc", "unable to mmap", "not enough memory")
 
 
@@ -32,36 +32,6 @@ class Refusal(Exception):
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)
         self.what, self.hint = what, hint
-
-
-def set_limits(memory: int, file_size: int) -> None:
-    """Cap address space at what is mapped now plus `memory` bytes, and written files at `file_size`."""
-    try:
-        import resource
-    except ImportError:  # Windows: the parent's timeout and the checks before loading remain
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
-    try:
-        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    except OSError:  # macOS does not enforce RLIMIT_AS
-        return
-    resource.setrlimit(resource.RLIMIT_AS, (mapped + memory, mapped + memory))
-
-
-def fence(report: str) -> None:
-    """Forbid what reading tensors never needs. An audit hook cannot be removed again."""
-
-    def hook(event: str, args: tuple[Any, ...]) -> None:
-        if event == "open":
-            path, mode, flags = args[0], args[1] or "", args[2] or 0
-            writes = any(letter in str(mode) for letter in "wax+") or flags & 0o3
-            if writes and str(path) != report:
-                raise PermissionError(f"a checkpoint may not write {path}")
-        elif event.startswith(_FORBIDDEN):
-            raise PermissionError(f"a checkpoint may not do {event}")
-
-    sys.addaudithook(hook)
 
 
 def check_form(path: Path) -> bool:
@@ -205,7 +175,7 @@ def convert(request: Mapping[str, Any]) -> dict[str, Any]:
     source, size = Path(request["source"]), Path(request["source"]).stat().st_size
     torch.set_num_threads(1)
     set_limits(int(request["memory"]), 2 * size + 2 * SLACK)
-    fence(request["report"])
+    fence(lambda path: path == request["report"])
     mapping, under, beside = pick(load(source, check_form(source)), request["key"])
     tensors, dropped, tied = gather(mapping, 2 * size + SLACK)
     if not tensors:

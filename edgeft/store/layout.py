@@ -17,15 +17,8 @@ HEX = re.compile(r"[0-9a-f]{64}\Z")
 _FOLDERS = ("objects", "steps", "latest", "scratch", "tmp")
 _OWN = frozenset(
     (
-        *_FOLDERS,
-        "broken",
-        "devices",
-        "runtimes",
-        "store.json",
-        "store.lock",
-        "openings.jsonl",
-        "pseudonym.key",
-        "lost+found",
+        *(*_FOLDERS, "broken", "devices", "runtimes"),
+        *("store.json", "store.lock", "openings.jsonl", "pseudonym.key", "lost+found"),
     )
 )
 

@@ -10,13 +10,24 @@ from typing import TYPE_CHECKING, Any
 from edgeft.canonical import Facts, canonical_json
 from edgeft.data.pack import image_bytes
 from edgeft.task import Arrays, Score
-from edgeft.tasks.classification import DECISION, FAMILIES, GATED, METRICS, answers, score_logits
+from edgeft.tasks.classification import (
+    DECISION,
+    FAMILIES,
+    GATED,
+    METRICS,
+    answers,
+    checked_logits,
+    score_logits,
+    softmax,
+)
 from edgeft.tasks.image_files import pack_files
 from edgeft.tasks.image_spec import FILE, PREPROCESS, VERSION, ImageServe, ImageSpec, make_spec, read_spec
 from edgeft.tasks.images import plain_values, read_pixels, to_values
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 
 class ImageTask:
@@ -82,6 +93,10 @@ class ImageClassification(ImageTask):
     def score(self, outputs: Arrays, rows: pa.Table, labels: Sequence[str]) -> Score:
         """Accuracy and macro-F1 of `logits` (n, classes)."""
         return score_logits(outputs, rows, labels)
+
+    def probabilities(self, outputs: Arrays, labels: Sequence[str]) -> NDArray[np.float64]:
+        """(n, classes): softmax in float64."""
+        return softmax(checked_logits(outputs, labels))
 
     def answer(self, outputs: Arrays, labels: Sequence[str]) -> list[dict[str, Any]]:
         """Per case: label, probability and the `top` three."""

@@ -16,7 +16,6 @@ import pytest
 from edgeft import plugins
 from edgeft.artifact import Artifact
 from edgeft.canonical import digest_file
-from edgeft.cli.run import _case
 from edgeft.device.protocol import ArtefactRefused
 from edgeft.errors import Exit, StepError
 from edgeft.pipeline.given.inputs import resolve_inputs
@@ -26,6 +25,7 @@ from edgeft.pipeline.steps.answers import logits_of, refuse_broken
 from edgeft.recipe.load import load_recipe
 from edgeft.ship.bundle import BundleError, open_bundle
 from edgeft.ship.output import _swap
+from edgeft.ship.session import served
 from edgeft.stage import Context, Progress
 from edgeft.store import Store
 
@@ -152,9 +152,10 @@ def test_the_time_left_of_a_resumed_step_is_of_this_runs_pace() -> None:
 
 def test_one_case_is_given_as_the_artefact_takes_it() -> None:
     ids = np.arange(6, dtype=np.int64).reshape(3, 2)
-    case = _case(ids, 1, {"dtype": "int32", "shape": [4, 2]})
+    case = served(ids[1:2], {"dtype": "int32", "shape": [4, 2]})
     assert case.dtype == np.int32 and case.tolist() == [[2, 3]] * 4
-    assert _case(ids, 1, {"dtype": "int64", "shape": ["batch", 2]}).tolist() == [[2, 3]]
+    assert served(ids[:2], {"dtype": "int64", "shape": [3, 2]}).tolist() == [[0, 1], [2, 3], [2, 3]]
+    assert served(ids[1:2], {"dtype": "int64", "shape": ["batch", 2]}).tolist() == [[2, 3]]
 
 
 def test_a_manifest_may_not_name_a_model_outside_the_bundle(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""A bundle's answer to a DICOM series, as DICOM objects."""

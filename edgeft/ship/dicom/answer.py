@@ -1,0 +1,104 @@
+"""Every slice of a volume through a bundle's artefact: a mask volume, or a finding per slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgeft.errors import RecipeError
+from edgeft.ship.bundle import Bundle
+from edgeft.ship.dicom.pixels import (
+    acquired_slices,
+    batches,
+    classes_at,
+    encode_slices,
+    prepare_slices,
+    read_medical,
+)
+from edgeft.ship.session import open_session
+from edgeft.task import DenseTask, ProbableTask
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgeft.medical.dicom_out.sr import Finding
+    from edgeft.medical.order import MedicalSpec
+    from edgeft.medical.volume import Volume
+
+SLICES = 16
+"""Slices in one call, where the artefact does not fix how many."""
+OnSlices = Callable[[int, int], None]
+"""(slices done, all of them)."""
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A bundle whose task was loaded. dense: it answers a label per pixel, else how probable each label is."""
+
+    bundle: Bundle
+    task: Any
+    dense: bool
+    spec: MedicalSpec
+
+    @property
+    def labels(self) -> list[str]:
+        """In the order of the artefact's classes."""
+        return list(self.bundle.manifest["labels"])
+
+
+def open_answering(bundle: Bundle) -> Answering:
+    """RecipeError for a task whose answer has no DICOM form here, StepError for a bundle that states no window."""
+    from edgeft import plugins
+
+    name = bundle.manifest["task"]
+    task = plugins.load("tasks", name)()
+    dense = isinstance(task, DenseTask)
+    if "image" not in task.columns or not (dense or isinstance(task, ProbableTask)):
+        raise RecipeError(f"a bundle of {name} answers no DICOM images", where="--dicom", hint="give INPUT instead")
+    return Answering(bundle, task, dense, read_medical(bundle.folder))
+
+
+def mask_volume(answering: Answering, volume: Volume, tell: OnSlices) -> NDArray[np.uint8]:
+    """uint8 (slices, rows, columns) of places in `labels`, on the grid that the volume was acquired on."""
+    import numpy as np
+
+    from edgeft.medical.order import restore_mask
+    from edgeft.tasks.segmentation import checked
+
+    image = answering.task.spec(answering.bundle.folder)
+    grey = prepare_slices(volume, answering.spec)
+    mask = np.empty(grey.shape, np.uint8)
+    for start, stop, outputs in _outputs(answering, grey, tell):
+        mask[start:stop] = classes_at(checked(outputs), grey.shape[1:], image)
+    restored: NDArray[np.uint8] = restore_mask(mask, volume.affine, volume.values.shape, answering.spec)
+    return restored
+
+
+def find_slices(answering: Answering, volume: Volume, tell: OnSlices) -> list[Finding]:
+    """A finding for each slice as it was acquired."""
+    from edgeft.medical.dicom_out.sr import Finding
+
+    labels, grey = answering.labels, prepare_slices(volume, answering.spec)
+    places = acquired_slices(volume, answering.spec, len(grey))
+    found = []
+    for _, _, outputs in _outputs(answering, grey, tell):
+        for row in answering.task.probabilities(outputs, labels):
+            shares = dict(zip(labels, map(float, row), strict=True))
+            found.append(Finding(labels[int(row.argmax())], shares))
+    return [found[place] for place in places]
+
+
+def _outputs(
+    answering: Answering, grey: NDArray[np.uint8], tell: OnSlices
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """(start, stop, canonical outputs) of runs of slices; no more than one run's feeds are held."""
+    import pyarrow as pa
+
+    with open_session(answering.bundle) as session:
+        for start, stop in batches(len(grey), session.batch or SLICES):
+            names, files = encode_slices(grey, start, stop)
+            feeds = answering.task.feeds(pa.table({"image": names, "bytes": files}), answering.bundle.folder)
+            yield start, stop, session.run(feeds, names[0])
+            tell(stop, len(grey))
