@@ -17,7 +17,8 @@ from edgeft.ship.dicom.pixels import (
     read_medical,
 )
 from edgeft.ship.session import open_session
-from edgeft.task import DenseTask, ProbableTask
+from edgeft.ship.volumes import segment_volume
+from edgeft.task import DenseTask, ProbableTask, WindowedTask
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +68,8 @@ def mask_volume(answering: Answering, volume: Volume, tell: OnSlices) -> NDArray
     from edgeft.medical.order import restore_mask
     from edgeft.tasks.segmentation import checked
 
+    if isinstance(answering.task, WindowedTask):
+        return segment_volume(answering.bundle, volume, tell)
     image = answering.task.spec(answering.bundle.folder)
     grey = prepare_slices(volume, answering.spec)
     mask = np.empty(grey.shape, np.uint8)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import StepError
+from edgeft.medical.reference import resize_matrix
 from edgeft.tasks.image_spec import PREPROCESS, ImageSpec
-from edgeft.tasks.images import resize_matrix
 from edgeft.tasks.tokenizer import read_json
 
 if TYPE_CHECKING:
