@@ -98,7 +98,9 @@ def test_images_that_come_with_pydicom(tmp_path: Path, errors_of: Validator, nam
     given, made = pydicom.dcmread(path), pydicom.dcmread(written.path)
     for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "StudyDate", "FrameOfReferenceUID"):
         assert made.get(keyword) == given.get(keyword), keyword
-    assert made.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPInstanceUID == given.SOPInstanceUID
+    assert (
+        made.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPInstanceUID == given.SOPInstanceUID
+    )
     read = hd.seg.segread(written.path).get_pixels_by_source_instance([given.SOPInstanceUID], combine_segments=True)
     assert np.array_equal(read, mask)
 
@@ -121,7 +123,11 @@ def test_who_made_it_is_in_it(tmp_path: Path) -> None:
     _, source = source_of(tmp_path / "series")
     origin = Origin("digits", "ab" * 32, "My Clinic", ("edgeft 0.1.0",), {"runtime": "onnxruntime"}, released=False)
     made = pydicom.dcmread(write_segmentation(mask, source, CODES, origin, tmp_path / "out").path)
-    assert (made.Manufacturer, made.ManufacturerModelName, made.DeviceSerialNumber) == ("My Clinic", "digits", "ab" * 32)
+    assert (made.Manufacturer, made.ManufacturerModelName, made.DeviceSerialNumber) == (
+        "My Clinic",
+        "digits",
+        "ab" * 32,
+    )
     assert made.SoftwareVersions == "edgeft 0.1.0" and made.ContentQualification == "RESEARCH"
     assert made.SeriesDescription == "NOT RELEASED, gates failed: digits segmentation"
     first, second = made.SegmentSequence

@@ -12,7 +12,6 @@ from edgeft import plugins
 from edgeft.artifact import Artifact
 from edgeft.canonical import canonical_json
 from edgeft.device.profile import load_device
-from edgeft.exporter import Unsupported
 from edgeft.stage import Context
 from edgeft.targets.measure import run_outputs
 from edgeft.targets.parity import prove_parity
