@@ -11,6 +11,7 @@ from bench import (
     gate_power,
     gate_rivals,
     gates,
+    medical_stream,
     overhead,
     peer,
     protocol,
@@ -44,6 +45,7 @@ NAMES = {
     "gate-rivals": gate_rivals.main,
     "verify": verify.main,
     "same-model": same_model.main,
+    "medical-stream": medical_stream.main,
 }
 
 

@@ -55,13 +55,7 @@ def build_dataset(
     progress(0, 3, "parts", "reading")
     with _decoded_folder(out) as folder:
         rows, parts = _read(source, data, task.columns[0], by, note, Intake(folder, medical))
-        if rows.masks is None:
-            labels, spelt = order_labels(rows.labels, data, model_labels, trains, note)
-        else:
-            labels, spelt = mask_labels(rows, data, model_labels)
-        rows = replace(rows, labels=spelt)
-        if data.expect is not None:
-            check_expected(rows, labels, data.expect)
+        rows, labels = _label(rows, data, model_labels, trains, note)
         warn_ungrouped(source, rows, note)
         progress(1, 3, "parts", f"dividing {len(rows)} rows")
         parts, how = _divide(rows, parts, data, seed, _read_by_steps(trains, validates), note)
@@ -84,6 +78,20 @@ def build_dataset(
     (out / "dataset.json").write_bytes(canonical_json(facts, indent=1))
     progress(3, 3, "parts", "")
     return facts
+
+
+def _label(
+    rows: Rows, data: DataSpec, model_labels: Sequence[str] | None, trains: bool, warn: Warn
+) -> tuple[Rows, list[str]]:
+    """(rows with labels as the order spells them, that order), held against what the recipe expects."""
+    if rows.masks is None:
+        labels, spelt = order_labels(rows.labels, data, model_labels, trains, warn)
+    else:
+        labels, spelt = mask_labels(rows, data, model_labels)
+    rows = replace(rows, labels=spelt)
+    if data.expect is not None:
+        check_expected(rows, labels, data.expect)
+    return rows, labels
 
 
 @contextmanager

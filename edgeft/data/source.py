@@ -92,6 +92,10 @@ class Source(BaseModel):
     version: ClassVar[int] = 1
     patients: ClassVar[Literal["", "column", "none"]] = ""
     """Of medical sources, whose rows belong to patients: `column`: it gives the column `patient`; `none`: none."""
+    needs: ClassVar[Mapping[str, str]] = {}
+    """Module that must be importable -> the extra that brings it."""
+    tools: ClassVar[tuple[str, ...]] = ()
+    """Distributions whose versions change what is decoded; part of the key."""
     decodes: ClassVar[bool] = False
     """It gives values in modality units, which `preprocess:` brings to grey levels."""
 

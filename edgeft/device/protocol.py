@@ -12,7 +12,9 @@ from edgeft.errors import DeviceError
 if TYPE_CHECKING:
     from edgeft.task import Arrays
 
-JobKind = Literal["predict", "slide", "latency", "compare", "cold", "operators", "inspect", "probe", "describe"]
+JobKind = Literal[
+    "predict", "slide", "latency", "compare", "cold", "operators", "inspect", "probe", "describe", "preprocess"
+]
 TIMED: frozenset[str] = frozenset({"latency", "compare", "cold", "operators", "probe"})
 """Kinds whose answer is a time or a memory figure: meaningless, and refused, on an emulated device."""
 OnProgress = Callable[[float, float], None]
@@ -30,12 +32,13 @@ class ArtefactRefused(DeviceError):
 class Job:
     """One piece of work on a target.
 
-    runtime: the runtime's one file. models: role (`model`, `other`) -> file on the host; its folder is what travels.
+    runtime: the runtime's one file (of preprocess: the reference's). models: role (`model`, `other`, `order`) -> file
+    on the host; its folder is what travels.
     feeds: role (`feeds`, `other_feeds`) -> runtime input name -> (n, ...) array; of slide, place -> one whole case.
     settings: JSON, by kind: plan, input, dtype and output (slide), batch (all others but inspect and describe), runs,
     seconds and most_warmup (latency), blocks and seconds (compare), runs (operators), operations and seconds or
-    megabytes (probe), options (for the runtime: threads, providers, fallback),
-    affinity (cores to stay on).
+    megabytes (probe), options (for the runtime: threads, providers, fallback), affinity (cores to stay on), stated
+    (preprocess: what preprocess.json says).
     timeout: seconds.
     """
 

@@ -29,7 +29,7 @@ NUMBERS = {
 NAMES = (*WORDS, *NUMBERS, "sex", "age_band", "burned_in_annotation")
 """Every fact there can be."""
 _WORD = re.compile(r"[\w .,+/()&-]*\Z")
-_OFTEN_BURNED = ("US", "SC", "XA", "RF", "ES", "XC", "OT", "IVUS")
+OFTEN_BURNED = ("US", "SC", "XA", "RF", "ES", "XC", "OT", "IVUS")
 UNITS = {"HU", "OD", "US", "MGML", "Z_EFF", "BQML", "CNTS", "PROPCNTS", "GML", "SUV"}
 
 
@@ -73,7 +73,7 @@ def burned_in_warning(facts: dict[str, Any]) -> str:
     stated, modality = facts.get("burned_in_annotation"), facts.get("modality", "")
     if stated == "yes":
         return "pixels may show a patient's name: BurnedInAnnotation is YES"
-    if stated == "unknown" and modality in _OFTEN_BURNED:
+    if stated == "unknown" and modality in OFTEN_BURNED:
         return f"pixels may show a patient's name: {modality} often does, and BurnedInAnnotation does not deny it"
     return ""
 

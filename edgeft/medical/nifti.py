@@ -84,13 +84,15 @@ def _read_header(stream: BinaryIO, limits: Limits) -> Nifti:
 
     head = _exactly(stream, 540)
     kinds = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
-    size = next((n for order in ("<i4", ">i4") if (n := int(np.frombuffer(head[:4], order)[0])) in kinds), 0)
+    stated_size = {order: int(np.frombuffer(head[:4].ljust(4, b"\0"), order + "i4")[0]) for order in "<>"}
+    order = next((order for order, size in stated_size.items() if size in kinds), "")
+    size = stated_size.get(order, 0)
     if not size or len(head) < size:
         raise Refusal("is no NIfTI file", "read are NIfTI-1 and NIfTI-2, .nii and .nii.gz")
-    if head[344:347] not in (b"n+1",) and size == 348:
+    if size == 348 and head[344:347] != b"n+1":
         raise Refusal("is one half of a pair (.hdr and .img), or Analyze", "save it as .nii.gz")
     try:
-        header = kinds[size](head[:size], check=False)
+        header = kinds[size](head[:size], endianness=order, check=False)
         stated = [int(item) for item in header["dim"]]
         dtype = header.get_data_dtype()
         slope, intercept = header.get_slope_inter()

@@ -35,7 +35,7 @@ class Child:
         self.starts = 0
         self.unlimited: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
-        self._folder = Path(tempfile.mkdtemp(prefix="edgeft-medical-"))
+        self._folder: Path | None = None
 
     def __enter__(self) -> Child:
         return self
@@ -46,7 +46,9 @@ class Child:
     def close(self) -> None:
         """Stop the process and remove its folder."""
         self._stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
 
     def ask(self, request: dict[str, Any], files: Sequence[Path], shown: Sequence[str]) -> tuple[dict[str, Any], Any]:
         """(answer, array) of one request; `shown` are the names that errors use for `files`, the last for all of them.
@@ -73,6 +75,7 @@ class Child:
 
     def _start(self) -> None:
         root = Path(__file__).resolve().parents[2]
+        self._folder = self._folder or Path(tempfile.mkdtemp(prefix="edgeft-medical-"))
         keep = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "TMPDIR", "TEMP", "TMP")
         environment = {name: os.environ[name] for name in keep if name in os.environ}
         environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -135,14 +138,18 @@ class Child:
             if stream is not None:
                 with contextlib.suppress(OSError):  # what was not yet sent to a process that has ended
                     stream.close()
-        for path in self._folder.glob("*"):
+        for path in self._written():
             path.unlink(missing_ok=True)
+
+    def _written(self) -> list[Path]:
+        return [] if self._folder is None else list(self._folder.iterdir())
 
     def _load(self, answer: dict[str, Any], where: str) -> NDArray[Any]:
         """The array the answer names: a plain .npy of the announced shape, no larger than the limits."""
         import numpy as np
 
         name, shape = str(answer["npy"]), tuple(int(side) for side in answer["shape"])
+        assert self._folder is not None
         path = self._folder / Path(name).name
         try:
             if path.is_symlink() or path.stat().st_size > self.limits.decoded + _HEADER_BYTES:
@@ -153,9 +160,8 @@ class Child:
         except (OSError, ValueError, EOFError) as error:
             raise StepError(f"the process that read it gave no array: {error}", where=where) from error
         finally:
-            path.unlink(missing_ok=True)
-        for path in self._folder.glob("values.*"):
-            path.unlink(missing_ok=True)
+            for left in self._written():
+                left.unlink(missing_ok=True)
         return values
 
 

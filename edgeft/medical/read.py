@@ -67,6 +67,8 @@ class Reader:
             raise RecipeError("there is no such file or folder", where=show(path, self.reading.root))
         if path.is_dir():
             return self._read_dicom(path, self._listed(path), folder=True)
+        if not path.is_file():
+            raise RecipeError("is neither a file nor a folder", where=show(path, self.reading.root))
         if path.name.lower().endswith(NIFTI):
             return self._read_nifti(path)
         return self._read_dicom(path, [path], folder=False)
@@ -116,12 +118,35 @@ class Reader:
         }  # fmt: skip
         shown = [show(file, self.reading.root) for file in files]
         answer, values = self.child.ask(request, files, [*shown, show(path, self.reading.root)])
-        return _volume(answer, values, tuple(files[place] for place in answer["order"]) if folder else (path,))
+        return self._volume(answer, values, tuple(files[place] for place in answer["order"]) if folder else (path,))
 
     def _read_nifti(self, path: Path) -> Volume:
         require("nibabel", "reading NIfTI")
         answer, values = self.child.ask({"op": "nifti"}, [path], [show(path, self.reading.root)])
-        return _volume(answer, values, (path,))
+        return self._volume(answer, values, (path,))
+
+    def _volume(self, answer: Mapping[str, Any], values: Any, files: tuple[Path, ...]) -> Volume:
+        import numpy as np
+
+        first, second, third = (float(length) for length in answer["spacing"])
+        return Volume(
+            values=values,
+            spacing=(first, second, third),
+            affine=np.asarray(answer["affine"], np.float64).reshape(4, 4),
+            inverted=bool(answer["inverted"]),
+            modality=str(answer["modality"]),
+            unit=str(answer["unit"]),
+            patient=str(answer["patient"]),
+            facts=dict(answer["facts"]),
+            files=files,
+            warnings=(*map(str, answer["warnings"]), *self._unlimited()),
+        )
+
+    def _unlimited(self) -> list[str]:
+        """On systems that do not limit a process as Linux does: what stands there instead."""
+        lacking = " and ".join(self.child.unlimited)
+        rest = "the checks before decoding and the time limit hold"
+        return [f"this system does not limit the {lacking} of the process that parses: {rest}"] if lacking else []
 
 
 def read_volume(path: Path, limits: Limits | None = None, reading: Reading | None = None) -> Volume:
@@ -170,21 +195,3 @@ def show(path: Path, root: Path | None) -> str:
         short = Path(path.name)
     text = short.as_posix()
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
-
-
-def _volume(answer: Mapping[str, Any], values: Any, files: tuple[Path, ...]) -> Volume:
-    import numpy as np
-
-    first, second, third = (float(length) for length in answer["spacing"])
-    return Volume(
-        values=values,
-        spacing=(first, second, third),
-        affine=np.asarray(answer["affine"], np.float64).reshape(4, 4),
-        inverted=bool(answer["inverted"]),
-        modality=str(answer["modality"]),
-        unit=str(answer["unit"]),
-        patient=str(answer["patient"]),
-        facts=dict(answer["facts"]),
-        files=files,
-        warnings=tuple(str(warning) for warning in answer["warnings"]),
-    )

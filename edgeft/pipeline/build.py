@@ -29,9 +29,10 @@ from edgeft.pipeline.leftovers import clear_leftovers
 from edgeft.pipeline.plan import Plan, make_plan, plan_rows, step_names
 from edgeft.pipeline.progress import Events
 from edgeft.pipeline.search.flow import search_targets
+from edgeft.pipeline.steps.preprocessing import check_preprocessing
 from edgeft.pipeline.steps.probing import target_probe
 from edgeft.recipe.load import LoadedRecipe
-from edgeft.record import DifferenceRow, ProbeRow, SearchRow
+from edgeft.record import DifferenceRow, PreprocessRow, ProbeRow, SearchRow
 from edgeft.store import Store
 from edgeft.task import Score, Task
 
@@ -78,6 +79,7 @@ class Build:
     undecided: set[str] = field(default_factory=set)
     judgement: Judgement = field(default_factory=Judgement)
     about: dict[str, Facts] = field(default_factory=dict)
+    preprocessing: list[PreprocessRow] = field(default_factory=list)
     differences: dict[str, list[DifferenceRow]] = field(default_factory=dict)
     searches: dict[str, SearchRow] = field(default_factory=dict)
     error: EdgeftError | None = None
@@ -159,6 +161,8 @@ def _flow(build: Build) -> None:
         if spec.id == options.to:
             build.stopped = True
             return
+        if spec.id == "prepare":
+            check_preprocessing(executor, plan.preprocessing, build.preprocessing)
     outputs = executor.perform(plan.source)
     build.source = score_outputs(executor, outputs, "search", recipe.measure.search_cases)
     if build.locked is not None:

@@ -14,6 +14,7 @@ from edgeft.pipeline.given.inputs import Inputs
 from edgeft.pipeline.spec import Spec, material
 from edgeft.pipeline.steps.branches import candidate_specs
 from edgeft.pipeline.steps.candidates import Candidate, Reached, plan_candidates
+from edgeft.pipeline.steps.preprocessing import preprocess_specs
 from edgeft.pipeline.steps.probing import target_probe
 from edgeft.pipeline.steps.serve import settle_serve
 from edgeft.pipeline.steps.trunk import Trunk, plan_trunk
@@ -44,6 +45,8 @@ class Plan:
     devices: Mapping[str, Device]
     source: Spec
     specs: list[Spec]
+    preprocessing: list[Spec] = field(default_factory=list)
+    """Checks of preprocessing, which run as soon as it is stated: before anything is trained."""
     released: Mapping[str, Released] = field(default_factory=dict)
     """Bundles that gates compare with, by the path they name."""
 
@@ -73,12 +76,13 @@ def make_plan(
     candidates = plan_candidates(loaded, devices, reached)
     trunk = plan_trunk(loaded, inputs, store, candidates)
     source = source_spec(loaded, trunk.source, "search", loaded.recipe.measure.search_cases)
-    specs = [*trunk.specs, source]
+    checks = preprocess_specs(loaded, candidates)
+    specs = [*trunk.specs[:2], *checks, *trunk.specs[2:], source]
     for candidate in candidates:
         known = {spec.id for spec in specs}
         specs += [spec for spec in candidate_specs(candidate, trunk, loaded.recipe) if spec.id not in known]
     specs += [probe for device in devices if (probe := target_probe(candidates, device)) is not None]
-    return Plan(loaded, inputs, trunk, candidates, devices, source, specs)
+    return Plan(loaded, inputs, trunk, candidates, devices, source, specs, checks)
 
 
 @dataclass

@@ -47,6 +47,7 @@ def make_record(build: Build, started: datetime, seconds: float) -> RunRecord:
         pruning=_pruning(build),
         merge=next((MergeRow.model_validate(facts["merge"]) for facts in reversed(_facts(build, "merge"))), None),
         source=dict(build.source.metrics) if build.source else {},
+        preprocessing=build.preprocessing,
         targets=_targets(build),
         openings=_openings(build),
         environment=environment(tools),

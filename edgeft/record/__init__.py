@@ -13,9 +13,11 @@ from edgeft.record.build import (
 from edgeft.record.measured import (
     CandidateRow,
     DifferenceRow,
+    ImagePairRow,
     LatencyRow,
     OperatorRow,
     ParityRow,
+    PreprocessRow,
     ProbeRow,
     RooflineRow,
 )
@@ -48,6 +50,7 @@ __all__ = [
     "EvaluationRow",
     "ExampleRow",
     "GateSetRow",
+    "ImagePairRow",
     "LatencyRow",
     "LayerRow",
     "MeasurementJson",
@@ -56,6 +59,7 @@ __all__ = [
     "OpeningRow",
     "OperatorRow",
     "ParityRow",
+    "PreprocessRow",
     "ProbeRow",
     "PruneRow",
     "RatioSearch",

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from edgeft.record.measured import CandidateRow, DifferenceRow, ProbeRow
+from edgeft.record.measured import CandidateRow, DifferenceRow, PreprocessRow, ProbeRow
 from edgeft.record.row import Row, VerdictJson
 from edgeft.record.search import SearchRow
 from edgeft.record.trunk import DataRow, MergeRow, PruneRow, StepRow, TrainingRow
@@ -104,6 +104,7 @@ class RunRecord(Row):
     pruning: list[PruneRow] = Field(default_factory=list)
     merge: MergeRow | None = None
     source: dict[str, float] = Field(default_factory=dict)
+    preprocessing: list[PreprocessRow] = Field(default_factory=list)
     targets: list[TargetRow] = Field(default_factory=list)
     openings: list[OpeningRow] = Field(default_factory=list)
     environment: dict[str, str] = Field(default_factory=dict)

@@ -33,6 +33,32 @@ class LatencyRow(Row):
     conditions: dict[str, str] = Field(default_factory=dict)
 
 
+class ImagePairRow(Row):
+    """One case as both sides see it, base64 of grey or colour PNG. size: (height, width). difference: 8 times enlarged
+    in value, black where they agree."""
+
+    case: str
+    size: tuple[int, int]
+    ours: str
+    theirs: str
+    difference: str
+
+
+class PreprocessRow(Row):
+    """Preprocessing computed twice. against: the target whose own numpy computed it, or file.py:function. unit: of
+    difference and tolerance. pair: the worst case, where they differ by more than the tolerance."""
+
+    against: str
+    how: Literal["measured", "emulated", "computed"]
+    cases: int
+    origin: str
+    difference: float
+    tolerance: float
+    unit: str
+    passed: bool
+    pair: ImagePairRow | None = None
+
+
 class OperatorRow(Row):
     """One operator of a per-op profile, a run apart from the timed ones. ms: mean of one run. share: of all of them."""
 

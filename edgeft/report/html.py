@@ -10,6 +10,7 @@ from edgeft.errors import EdgeftError
 from edgeft.record import MergeRow, RunRecord, TargetRow, TrainingRow
 from edgeft.report.figures import chosen_row, metric_of
 from edgeft.report.plots import training_plots
+from edgeft.report.preprocessing import preprocessing_blocks
 from edgeft.report.pruning import pruning_blocks
 from edgeft.report.series import series_of
 from edgeft.report.summary import counts_text, reasons
@@ -106,6 +107,7 @@ def _page(record: RunRecord) -> dict[str, Any]:
         "overview": overview_table(record.targets) if len(record.targets) > 1 else None,
         "openings": openings_table(record.openings),
         "training": [_training(row) for row in record.training],
+        "preprocessing": preprocessing_blocks(record.preprocessing),
         "pruning": [{"title": f"{row.step}: {row.method}", "blocks": pruning_blocks(row)} for row in record.pruning],
         "merge": _merge(record.merge) if record.merge else None,
         "data": None,
@@ -138,6 +140,7 @@ def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
     found = [("overview", "Targets")] if page["overview"] else []
     found += [(target.id, target.title) for target in page["targets"]]
     sections = [
+        ("preprocessing", "Preprocessing", record.preprocessing),
         ("openings", "Gate set openings", record.openings),
         ("training", "Training", record.training),
         ("pruning", "Pruning", record.pruning),

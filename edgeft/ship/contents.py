@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +24,10 @@ from edgeft.ship.postprocess import postprocess_json
 from edgeft.ship.reproduce import reproduce_json
 from edgeft.ship.sbom import write_sbom
 from edgeft.ship.scrub import Places, places_of, scrub, scrub_record
+from edgeft.targets.preprocessing import reference_files
+
+REFERENCE = "preprocess"
+"""Folder of a medical bundle with the numpy files that made the pixels of training."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,21 @@ def _write_use(folder: Path, contents: Contents) -> None:
     _json(folder / "postprocess.json", postprocess_json(executor.task, labels, contents.signature))
     golden = executor.done[golden_id(contents.trial.candidate)]
     copy_files(golden.path, folder / "golden")
+    if files := _reference_files(json.loads((folder / "preprocess.json").read_text(encoding="utf-8"))):
+        for file in files:
+            (folder / REFERENCE).mkdir(exist_ok=True)
+            shutil.copyfile(file, folder / REFERENCE / file.name)
     write_integration(folder, _integration(contents, golden.path / INDEX))
+
+
+def _reference_files(preprocess: Mapping[str, Any]) -> tuple[Path, ...]:
+    """The numpy files that turn decoded values into feeds, and windows into answers; none where there are none."""
+    found = reference_files() if "medical" in preprocess else ()
+    if preprocess["kind"] != "volume":
+        return found
+    from edgeft.medical import sliding
+
+    return (*found[1:], Path(str(sliding.__file__)))
 
 
 def _integration(contents: Contents, index: Path) -> Integration:

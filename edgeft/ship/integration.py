@@ -77,7 +77,7 @@ def _values(folder: Path, about: Integration) -> dict[str, Any]:
         "outputs": [{"canonical": name, **row} for name, row in index["outputs"].items()],
         "inside": inside,
         "inside_text": PREPROCESS.get(inside or "", ""),
-        "kind": {"text": "string", "file": "file"}[inside] if inside else preprocess["kind"],
+        "kind": {"text": "string", "file": "file"}[inside] if inside else _kind(preprocess),
         "extensions": inside is not None,
         "languages": [name for name in offered if inside is None or name == "python"],
         "names": NAMES,
@@ -87,6 +87,12 @@ def _values(folder: Path, about: Integration) -> dict[str, Any]:
         "packages": _filled(PACKAGES.get(about.runtime, ()), about.needed.get(main, "")),
         "others": _others(about.needed),
     }
+
+
+def _kind(preprocess: Mapping[str, Any]) -> str:
+    """Which of the Python samples makes feeds."""
+    kind = str(preprocess["kind"])
+    return "slice" if kind == "image" and "medical" in preprocess else kind
 
 
 def _others(needed: Mapping[str, str]) -> list[Package]:

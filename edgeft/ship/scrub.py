@@ -49,7 +49,10 @@ def scrub_record(record: RunRecord, places: Places, recipe: Recipe) -> RunRecord
     if recipe.bundle.golden_rows:
         return found
     return found.model_copy(
-        update={"targets": [target.model_copy(update={"examples": []}) for target in found.targets]}
+        update={
+            "targets": [target.model_copy(update={"examples": []}) for target in found.targets],
+            "preprocessing": [row.model_copy(update={"pair": None}) for row in found.preprocessing],
+        }
     )
 
 

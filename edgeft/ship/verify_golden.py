@@ -44,13 +44,16 @@ def check_golden(folder: Path, manifest: Mapping[str, Any]) -> Finding:
 
 def _compare(folder: Path, manifest: Mapping[str, Any], runtime: Any, about: Mapping[str, str]) -> Finding:
     index = _read_index(folder, manifest)
+    slices, fault = _slices(folder, manifest, index)
+    if fault:
+        return Finding("golden", "fail", fault)
     allowed = "same_processor" if _made_here(index["made_on"], about) else "other_processor"
     cases, gaps = index["cases"], _gaps(folder, manifest, index, runtime)
     rows = [(name, gap, index["outputs"][name]["tolerance"][allowed]["atol"]) for name, gap in sorted(gaps.items())]
     wide = [row for row in rows if not row[1] <= row[2]]  # NaN is no answer either
     said = "; ".join(f"{shown(name)} is off by {gap:.3g}, {atol:g} is allowed" for name, gap, atol in wide or rows)
     where = f"{allowed.replace('_', ' ')}, {', '.join(f'{key} {value}' for key, value in list(about.items())[:1])}"
-    return Finding("golden", "fail" if wide else "pass", f"{cases} cases: {said} ({where})")
+    return Finding("golden", "fail" if wide else "pass", f"{cases} cases: {slices}{said} ({where})")
 
 
 def _read_index(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,6 +106,31 @@ def _gaps(folder: Path, manifest: Mapping[str, Any], index: Mapping[str, Any], r
     finally:
         session.close()
     return worst
+
+
+def _slices(folder: Path, manifest: Mapping[str, Any], index: Mapping[str, Any]) -> tuple[str, str]:
+    """(what to say, what is wrong) of decoded slices that this edgeft's reference brings to the kept pixels again.
+
+    The bundle's own reference.py is not run: it may come from anywhere.
+    """
+    stated = parse_json(read_small(folder / "preprocess.json", MAX_INDEX_BYTES, "golden"), "golden", "preprocess.json")
+    row = index["inputs"].get("pixels")
+    if stated.get("kind") != "image" or "medical" not in stated or row is None:
+        return "", ""
+    import numpy as np
+
+    from edgeft.medical import order, reference
+
+    names = json.loads(read_small(folder / FOLDER / str(index["raw"]), MAX_INDEX_BYTES, "golden"))
+    kept = _tensor(folder, manifest, row, index)
+    if len(names) != len(kept) or not all(f"{FOLDER}/{name}" in manifest["files"] for name in names):
+        raise ValueError("the slices are not those whose hashes are stated")
+    for place, name in enumerate(names):
+        own = reference.pixels((folder / FOLDER / name).read_bytes(), stated, order)
+        gap = int(np.abs(own.astype(np.int16) - kept[place]).max(initial=0)) if own.shape == kept[place].shape else 255
+        if gap > 1:
+            return "", f"slice {place} becomes pixels that are {gap} levels of 255 off those that were kept"
+    return f"{len(names)} slices become the kept pixels; ", ""
 
 
 def _tensor(folder: Path, manifest: Mapping[str, Any], row: Mapping[str, Any], index: Mapping[str, Any]) -> Any:

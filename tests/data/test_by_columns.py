@@ -13,7 +13,7 @@ from pyarrow import parquet
 from edgeft.data.build import build_dataset, read_split
 from edgeft.data.rows import MISSING
 from edgeft.data.table import by_column, column_array
-from edgeft.errors import RecipeError
+from edgeft.errors import EdgeftError, RecipeError
 from edgeft.recipe.schema import Data
 
 from .kit import ImageTask, TextTask, sentences, write_csv
@@ -114,3 +114,56 @@ def test_measurements_are_no_subgroups(tmp_path: Path) -> None:
     parquet.write_table(pa.table(table), tmp_path / "rows.parquet")
     with pytest.raises(RecipeError, match="column 'age' holds double values"):
         build(tmp_path / "out", by=("age",), source="parquet", path=str(tmp_path / "rows.parquet"))
+
+
+def class_folder(root: Path, each: int = 30) -> Path:
+    """root/<class>/NNN.png of random pixels; the same file names in both classes."""
+    import numpy as np
+    from PIL import Image
+
+    draw = np.random.default_rng(3)
+    for label in ("cat", "dog"):
+        (root / label).mkdir(parents=True)
+        for number in range(each):
+            Image.fromarray(draw.integers(0, 255, (8, 8, 3), np.uint8)).save(root / label / f"{number:03d}.png")
+    return root
+
+
+def test_image_folders_have_a_table_of_cases(tmp_path: Path) -> None:
+    root = class_folder(tmp_path / "photos")
+    lines = [f"{label}/{n:03d}.png,{SITES[n % 2]},p{n // 2}" for label in ("cat", "dog") for n in range(30)]
+    (root / "cases.csv").write_text("\n".join(["image,site,owner", *lines]) + "\n")
+    facts = build(tmp_path / "out", task=ImageTask, source="image-folder", path=str(root), group="owner")
+    assert facts["unit"] == "owner"
+    for name in facts["splits"]:
+        for row in read_split(tmp_path / "out" / f"{name}.parquet").to_pylist():
+            number = int(Path(row["id"]).stem)
+            assert (row[by_column("site")], row["group"]) == (SITES[number % 2], f"p{number // 2}")
+
+
+def test_a_name_of_two_images_is_not_guessed(tmp_path: Path) -> None:
+    root = class_folder(tmp_path / "photos")
+    (root / "cases.csv").write_text("image,site\n" + "".join(f"{n:03d}.png,north\n" for n in range(30)))
+    with pytest.raises(EdgeftError, match=r"'000\.png' is the name of 2 images") as caught:
+        build(tmp_path / "out", task=ImageTask, source="image-folder", path=str(root))
+    assert "cat/000.png" in caught.value.hint
+
+
+def test_without_a_table_the_column_is_refused(tmp_path: Path) -> None:
+    root = class_folder(tmp_path / "photos")
+    with pytest.raises(RecipeError, match="no column 'site'"):
+        build(tmp_path / "out", task=ImageTask, source="image-folder", path=str(root))
+
+
+@pytest.mark.parametrize("compare", [True, False])
+def test_equal_pixels_in_files_that_differ(tmp_path: Path, compare: bool) -> None:
+    """The twin is another file of the same picture: found when asked for."""
+    from PIL import Image
+
+    root = class_folder(tmp_path / "photos")
+    with Image.open(root / "cat/003.png") as image:
+        image.save(root / "cat/twin.png", compress_level=0)
+    assert (root / "cat/twin.png").read_bytes() != (root / "cat/003.png").read_bytes()
+    options = {"compare_pixels": compare}
+    facts = build(tmp_path / "out", task=ImageTask, by=(), source="image-folder", path=str(root), options=options)
+    assert facts["checks"].get("repeated_images") == (1 if compare else None)

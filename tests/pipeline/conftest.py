@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,14 @@ class Workbench:
         """The environment of every run."""
         return {**os.environ, "EDGEFT_STORE": str(self.store), "HF_HUB_OFFLINE": "1"}
 
-    def run(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """`edgeft ARGUMENTS` to its end."""
+    def run(
+        self, *arguments: str, timeout: float = 300, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """`edgeft ARGUMENTS` to its end. env: further variables."""
         return subprocess.run(
             [sys.executable, "-m", "edgeft", *arguments],
             cwd=self.folder,
-            env=self.env(),
+            env={**self.env(), **(env or {})},
             capture_output=True,
             text=True,
             timeout=timeout,

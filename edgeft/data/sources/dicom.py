@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -25,6 +25,8 @@ class DicomSource(MedicalSource):
     """
 
     name: ClassVar[str] = "dicom"
+    needs: ClassVar[Mapping[str, str]] = {"pydicom": "medical"}
+    tools: ClassVar[tuple[str, ...]] = ("pydicom", "numpy", "pillow", "pylibjpeg-openjpeg", "pyjpegls")
     patients: ClassVar[Literal["", "column", "none"]] = "column"
 
     series: str = Field("", description="UID or description of the series, where folders hold several.")

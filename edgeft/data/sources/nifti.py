@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -23,6 +24,8 @@ class NiftiSource(MedicalSource):
     """
 
     name: ClassVar[str] = "nifti"
+    needs: ClassVar[Mapping[str, str]] = {"nibabel": "medical"}
+    tools: ClassVar[tuple[str, ...]] = ("nibabel", "numpy", "pillow")
     patients: ClassVar[Literal["", "column", "none"]] = "none"
 
     axis: Literal["stored", "axial", "coronal", "sagittal"] = Field("axial", description="How volumes are sliced.")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgeft.medical.dicom.codestream import codestream_sides
 from edgeft.medical.dicom.modality import apply_modality
 from edgeft.medical.dicom.opened import BIG_ENDIAN, EXPLICIT, IMPLICIT, Opened
+from edgeft.medical.dicom.scan import PIXELS
 from edgeft.medical.dicom.slices import Form, Slice
 from edgeft.medical.dicom.values import get
 from edgeft.medical.limits import Refusal
@@ -29,6 +30,7 @@ CODED = {
 }  # fmt: skip
 """Transfer syntax -> (name, the distribution that decodes it; empty: pydicom itself)."""
 _MODULES = {"pillow": "PIL", "pyjpegls": "jpeg_ls", "pylibjpeg-openjpeg": "openjpeg", "pylibjpeg-libjpeg": "libjpeg"}
+_KEYWORDS = dict(zip(PIXELS, ("FloatPixelData", "DoubleFloatPixelData", "PixelData"), strict=True))
 _EXTRA_BYTES = 1 << 16
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey: ITU-R BT.601."""
@@ -54,26 +56,34 @@ def decode_frames(opened: Opened, form: Form, slices: Sequence[Slice], colour: s
 
     colour: "grey" turns RGB, YBR and palette images to grey by BT.601; "refuse" refuses them.
     """
-    from pydicom.pixels import iter_pixels
-
     if form.colour and colour != "grey":
         what = f"is a colour image ({form.photometric})"
         raise Refusal(what, "declare colour: grey to read it as grey (ITU-R BT.601)")
     check_syntax(opened.syntax)
     check_length(opened, form)
     indices = [item.frame for item in slices]
-    opened.stream.seek(0)
-    frames = iter_pixels(opened.stream, indices=indices)
-    with decoding(opened.syntax):
-        for item, stored in zip(slices, frames, strict=True):
-            values = _grey(stored, form, opened.header) if form.colour else stored
-            if values.shape != (form.rows, form.columns):
-                raise Refusal("decodes to another size than it states")
-            yield _to_modality(values, form, item)
+    for item, stored in zip(slices, stored_frames(opened, indices), strict=True):
+        values = _grey(stored, form, opened.header) if form.colour else stored
+        if values.shape != (form.rows, form.columns):
+            raise Refusal("decodes to another size than it states")
+        yield _to_modality(values, form, item)
+
+
+def stored_frames(opened: Opened, indices: Sequence[int] | None = None) -> Iterator[NDArray[Any]]:
+    """Frames as pydicom decodes them, unused bits cleared, YBR as RGB; indices: which, in this order, None: all."""
+    from pydicom.pixels import as_pixel_options, get_decoder
+
+    options = as_pixel_options(opened.header, pixel_keyword=_KEYWORDS[opened.found.tag])
+    if opened.found.kind:
+        options["pixel_vr"] = opened.found.kind
+    opened.stream.seek(opened.found.offset)
+    with _decoding(opened.syntax):
+        for frame, _ in get_decoder(opened.syntax).iter_array(opened.stream, indices=indices, **options):
+            yield frame
 
 
 @contextmanager
-def decoding(syntax: str) -> Iterator[None]:
+def _decoding(syntax: str) -> Iterator[None]:
     """What a decoder raises becomes a Refusal that names the transfer syntax; its own text is not passed on."""
     try:
         yield

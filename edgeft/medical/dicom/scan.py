@@ -18,9 +18,11 @@ _DAMAGED = "is damaged: copy or export it again"
 
 @dataclass
 class Found:
-    """Where the pixel data lies. tag 0: there is none. offset: of its value. length: of it, or of all fragments."""
+    """Where the pixel data lies. tag 0: there is none. kind: its VR, empty in implicit files. offset: of its value.
+    length: of that, or of all fragments together."""
 
     tag: int = 0
+    kind: str = ""
     offset: int = 0
     length: int = 0
     fragments: int = 0
@@ -83,6 +85,7 @@ class _Walk:
                 raise Refusal("has a sequence with something else than items in it", _DAMAGED)
             return self._open(position, length, level.implicit, items=False)
         if tag in PIXELS and len(self.levels) == 1:
+            self.found.kind = "" if level.implicit else kind.decode("ascii")
             return self._pixels(position, tag, length)
         if length == UNDEFINED or kind == b"SQ":
             # PS3.5 6.2.2: what is written as UN of undefined length is implicit inside.

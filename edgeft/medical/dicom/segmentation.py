@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeft.medical.dicom.opened import Opened, open_dicom
-from edgeft.medical.dicom.pixels import check_length, check_syntax, decoding
+from edgeft.medical.dicom.pixels import check_length, check_syntax, stored_frames
 from edgeft.medical.dicom.reading import read_entries
 from edgeft.medical.dicom.series import choose_series, stack_slices
 from edgeft.medical.dicom.slices import Form, Slice, pixel_form, read_slices
@@ -26,10 +26,15 @@ _OTHER_GRID = "resample the segmentation to the image's grid with the tool that 
 
 @dataclass(frozen=True)
 class Image:
-    """The image a mask belongs to. uids: (SOP Instance UID, frame) -> slice; empty where it is no DICOM."""
+    """The image a mask belongs to.
+
+    origins: (slices, 3) mm of each slice's first pixel, unevenly spaced where missing slices were accepted. uids: (SOP
+    Instance UID, frame) -> slice; empty where it is no DICOM.
+    """
 
     shape: tuple[int, int, int]
     affine: Affine
+    origins: NDArray[np.float64]
     uids: Mapping[tuple[str, int], int]
 
 
@@ -86,13 +91,18 @@ def _image(request: Mapping[str, Any], files: Sequence[Path], limits: Limits, at
     affine = np.asarray(request["affine"], np.float64)
     first, second, third = (int(side) for side in request["shape"])
     shape = first, second, third
+    origins = affine[:3, 3] + np.arange(shape[0])[:, None] * affine[:3, 0]
     if len(files) == 1:
-        return Image(shape, affine, {})
-    entries, _ = read_entries(files[1:], limits, b"", lambda place: at(place + 1), folder_of_files=False)
+        return Image(shape, affine, origins, {})
+    entries, _ = read_entries(files[1:], limits, b"", lambda place: at(place + 1), images_only=True)
     stack = stack_slices(choose_series(entries, ""), limits, uneven=True)
     if len(stack.slices) != shape[0]:
         raise Refusal("belongs to an image whose files changed since it was read")
-    return Image(shape, affine, {(item.uid, item.frame): place for place, item in enumerate(stack.slices) if item.uid})
+    if all(item.position is not None for item in stack.slices):
+        origins = np.array([item.position for item in stack.slices])
+    return Image(
+        shape, affine, origins, {(item.uid, item.frame): place for place, item in enumerate(stack.slices) if item.uid}
+    )
 
 
 def _groups(header: Any, frame: int, sequence: str) -> Any:
@@ -149,11 +159,9 @@ def _by_position(frame: Slice, image: Image) -> int | None:
     assert frame.position is not None
     spacing = frame.spacing or tuple(np.linalg.norm(image.affine[:3, 1:3], axis=0))
     own = plane_affine(frame.position, frame.orientation, spacing, 1.0)
-    place = round(float((np.linalg.inv(image.affine) @ [*frame.position, 1])[0]))
-    if not 0 <= place < image.shape[0]:
-        return None
+    place = int(np.linalg.norm(image.origins - own[:3, 3], axis=1).argmin())
     slice_affine = image.affine.copy()
-    slice_affine[:3, 3] += place * image.affine[:3, 0]
+    slice_affine[:3, 3] = image.origins[place]
     apart = corners(own, (1, rows, columns)) - corners(slice_affine, (1, rows, columns))
     return place if float(np.linalg.norm(apart, axis=1).max()) <= tolerance(image.affine) else None
 
@@ -162,27 +170,23 @@ def _fill(
     opened: Opened, form: Form, numbers: Sequence[int], places: Sequence[int], segments: Segments,
     shape: tuple[int, int, int], threshold: float,
 ) -> Mask:  # fmt: skip
-    from pydicom.pixels import iter_pixels
-
     check_syntax(opened.syntax)
     check_length(opened, form)
     mask = np.zeros(shape, np.uint8)
-    opened.stream.seek(0)
-    with decoding(opened.syntax):
-        for frame, pixels in enumerate(iter_pixels(opened.stream)):
-            if pixels.shape != shape[1:]:
-                raise Refusal("decodes to another size than it states")
-            place = places[frame]
-            if segments.kind == "LABELMAP":
-                mask[place] = _looked_up(pixels, segments.classes)
-                continue
-            inside = pixels >= max(threshold * segments.top, 1) if segments.kind == "FRACTIONAL" else pixels > 0
-            value, taken = segments.classes[numbers[frame]], mask[place]
-            overlap = inside & (taken != 0) & (taken != value)
-            if overlap.any():
-                what = f"has segment {numbers[frame]} over another in slice {place + 1}"
-                raise Refusal(f"{what} ({int(overlap.sum())} pixels)", "one pixel has one label: make them exclusive")
-            taken[inside] = value
+    for frame, pixels in enumerate(stored_frames(opened)):
+        if pixels.shape != shape[1:]:
+            raise Refusal("decodes to another size than it states")
+        place = places[frame]
+        if segments.kind == "LABELMAP":
+            mask[place] = _looked_up(pixels, segments.classes)
+            continue
+        inside = pixels >= max(threshold * segments.top, 1) if segments.kind == "FRACTIONAL" else pixels > 0
+        value, taken = segments.classes[numbers[frame]], mask[place]
+        overlap = inside & (taken != 0) & (taken != value)
+        if overlap.any():
+            what = f"has segment {numbers[frame]} over another in slice {place + 1}"
+            raise Refusal(f"{what} ({int(overlap.sum())} pixels)", "one pixel has one label: make them exclusive")
+        taken[inside] = value
     return mask
 
 

@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeft.medical.dicom.slices import Entry, Slice
 from edgeft.medical.grid import MAX_TILT, Affine, check_affine, plane_affine
 from edgeft.medical.limits import Limits, Refusal, check_pixels
 
+Distances = NDArray[np.float64]
+
 UNEVEN = 0.05
 """Part of the usual distance by which a distance between neighbours may differ before it is called uneven."""
+SAME_PLACE = 1e-3
+"""mm between two positions that are one."""
 ORIENTED_ALIKE = 1e-2
 """Largest difference of direction cosines within one series: 0.6 degrees."""
 
@@ -120,7 +125,7 @@ def _placed(slices: list[Slice], spacing: Sequence[float], warnings: list[str], 
     along = np.array([item.position for item in slices]) @ normal
     order = np.argsort(along, kind="stable")
     slices, along = [slices[place] for place in order], along[order]
-    slices, along = _without_copies(slices, along, warnings)
+    _check_places(slices, along)
     if len(slices) > 1:
         step = _step(slices, along, warnings, uneven)
         _check_tilt(slices, normal)
@@ -130,27 +135,15 @@ def _placed(slices: list[Slice], spacing: Sequence[float], warnings: list[str], 
     return Stack(slices, affine, _stated(affine, step, spacing), warnings)
 
 
-def _without_copies(
-    slices: list[Slice], along: np.ndarray[tuple[int], np.dtype[np.float64]], warnings: list[str]
-) -> tuple[list[Slice], np.ndarray[tuple[int], np.dtype[np.float64]]]:
-    """One slice for every position: a second copy of one SOP instance is dropped, anything else refused."""
-    keep = [0]
-    for place in range(1, len(slices)):
-        this, before = slices[place], slices[keep[-1]]
-        if along[place] - along[keep[-1]] > 1e-3:
-            keep.append(place)
-        elif this.uid and (this.uid, this.frame) == (before.uid, before.frame) and this.file != before.file:
-            warnings.append("a file lies in the folder twice: one copy was used")
-        else:
+def _check_places(slices: list[Slice], along: Distances) -> None:
+    for this, apart in zip(slices[1:], np.diff(along), strict=True):
+        if apart <= SAME_PLACE:
             what = "lies at the same position as another slice of its series"
             hint = "several echoes, times or directions in one series: split them into folders first"
             raise Refusal(what, hint, this.file)
-    return [slices[place] for place in keep], along[keep]
 
 
-def _step(
-    slices: list[Slice], along: np.ndarray[tuple[int], np.dtype[np.float64]], warnings: list[str], uneven: bool
-) -> float:
+def _step(slices: list[Slice], along: Distances, warnings: list[str], uneven: bool) -> float:
     """The usual distance in mm; Refusal, or a warning where `uneven` is declared, for gaps."""
     gaps = np.diff(along)
     usual = float(np.median(gaps))
@@ -160,7 +153,8 @@ def _step(
     place = int(np.abs(gaps - usual).argmax())
     times = gaps[odd] / usual
     if (times > 1.5).all() and np.abs(times - np.rint(times)).max() < UNEVEN * times.max():
-        what = f"{int((np.rint(times) - 1).sum())} slices are missing: "
+        count = int((np.rint(times) - 1).sum())
+        what = f"{count} slice{'s are' if count > 1 else ' is'} missing: "
     else:
         what = "slices are unevenly spaced: "
     what += f"{gaps[place]:.3g} mm between slices {place + 1} and {place + 2} of {len(slices)}, usually {usual:.3g} mm"
@@ -171,7 +165,7 @@ def _step(
     return usual
 
 
-def _check_tilt(slices: list[Slice], normal: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
+def _check_tilt(slices: list[Slice], normal: Distances) -> None:
     travel = np.asarray(slices[-1].position) - np.asarray(slices[0].position)
     sideways = float(np.linalg.norm(travel - (travel @ normal) * normal))
     degrees = float(np.degrees(np.arctan2(sideways, abs(float(travel @ normal)))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from edgeft.data.patients import default_group
 from edgeft.data.source import source_for
 from edgeft.errors import RecipeError
@@ -17,6 +19,11 @@ def check_images(loaded: LoadedRecipe, task: Task) -> None:
     recipe = loaded.recipe
     source, preprocess = source_for(recipe.data), recipe.preprocess
     image = "image" in task.columns
+    missing = [(module, extra) for module, extra in source.needs.items() if find_spec(module) is None]
+    if missing:
+        module, extra = missing[0]
+        what = f"source {source.name} needs {module}, which is not installed"
+        raise loaded.error(("data", "source"), what, f"pip install 'edgeft[{extra}]'")
     if source.decodes and not image:
         raise loaded.error(("data", "source"), f"{source.name} gives images, {task.name} takes none", "another task")
     _check_whole(loaded, task, whole=source.whole)
@@ -61,6 +68,9 @@ def _check_own(loaded: LoadedRecipe) -> None:
     preprocess = loaded.recipe.preprocess
     if preprocess is None or preprocess.check_against is None:
         return
+    if source_for(loaded.recipe.data).whole:
+        what = "whole volumes are prepared when the data is read, not when the network is fed"
+        raise loaded.error(("preprocess", "check_against"), what, "leave it out")
     if type(source_for(loaded.recipe.data)).locate is _base_locate():
         what = f"rows of source {loaded.recipe.data.source} are no files of their own that a function could be given"
         raise loaded.error(("preprocess", "check_against"), what, "dicom, nifti, image-folder, image-masks")

@@ -41,6 +41,7 @@ FILES = {
     b"RIFF": "webp",
     b"II*\0": "tif",
     b"MM\0*": "tif",
+    b"PK\x03\x04": "npz",
 }
 
 
@@ -85,6 +86,7 @@ def _write(candidate: Candidate, recipe: Recipe, artifact: Artifact, origin: str
     rows, feeds = _few(rows, feeds, signature)
     outputs = run_outputs(device, exporter.runtime, artifact, signature, feeds, batch=recipe.serve.batch)
     cases = _fitting(rows, outputs)
+    _prove_preprocessing(candidate, rows.slice(0, cases), prepared, origin)
     own = runtime_feeds(signature, {name: array[:cases] for name, array in feeds.items()})
     facts = describe_device(device, exporter.runtime)
     index = {
@@ -106,6 +108,26 @@ def _write(candidate: Candidate, recipe: Recipe, artifact: Artifact, origin: str
     }
     (out / INDEX).write_bytes(canonical_json(index, indent=1))
     return {"cases": cases, "from": origin}
+
+
+def _prove_preprocessing(candidate: Candidate, rows: pa.Table, prepared: Path, origin: str) -> None:
+    """Decoded slices become the tensors that are kept on the target itself; StepError where they do not."""
+    from edgeft.data.pack import image_bytes
+    from edgeft.targets.preprocessing import LEVELS, compare, refuse_difference, run_reference
+
+    about = json.loads((prepared / "preprocess.json").read_text(encoding="utf-8"))
+    if about["kind"] != "image" or "medical" not in about:
+        return
+    from edgeft.tasks.image_spec import read_spec
+    from edgeft.tasks.images import read_pixels
+
+    names, slices = zip(*image_bytes(rows), strict=True)
+    row = compare(
+        read_pixels(rows, read_spec(prepared)), run_reference(candidate.device, slices, about), names,
+        against=candidate.device.name, how="measured", origin=f"{origin} golden cases", tolerance=LEVELS,
+        unit="grey levels of 255", white=255,
+    )  # fmt: skip
+    refuse_difference(row)
 
 
 def _made_on(facts: Mapping[str, str], runtime: str) -> dict[str, str]:
@@ -210,6 +232,9 @@ def _built_in(prepared: Path) -> pa.Table:
         patch = [int(about["volume"][name]) for name in ("depth", "height", "width")]
         made = {f"wave-{turn}": volume_bytes(_wave_volume(turn, patch)) for turn in range(CASES)}
         return pa.table({"image": list(made), "bytes": list(made.values())})
+    if "medical" in about:
+        slices = {f"slice-{turn}": _wave_slice(turn, about["medical"]["window"]) for turn in range(CASES)}
+        return pa.table({"image": list(slices), "bytes": list(slices.values())})
     waves = {f"wave-{turn}": _wave(turn) for turn in range(CASES)}
     return pa.table({"image": list(waves), "bytes": list(waves.values())})
 
@@ -221,6 +246,20 @@ def _wave_volume(turn: int, patch: Sequence[int]) -> Any:
     z, y, x = np.indices(tuple(patch)) / np.reshape(patch, (3, 1, 1, 1))
     wave = np.sin((turn + 2) * (x * np.cos(turn) + y * np.sin(turn) + z / (turn + 1)) * 6 + turn)
     return ((wave + 1) * 127.5).astype(np.uint8)
+
+
+def _wave_slice(turn: int, window: Sequence[float]) -> bytes:
+    """A decoded slice of stripes from below the window to above it, with axes that differ from case to case."""
+    import numpy as np
+
+    from edgeft.medical.reference import pack
+
+    low, high = window
+    y, x = np.mgrid[0:240, 0:192] / 240
+    stripes = np.sin((turn + 2) * (x * np.cos(turn) + y * np.sin(turn)) * 6 + turn)
+    values = low + (high - low) * (0.5 + 0.7 * stripes)
+    affine = np.diag([0.7 * (-1) ** turn, 0.8 * (-1) ** (turn // 2), 2.0, 1.0])[:, [2, 1, 0, 3]]
+    return pack(values[None].astype(np.float32), affine, turn % 4 == 3)
 
 
 def _wave(turn: int) -> bytes:

@@ -100,7 +100,7 @@ def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: boo
         run=run,
         config=config,
         seed=recipe.seed,
-        tools=("pyarrow",),
+        tools=("pyarrow", *source.tools),
     )
 
 
