@@ -12,8 +12,14 @@ STORED = "stored"
 
 
 class Expect(Section):
-    """What must hold of every case; each is an error that names the first case that differs, and how many do."""
+    """What must hold of every case; each is an error that names the first case that differs, and how many do.
 
+    modalities, shape, range and spacing also go into a medical bundle: `edgeft run --dicom` refuses other images.
+    """
+
+    modalities: tuple[str, ...] | None = Field(
+        None, description="DICOM: modalities that may occur.", examples=["[CR, DX]"]
+    )
     shape: tuple[int | None, int | None] | None = Field(
         None, description="Images: [rows, columns] as they are given; null: any number.", examples=["[512, 512]"]
     )
@@ -30,6 +36,11 @@ class Expect(Section):
         description="Label -> [least, most] share of the rows that have it.",
         examples=["{pneumonia: [0.2, 0.8]}"],
     )
+
+    @property
+    def takes(self) -> dict[str, Any]:
+        """What preprocess.json states of images; only what is said."""
+        return self.model_dump(mode="json", include={"modalities", "shape", "range", "spacing"}, exclude_none=True)
 
     @model_validator(mode="after")
     def _in_order(self) -> Expect:

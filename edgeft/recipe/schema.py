@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from edgeft.gate import Gate
+from edgeft.recipe.codes import LabelConcept
 from edgeft.recipe.images import Expect as Expect
 from edgeft.recipe.images import Preprocess as Preprocess
 from edgeft.recipe.section import Section
@@ -85,7 +86,7 @@ class Data(Section):
 
     source: str = Field(
         description="csv, jsonl, parquet, huggingface, image-folder, image-masks, dicom, nifti, medmnist, python, "
-        "docstrings, digits or mni-slices.",
+        "docstrings, digits, mni-slices or mni-volumes.",
         examples=["csv"],
     )
     path: str | None = Field(None, description="File or folder; a hub id for huggingface; file.py:function for python.")
@@ -103,6 +104,11 @@ class Data(Section):
     labels: tuple[str, ...] | None = Field(None, description="Order of the labels; default: the model's, else sorted.")
     limit: int | None = Field(None, ge=50, description="Take at most this many rows (whole groups, chosen by seed).")
     expect: Expect | None = Field(None, description="What must hold of the cases; the build stops where it does not.")
+    codes: dict[str, LabelConcept] = Field(
+        default_factory=dict,
+        description="Label -> coded concept, for the DICOM objects that `edgeft run --dicom` writes; needs `labels`.",
+        examples=["{liver: {value: '10200004', scheme: SCT, meaning: Liver}}"],
+    )
     licence: str | None = Field(
         None, max_length=200, description="SPDX id or name of the data's licence; goes into the bundle's provenance."
     )
@@ -113,6 +119,8 @@ class Data(Section):
             raise ValueError("give path or paths, not both")
         if self.paths and self.split:
             raise ValueError("split (a column) and paths (one per split) exclude each other")
+        if unknown := sorted(self.codes.keys() - set(self.labels or ())):
+            raise ValueError(f"codes: '{unknown[0]}' is none of `labels`")
         return self
 
 

@@ -108,7 +108,8 @@ def write_contents(folder: Path, contents: Contents) -> None:
 def _write_use(folder: Path, contents: Contents) -> None:
     """postprocess.json, golden/ and how to integrate."""
     executor, labels = contents.build.executor, contents.record.data.labels if contents.record.data else []
-    _json(folder / "postprocess.json", postprocess_json(executor.task, labels, contents.signature))
+    codes = {label: concept.stated for label, concept in contents.build.loaded.recipe.data.codes.items()}
+    _json(folder / "postprocess.json", postprocess_json(executor.task, labels, contents.signature, codes))
     golden = executor.done[golden_id(contents.trial.candidate)]
     copy_files(golden.path, folder / "golden")
     if files := _reference_files(json.loads((folder / "preprocess.json").read_text(encoding="utf-8"))):

@@ -12,8 +12,13 @@ from edgeft.task import DecidingTask, Task
 FORMAT = 1
 
 
-def postprocess_json(task: Task, labels: Sequence[str], signature: Signature) -> dict[str, Any]:
-    """Labels in order, outputs by canonical name, and the task's rule; `rule` null where the task states none."""
+def postprocess_json(
+    task: Task, labels: Sequence[str], signature: Signature, codes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Labels in order, outputs by canonical name, and the task's rule; `rule` null where the task states none.
+
+    codes: label -> {value, scheme, meaning, category?}, coded concepts for DICOM; {} where the recipe states none.
+    """
     decision: Mapping[str, Any] = task.decision() if isinstance(task, DecidingTask) else {}
     return {
         "format": FORMAT,
@@ -25,4 +30,5 @@ def postprocess_json(task: Task, labels: Sequence[str], signature: Signature) ->
         "axis": decision.get("axis"),
         "rule": decision.get("rule"),
         "thresholds": dict(decision.get("thresholds", {})),
+        "codes": dict(codes or {}),
     }

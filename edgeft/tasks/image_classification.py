@@ -58,6 +58,8 @@ class ImageTask:
         }  # fmt: skip
         if spec.medical is not None:
             content |= {"medical": spec.medical, "reference": reference_digest()}
+        if serve.get("takes"):
+            content["takes"] = serve["takes"]
         (out / PREPROCESS).write_bytes(canonical_json(content, indent=1))
         return {"image": spec.model_dump(mode="json"), "inputs": [spec.feed().name], "warnings": []}
 

@@ -50,7 +50,9 @@ class VolumeSegmentation:
             raise StepError(f"{len(labels)} labels are more than {MAX_LABELS}", where="data.labels")
         shapes = [volume.shape for path in splits.values() for _, volume in volumes(read_split(path))]
         spec = make_volume_spec(model, serve, [max(extents) for extents in zip(*shapes, strict=True)])
-        (out / PREPROCESS).write_bytes(canonical_json(volume_json(self.name, labels, spec), indent=1))
+        takes = {"takes": serve["takes"]} if serve.get("takes") else {}
+        content = {**volume_json(self.name, labels, spec), **takes}
+        (out / PREPROCESS).write_bytes(canonical_json(content, indent=1))
         return {"volume": spec.model_dump(mode="json"), "inputs": [spec.feed().name], "warnings": []}
 
     def windows(self, rows: pa.Table, prepared: Path) -> pa.Table:

@@ -15,19 +15,27 @@ import pytest
 
 from edgeft.ship import verify
 from tests.bundle.conftest import build
-from tests.pipeline.image_nets import CONV, UNET, write_digits, write_shapes
+from tests.dicom_out.material import write_digit_study, write_mask_study
+from tests.pipeline.image_nets import CONV, UNET
 from tests.pipeline.test_images import CLASSES, MASKS
 
-WINDOW = {"window": [0.0, 255.0], "orientation": "", "spacing": None, "invert": True}
+SOURCE = "source: dicom\n  path: study"
+DENSE = MASKS.replace("source: image-masks\n  path: shapes", SOURCE).replace("  group: patient\n", "")
+DENSE = DENSE.replace("serve:", "preprocess: {window: [0, 255]}\nserve:")
+DENSE = DENSE.replace("  labels:", "  codes: {disc: {value: '91772007', scheme: SCT, meaning: Disc}}\n  labels:")
+DENSE = DENSE.replace("  labels:", "  expect: {modalities: [CT], spacing: [0.5, 2.0]}\n  labels:")
+FINDINGS = CLASSES.replace("source: image-folder\n  path: images", SOURCE)
+FINDINGS = FINDINGS.replace("serve:", "preprocess: {window: [0, 255]}\nserve:")
 Validator = Callable[[Path], list[str]]
 
 
-def restate(bundle: Path, copy: Path, medical: dict[str, Any] | None, **more: Any) -> Path:
-    """A copy of a bundle whose preprocess.json has other keys, in a manifest that agrees with it."""
+def restate(bundle: Path, copy: Path, **changes: Any) -> Path:
+    """A copy of a bundle whose preprocess.json has other values of some keys, None for none at all, and a manifest that
+    agrees with it."""
     shutil.copytree(bundle, copy)
     path = copy / "preprocess.json"
-    stated = json.loads(path.read_text())
-    path.write_text(json.dumps({**stated, **({} if medical is None else {"medical": medical}), **more}))
+    stated = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({name: value for name, value in stated.items() if value is not None}))
     reseal(copy)
     return copy
 
@@ -47,31 +55,21 @@ def reseal(bundle: Path, **changes: Any) -> None:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Bundles as the builds wrote them: `masks` of squares and discs, `classes` of digits."""
-    root, found = tmp_path_factory.mktemp("dicom-out"), {}
-    for name, recipe, code in (("masks", MASKS, UNET), ("classes", CLASSES, CONV)):
-        folder = root / name
-        folder.mkdir()
-        (folder / "net.py").write_text(code)
-        if name == "masks":
-            write_shapes(folder / "shapes")
-        else:
-            write_digits(folder / "images")
-        found[name] = build(folder, root / "store", recipe).bundle
-    return found
+def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of a segmentation, trained on CT images from DICOM files."""
+    root = tmp_path_factory.mktemp("masks")
+    write_mask_study(root / "study")
+    (root / "net.py").write_text(UNET)
+    return build(root, tmp_path_factory.mktemp("masks-store"), DENSE).bundle
 
 
 @pytest.fixture(scope="session")
-def masks(built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A segmentation that takes values from 0 to 255 as grey levels."""
-    return restate(built["masks"], tmp_path_factory.mktemp("bundles") / "masks", WINDOW)
-
-
-@pytest.fixture(scope="session")
-def classes(built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier that takes the same."""
-    return restate(built["classes"], tmp_path_factory.mktemp("bundles") / "classes", WINDOW)
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of a classifier, trained on radiographs from DICOM files."""
+    root = tmp_path_factory.mktemp("classes")
+    write_digit_study(root / "study")
+    (root / "net.py").write_text(CONV)
+    return build(root, tmp_path_factory.mktemp("classes-store"), FINDINGS).bundle
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
-from pydicom.dataelem import RawDataElement
 from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -96,7 +96,7 @@ def write_enhanced_ct(path: Path, values: NDArray[np.int16], axes: Any, order: l
     """One multi-frame file; frame k shows slice order[k]."""
     across, down, normal = axes
     item = image(patient(), values[order].astype(np.int32) + 1024, ENHANCED_CT, 1)
-    item.Modality, item.ImageType, item.NumberOfFrames = "CT", ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"], len(values)
+    item.Modality, item.ImageType, item.NumberOfFrames = "CT", ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"], len(order)
     shared, measures, orientation, rescale = Dataset(), Dataset(), Dataset(), Dataset()
     measures.PixelSpacing, measures.SliceThickness = list(SPACING), STEP
     orientation.ImageOrientationPatient = [round(float(value), 9) for value in (*across, *down)]
@@ -116,8 +116,8 @@ def write_enhanced_ct(path: Path, values: NDArray[np.int16], axes: Any, order: l
     return path
 
 
-def write_dx(path: Path, values: NDArray[np.uint16], *, inverted: bool = False) -> Path:
-    """A chest radiograph without a place in space; inverted: the same picture as MONOCHROME1."""
+def write_dx(path: Path, values: NDArray[np.uint16], *, inverted: bool = False, **changes: Any) -> Path:
+    """A radiograph without a place in space; inverted: stored as MONOCHROME1, shown alike over the window 0 to 4095."""
     base = patient()
     del base.FrameOfReferenceUID, base.PositionReferenceIndicator
     item = image(base, 4095 - values if inverted else values, DX, 1)
@@ -125,6 +125,8 @@ def write_dx(path: Path, values: NDArray[np.uint16], *, inverted: bool = False) 
     item.PhotometricInterpretation = "MONOCHROME1" if inverted else "MONOCHROME2"
     item.ImagerPixelSpacing, item.PatientOrientation = [0.2, 0.2], ["L", "F"]
     item.BurnedInAnnotation = "NO"
+    for keyword, value in changes.items():
+        setattr(item, keyword, value)
     item.save_as(path, enforce_file_format=True)
     return path
 
@@ -150,6 +152,50 @@ def shapes(slices: int, rows: int, columns: int) -> tuple[NDArray[np.int16], NDA
         square = (down >= top) & (down < top + rows // 3) & (across >= left) & (across < left + columns // 3)
         disc = (down - 3 * rows // 4) ** 2 + (across - 2 * columns // 3 + place) ** 2 < (rows // 6) ** 2
         mask[place][disc], mask[place][square] = 2, 1
+    values[mask == 1] += 190
+    values[mask == 2] += 90
+    return values, mask
+
+
+def write_mask_study(root: Path, patients: int = 60) -> None:
+    """Two CT images of each patient with PNG masks of squares and discs, and cases.csv: what a recipe trains on."""
+    from PIL import Image
+
+    lines = ["file,mask"]
+    for number in range(patients):
+        values, mask = drawn(np.random.default_rng(number), slices=2, side=24)
+        files = write_ct(root / f"p{number:03d}", values, oblique(), PatientID=f"ID{number}")
+        for place, file in enumerate(files):
+            name = f"p{number:03d}-{place}.png"
+            Image.fromarray(mask[place]).save(root / name)
+            lines.append(f"{file.relative_to(root).as_posix()},{name}")
+    (root / "cases.csv").write_text("\n".join(lines) + "\n")
+
+
+def write_digit_study(root: Path, labels: int = 3, each: int = 110) -> None:
+    """scikit-learn's digits as radiographs of 16 x 16 pixels, one of each made-up patient, and cases.csv."""
+    from sklearn.datasets import load_digits
+
+    root.mkdir(parents=True)
+    found, lines = load_digits(), ["file,label"]
+    for label in range(labels):
+        for place in np.flatnonzero(found.target == label)[:each]:
+            pixels = np.kron(found.images[place], np.ones((2, 2))) * 15.9
+            file = write_dx(root / f"{place:04d}.dcm", pixels.astype(np.uint16), PatientID=f"ID{place}")
+            lines.append(f"{file.name},{label}")
+    (root / "cases.csv").write_text("\n".join(lines) + "\n")
+
+
+def drawn(seed: np.random.Generator, slices: int, side: int) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+    """(HU, mask): a bright square (1) and a dim disc (2) somewhere in each slice, on noise."""
+    values = seed.integers(0, 40, (slices, side, side)).astype(np.int16)
+    mask = np.zeros(values.shape, np.uint8)
+    rows, columns = np.mgrid[:side, :side]
+    for place in range(slices):
+        top, left = seed.integers(0, side - 8, 2)
+        y, x = seed.integers(4, side - 4, 2)
+        mask[place][(rows - y) ** 2 + (columns - x) ** 2 < 16] = 2
+        mask[place][(rows >= top) & (rows < top + 8) & (columns >= left) & (columns < left + 8)] = 1
     values[mask == 1] += 190
     values[mask == 2] += 90
     return values, mask

@@ -17,20 +17,24 @@ from edgeft.errors import StepError  # noqa: E402
 from edgeft.medical.codes import Code, LabelCode, code_labels  # noqa: E402
 from edgeft.medical.dicom_out.origin import Origin  # noqa: E402
 from edgeft.medical.dicom_out.write import Source, write_segmentation  # noqa: E402
-from edgeft.medical.read import read_volume  # noqa: E402
+from edgeft.medical.read import read_mask, read_volume  # noqa: E402
 from tests.dicom_out.conftest import Validator  # noqa: E402
 from tests.dicom_out.material import (  # noqa: E402
     NAME,
     feet_first,
     oblique,
+    set_raw,
     shapes,
     write_ct,
     write_dx,
     write_enhanced_ct,
 )
 
+pytestmark = pytest.mark.ml  # seconds: each object is written by a process of its own
+
 ORIGIN = Origin("digits", "ab" * 32, "My Clinic", ("edgeft 0.1.0",), {"runtime": "onnxruntime"})
 CODES = code_labels(["square", "disc"], {"square": LabelCode(Code("10200004", "SCT", "Liver"))})
+LABELS = ["nothing", "square", "disc"]
 
 
 def source_of(path: Path) -> tuple[Any, Source]:
@@ -71,6 +75,7 @@ def test_every_voxel_lies_where_it_was_found(tmp_path: Path, errors_of: Validato
     segmentation = hd.seg.segread(written.path)
     uids = [pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID for file in source.files]
     assert np.array_equal(segmentation.get_pixels_by_source_instance(uids, combine_segments=True), mask)
+    assert np.array_equal(read_mask(written.path, volume, LABELS), mask)
     turned = np.flip(mask, axis=2)
     assert not np.array_equal(turned, mask), "the mask tells a flip apart"
 
@@ -85,6 +90,7 @@ def test_frames_of_one_file_in_another_order_than_their_positions(tmp_path: Path
     uid = pydicom.dcmread(source.files[0], stop_before_pixels=True).SOPInstanceUID
     read = hd.seg.segread(written.path).get_pixels_by_source_frame(uid, [1, 2, 3, 4, 5], combine_segments=True)
     assert np.array_equal(read, mask[order])
+    assert np.array_equal(read_mask(written.path, volume, LABELS), mask)
 
 
 @pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm"])
@@ -103,11 +109,12 @@ def test_images_that_come_with_pydicom(tmp_path: Path, errors_of: Validator, nam
     )
     read = hd.seg.segread(written.path).get_pixels_by_source_instance([given.SOPInstanceUID], combine_segments=True)
     assert np.array_equal(read, mask)
+    assert np.array_equal(read_mask(written.path, volume, LABELS), mask)
 
 
 def test_an_image_without_a_place_in_space(tmp_path: Path, errors_of: Validator) -> None:
     values, mask = shapes(1, 24, 30)
-    _, source = source_of(write_dx(tmp_path / "chest.dcm", values[0].astype(np.uint16), inverted=True))
+    volume, source = source_of(write_dx(tmp_path / "chest.dcm", values[0].astype(np.uint16), inverted=True))
     written = write_segmentation(mask, source, CODES, ORIGIN, tmp_path / "out")
     assert errors_of(written.path) == []
     uid = pydicom.dcmread(source.files[0], stop_before_pixels=True).SOPInstanceUID
@@ -115,6 +122,7 @@ def test_an_image_without_a_place_in_space(tmp_path: Path, errors_of: Validator)
         [uid], combine_segments=True, ignore_spatial_locations=True
     )
     assert np.array_equal(read, mask)
+    assert np.array_equal(read_mask(written.path, volume, LABELS), mask)
 
 
 def test_who_made_it_is_in_it(tmp_path: Path) -> None:
@@ -196,7 +204,7 @@ def test_a_malformed_header_does_not_withhold_an_object(
     found = made.get(keyword)
     if keyword == "SliceThickness":
         found = float(made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness)
-    assert found == kept or not found and not kept
+    assert found == kept or (not found and not kept)
 
 
 def test_what_dicom_cannot_say_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
@@ -221,7 +229,10 @@ def test_what_dicom_cannot_say_is_refused_and_leaves_nothing(tmp_path: Path) -> 
     mirrored[:3, 0] *= -1
     refused("do not lie where", source=Source(source.files, mirrored))
     (tmp_path / "series/bad.dcm").write_bytes(source.files[1].read_bytes()[:400])
-    refused("", source=Source((source.files[0], tmp_path / "series/bad.dcm", source.files[2]), source.affine))
+    refused(
+        "bad.dcm: .*cut short",
+        source=Source((source.files[0], tmp_path / "series/bad.dcm", source.files[2]), source.affine),
+    )
 
 
 def test_no_frame_of_reference_is_told_by_name(tmp_path: Path) -> None:
@@ -234,3 +245,18 @@ def test_no_frame_of_reference_is_told_by_name(tmp_path: Path) -> None:
     _, source = source_of(tmp_path / "series")
     with pytest.raises(StepError, match="FrameOfReferenceUID"):
         write_segmentation(mask, source, CODES, ORIGIN, tmp_path / "out")
+
+
+def test_a_segmentation_refers_to_one_multi_frame_file(tmp_path: Path) -> None:
+    values, mask = shapes(4, 24, 30)
+    files = []
+    for place, order in enumerate(([0, 1], [2, 3])):
+        files.append(write_enhanced_ct(tmp_path / f"part{place}.dcm", values, oblique(), order))
+    uid = pydicom.dcmread(files[0], stop_before_pixels=True)
+    other = pydicom.dcmread(files[1])
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+        setattr(other, keyword, uid.get(keyword))
+    other.save_as(files[1])
+    volume, _ = source_of(write_enhanced_ct(tmp_path / "whole.dcm", values, oblique(), [0, 1, 2, 3]))
+    with pytest.raises(StepError, match="several multi-frame files"):
+        write_segmentation(mask, Source(files, volume.affine), CODES, ORIGIN, tmp_path / "out")

@@ -238,6 +238,25 @@ MISTAKES: list[Mistake] = [
         "did you mean 'train.csv'?",
     ),
     (
+        "code-of-no-label",
+        [("path: train.csv", "path: train.csv, codes: {liver: {value: '1', scheme: SCT, meaning: Liver}}")],
+        "demo.yaml:3:1 data",
+        "codes: 'liver' is none of `labels`",
+        "",
+    ),
+    (
+        "code-too-long",
+        [
+            (
+                "path: train.csv",
+                "path: train.csv, labels: [a], codes: {a: {value: '12345678901234567', scheme: SCT, meaning: A}}",
+            )
+        ],
+        "demo.yaml:3:59 data.codes.a",
+        "value must be 1 to 16 printable ASCII characters without a backslash",
+        "",
+    ),
+    (
         "path-and-paths",
         [("path: train.csv", "path: train.csv, paths: {search: train.csv, gate: train.csv}")],
         "demo.yaml:3:1 data",

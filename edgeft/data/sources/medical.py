@@ -183,6 +183,7 @@ class MedicalSource(Source):
             for case in cases:
                 try:
                     volume = reader.read(case.path)
+                    _check_modality(volume, spec, _shown(case, root))
                     mask = reader.read_mask(case.mask, volume, spec.labels or ()) if case.mask else None
                 except StepError as error:
                     if self.on_unreadable == "stop":
@@ -236,6 +237,14 @@ def inside(root: Path, stated: str, where: str) -> Path:
     if not path.exists():
         raise StepError("names a file that is not there", where=where)
     return path
+
+
+def _check_modality(volume: Volume, spec: DataSpec, name: str) -> None:
+    """StepError for an image of another modality than data.expect.modalities."""
+    wanted = spec.expect.modalities if spec.expect is not None else None
+    if wanted and volume.modality not in wanted:
+        what = f"not as data.expect.modalities says: {volume.modality or 'no modality'}, not {' or '.join(wanted)}"
+        raise StepError(what, where=name, hint="leave such images out, or widen the expectation")
 
 
 def _folder(path: Path) -> Path:

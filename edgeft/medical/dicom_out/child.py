@@ -40,6 +40,8 @@ def main(work: str) -> None:
         answer = {"refused": refusal.what, "hint": refusal.hint, "file": refusal.file}
     except (MemoryError, RecursionError) as error:
         answer = {"refused": f"asks for more than is allowed ({type(error).__name__})", "hint": "", "file": None}
+    except OSError as error:
+        answer = {"refused": f"cannot be written: {error.strerror or 'error'}", "hint": "", "file": None}
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
         # The library's words may quote the header, which names a patient: the kind and the place must do.
         answer = {"refused": f"no object can be derived from these images: {_place(error)}", "hint": "", "file": None}

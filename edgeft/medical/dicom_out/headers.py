@@ -33,8 +33,11 @@ def read_headers(paths: Sequence[Path], limits: Limits) -> list[Dataset]:
 
     found = []
     for place, path in enumerate(paths):
-        with open_dicom(path, limits) as opened:
-            header = opened.header
+        try:
+            with open_dicom(path, limits) as opened:
+                header = opened.header
+        except Refusal as refusal:
+            raise Refusal(refusal.what, refusal.hint, place) from refusal
         if missing := [name for name in REQUIRED if get(header, name) is None]:
             raise Refusal(f"has no {missing[0]}", "an object cannot refer to an image without it", place)
         found.append(header)

@@ -42,6 +42,8 @@ def make_segmentation(
         raise Refusal("the mask is not on the images' own grid", "report this fault of edgeft")
     if not labels or int(mask.max(initial=0)) > len(labels):
         raise Refusal("the mask has a number that no label stands for", "report this fault of edgeft")
+    if len(headers) > 1 and any(int(header.get("NumberOfFrames") or 1) > 1 for header in headers):
+        raise Refusal("are several multi-frame files: a segmentation refers to one", "segment them one at a time")
     if first.get("FrameOfReferenceUID") is None and (slices > 1 or "ImageOrientationPatient" in first):
         what = "have no FrameOfReferenceUID, so a segmentation cannot say where its frames lie"
         raise Refusal(what, "export the series anew; frames without positions are segmented one image at a time")

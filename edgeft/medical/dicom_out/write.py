@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 
     from edgeft.medical.dicom_out.sr import Finding
 
-BASE_BYTES, BYTES_PER_HEADER, BASE_SECONDS, SECONDS_PER_FILE = 1 << 30, 1 << 20, 60.0, 0.5
+BASE_BYTES, BYTES_PER_HEADER = 1 << 30, 1 << 20
+BASE_SECONDS, SECONDS_PER_IMAGE = 120.0, 2.0
+"""Generous: a report of 200 images takes about 15 s of one core, and other programs may need it, too."""
 DRAFT = ".edgeft-"
 """How the folder's name begins that an object is written in; a killed run leaves it."""
+LARGEST, FINDING = 64 << 20, 64 << 10
+"""Bytes that an object may have beyond its masks, and for each finding."""
 COPIES = 24
 """How often a mask is held while it is packed: bits as bytes, per segment and per frame."""
 _PROGRAM = (
@@ -92,7 +96,7 @@ def _write(
         "origin": origin.to_json(),
         "limits": Limits().to_dict(),
         "memory": memory,
-        "largest": BASE_BYTES + 2 * size * max(1, len(labels)),
+        "largest": LARGEST + 2 * size * len(labels) + FINDING * len(request["findings"]),
     }
     try:
         # On the same disk, so that the last step is one new name: whoever looks sees no object, or a whole one.
@@ -103,7 +107,8 @@ def _write(
             if mask is not None:
                 _save_mask(work / MASK, mask)
             (work / REQUEST).write_text(json.dumps(whole), encoding="utf-8")
-            answer = _run_child(work, BASE_SECONDS + SECONDS_PER_FILE * count + size / 1e6, source)
+            images = max(count, len(request["findings"]))
+            answer = _run_child(work, BASE_SECONDS + SECONDS_PER_IMAGE * images + size / 1e6, source)
             kind = "seg" if mask is not None else "sr"
             path = folder / f"{kind}-{answer['instance']}.dcm"
             folder.mkdir(exist_ok=True)

@@ -80,7 +80,7 @@ def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: boo
         )
 
     source = source_for(data)
-    config = data.model_dump(mode="json", exclude={"path", "paths", "licence"})
+    config = data.model_dump(mode="json", exclude={"path", "paths", "licence", "codes"})
     config |= {
         "content": source.fingerprint(data, store.file_digest),
         "model_labels": list(inputs.labels) if inputs.labels else None,
@@ -115,6 +115,8 @@ def prepare_spec(loaded: LoadedRecipe, inputs: Inputs) -> Spec:
     serve = recipe.serve.model_dump()
     if recipe.preprocess is not None and recipe.preprocess.medical is not None:
         serve["medical"] = recipe.preprocess.medical
+        if recipe.data.expect is not None and recipe.data.expect.takes:
+            serve["takes"] = recipe.data.expect.takes
 
     def run(given: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         splits = {name: split.path for name, split in ctx.splits.items()}

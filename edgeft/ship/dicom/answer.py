@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import RecipeError
 from edgeft.ship.bundle import Bundle
-from edgeft.ship.dicom.pixels import (
-    acquired_slices,
-    batches,
-    classes_at,
-    encode_slices,
-    prepare_slices,
-    read_medical,
-)
+from edgeft.ship.dicom.pixels import acquired_mask, batches, pack_slices, read_medical
 from edgeft.ship.session import open_session
 from edgeft.ship.volumes import segment_volume
 from edgeft.task import DenseTask, ProbableTask, WindowedTask
@@ -65,43 +58,41 @@ def mask_volume(answering: Answering, volume: Volume, tell: OnSlices) -> NDArray
     """uint8 (slices, rows, columns) of places in `labels`, on the grid that the volume was acquired on."""
     import numpy as np
 
-    from edgeft.medical.order import restore_mask
     from edgeft.tasks.segmentation import checked
 
     if isinstance(answering.task, WindowedTask):
         return segment_volume(answering.bundle, volume, tell)
-    image = answering.task.spec(answering.bundle.folder)
-    grey = prepare_slices(volume, answering.spec)
-    mask = np.empty(grey.shape, np.uint8)
-    for start, stop, outputs in _outputs(answering, grey, tell):
-        mask[start:stop] = classes_at(checked(outputs), grey.shape[1:], image)
-    restored: NDArray[np.uint8] = restore_mask(mask, volume.affine, volume.values.shape, answering.spec)
-    return restored
+    image, mask = answering.task.spec(answering.bundle.folder), np.empty(volume.values.shape, np.uint8)
+    for start, outputs in _outputs(answering, volume, tell):
+        for place, logits in enumerate(checked(outputs), start):
+            mask[place] = acquired_mask(logits, volume, place, image, answering.spec)
+    return mask
 
 
-def find_slices(answering: Answering, volume: Volume, tell: OnSlices) -> list[Finding]:
-    """A finding for each slice as it was acquired."""
+def find_slices(answering: Answering, volume: Volume, thresholds: Mapping[str, float], tell: OnSlices) -> list[Finding]:
+    """A finding for each slice, in their order, decided as the task does.
+
+    thresholds: label -> least probability at which it is the answer, where gates froze any.
+    """
     from edgeft.medical.dicom_out.sr import Finding
 
-    labels, grey = answering.labels, prepare_slices(volume, answering.spec)
-    places = acquired_slices(volume, answering.spec, len(grey))
-    found = []
-    for _, _, outputs in _outputs(answering, grey, tell):
-        for row in answering.task.probabilities(outputs, labels):
-            shares = dict(zip(labels, map(float, row), strict=True))
-            found.append(Finding(labels[int(row.argmax())], shares))
-    return [found[place] for place in places]
+    found, labels = [], answering.labels
+    more = {"thresholds": thresholds} if thresholds else {}
+    for _, outputs in _outputs(answering, volume, tell):
+        decided = answering.task.answer(outputs, labels, **more)
+        for row, one in zip(answering.task.probabilities(outputs, labels), decided, strict=True):
+            found.append(Finding(one["label"], dict(zip(labels, map(float, row), strict=True))))
+    return found
 
 
-def _outputs(
-    answering: Answering, grey: NDArray[np.uint8], tell: OnSlices
-) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """(start, stop, canonical outputs) of runs of slices; no more than one run's feeds are held."""
+def _outputs(answering: Answering, volume: Volume, tell: OnSlices) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(first slice, canonical outputs) of runs of slices; no more than one run's feeds are held."""
     import pyarrow as pa
 
+    count = len(volume.values)
     with open_session(answering.bundle) as session:
-        for start, stop in batches(len(grey), session.batch or SLICES):
-            names, files = encode_slices(grey, start, stop)
-            feeds = answering.task.feeds(pa.table({"image": names, "bytes": files}), answering.bundle.folder)
-            yield start, stop, session.run(feeds, names[0])
-            tell(stop, len(grey))
+        for start, stop in batches(count, session.batch or SLICES):
+            names, packed = pack_slices(volume, start, stop)
+            feeds = answering.task.feeds(pa.table({"image": names, "bytes": packed}), answering.bundle.folder)
+            yield start, session.run(feeds, names[0])
+            tell(stop, count)

@@ -1,9 +1,8 @@
-"""A volume's slices as the bundle's preprocessing makes them, and answers back on the grid they were acquired on."""
+"""A volume's slices on their way to the artefact, and its answers back on the grid that they were acquired on."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,29 +18,23 @@ if TYPE_CHECKING:
     from edgeft.medical.order import MedicalSpec
     from edgeft.medical.volume import Volume
 
-MEDICAL = "medical"
-"""Key of preprocess.json that holds what is done to modality units."""
-
 
 def read_medical(folder: Path) -> MedicalSpec:
-    """The part of preprocess.json for medical images. StepError where there is none: no window can be guessed."""
+    """What preprocess.json does to modality units. StepError where it states nothing: no window can be guessed."""
     from edgeft.medical.order import MedicalSpec
 
-    stated, where = read_json(folder / PREPROCESS).get(MEDICAL), str(folder / PREPROCESS)
+    stated, where = read_json(folder / PREPROCESS).get("medical"), str(folder / PREPROCESS)
     if stated is None:
         what = "this bundle takes pictures, not DICOM: it states no window from modality units to grey levels"
-        raise StepError(what, where=where, hint="build it from a recipe with a `preprocess:` section")
+        raise StepError(what, where=where, hint="build it from a recipe with `preprocess: {window: [lo, hi]}`")
     try:
-        spec = MedicalSpec.from_dict(stated)
+        return MedicalSpec.from_dict(stated)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise StepError(f"the medical preprocessing is damaged: {error}", where=where) from error
-    if spec.window is None:
-        raise StepError("the medical preprocessing states no window", where=where, hint="state preprocess.window")
-    return spec
+        raise StepError(f"the medical preprocessing is damaged: {error}", where=where, hint="copy it again") from error
 
 
 def prepare_slices(volume: Volume, spec: MedicalSpec) -> NDArray[np.uint8]:
-    """Grey levels, uint8 (slices, rows, columns), on the grid that the network was trained on."""
+    """A whole volume as grey levels, uint8 (slices, rows, columns), on the grid that a network of volumes sees."""
     from edgeft.medical.order import prepare, quantise
 
     shown, _ = prepare(volume.values, volume.affine, volume.inverted, spec)
@@ -49,51 +42,55 @@ def prepare_slices(volume: Volume, spec: MedicalSpec) -> NDArray[np.uint8]:
     return grey
 
 
-def encode_slices(grey: NDArray[np.uint8], start: int, stop: int) -> tuple[list[str], list[bytes]]:
-    """(names, PNG files) of some slices: the form that the task takes, so that they go the way training images went."""
-    from PIL import Image
-
-    files = []
-    for plane in grey[start:stop]:
-        stream = io.BytesIO()
-        Image.fromarray(plane).save(stream, format="PNG", compress_level=1)
-        files.append(stream.getvalue())
-    return [f"slice {place + 1}" for place in range(start, start + len(files))], files
+def slice_affine(volume: Volume, place: int) -> NDArray[np.float64]:
+    """(slice, row, column, 1) -> mm of one slice by itself."""
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, 0] * place
+    return affine
 
 
-def classes_at(logits: Any, size: Sequence[int], image: ImageSpec) -> NDArray[np.uint8]:
-    """uint8 (n, rows, columns) at `size` of logits (n, classes, height, width), which cover the whole slice.
+def pack_slices(volume: Volume, start: int, stop: int) -> tuple[list[str], list[bytes]]:
+    """(names, decoded slices) as the task takes them: from here on they go the way that training images went."""
+    from edgeft.medical.reference import pack
 
-    Probabilities (softmax over classes) are resized, antialiased bilinear, and the highest of them wins in each pixel:
-    an edge then lies where the network is undecided, not where the nearest of its coarser pixels ends.
+    places = range(start, stop)
+    packed = [pack(volume.values[place : place + 1], slice_affine(volume, place), volume.inverted) for place in places]
+    return [f"slice {place + 1}" for place in places], packed
+
+
+def acquired_mask(logits: Any, volume: Volume, place: int, image: ImageSpec, spec: MedicalSpec) -> NDArray[np.uint8]:
+    """uint8 (rows, columns) of one acquired slice from logits (classes, height, width), which cover all of it.
+
+    Back in the opposite order. The network's size: probabilities (softmax over classes) are resized bilinearly, and the
+    highest wins in each pixel, so that an edge lies where the network is undecided, not where the nearest of its
+    coarser pixels ends. Spacing and orientation: `restore_mask`, the nearest pixel; exact where nothing was resampled.
     """
     import numpy as np
 
+    from edgeft.medical.order import prepare_mask, restore_mask
+
     if image.shortest is not None:
         raise StepError("this bundle cuts the middle out of a slice: nothing is known of the rest", hint="build anew")
-    rows, columns = size
-    if logits.shape[2:] == (rows, columns):
-        return np.asarray(logits.argmax(axis=1), np.uint8)
-    down = resize_matrix(logits.shape[2], rows).astype(np.float32)
-    across = resize_matrix(logits.shape[3], columns).astype(np.float32)
-    found = np.empty((len(logits), rows, columns), np.uint8)
-    for place, scores in enumerate(logits.astype(np.float32)):
-        powers = np.exp(scores - scores.max(axis=0, keepdims=True))
-        powers /= powers.sum(axis=0, keepdims=True)
-        found[place] = (down @ powers @ across.T).argmax(axis=0)
-    return found
+    shape, affine = (1, *volume.values.shape[1:]), slice_affine(volume, place)
+    prepared, _ = prepare_mask(np.zeros(shape, np.uint8), affine, spec)
+    mask = classes_at(logits, prepared.shape[1], prepared.shape[2])
+    return np.asarray(restore_mask(mask[None], affine, shape, spec)[0], np.uint8)
 
 
-def acquired_slices(volume: Volume, spec: MedicalSpec, count: int) -> list[int]:
-    """For each acquired slice the prepared one that shows it. StepError where preprocessing cuts the volume anew."""
-    from edgeft.medical.order import turns
+def classes_at(logits: Any, rows: int, columns: int) -> NDArray[np.uint8]:
+    """uint8 (rows, columns): the highest of the probabilities there. logits: (classes, height, width)."""
+    import numpy as np
 
-    order, flipped = turns(volume.affine, spec.orientation)
-    if order[0] != 0 or count != len(volume.values):
-        what = "the bundle cuts the volume into other slices than it was acquired in: no image is behind an answer"
-        raise StepError(what, where="--dicom", hint=f"give a series acquired in the orientation {spec.orientation}")
-    places = list(range(count))
-    return places[::-1] if 0 in flipped else places
+    from edgeft.medical.reference import resize_matrix
+
+    if logits.shape[1:] == (rows, columns):
+        return np.asarray(logits.argmax(axis=0), np.uint8)
+    scores = logits.astype(np.float32)
+    powers = np.exp(scores - scores.max(axis=0, keepdims=True))
+    powers /= powers.sum(axis=0, keepdims=True)
+    down = resize_matrix(logits.shape[1], rows).astype(np.float32)
+    across = resize_matrix(logits.shape[2], columns).astype(np.float32)
+    return np.asarray((down @ powers @ across.T).argmax(axis=0), np.uint8)
 
 
 def batches(count: int, size: int) -> Iterator[tuple[int, int]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from edgeft.medical.dicom_out.origin import Origin, Qualification
 from edgeft.medical.dicom_out.write import DRAFT, Source, Written, write_report, write_segmentation
 from edgeft.ship.bundle import Bundle, BundleError
 from edgeft.ship.dicom.answer import Answering, OnSlices, find_slices, mask_volume, open_answering
-from edgeft.ship.verify import MANIFEST, NOT_SHIPPED
+from edgeft.ship.verify import MANIFEST, NOT_SHIPPED, Refused, parse_json, read_small
 
 if TYPE_CHECKING:
     from edgeft.medical.volume import Volume
@@ -52,8 +53,9 @@ def run_dicom(bundle: Bundle, wanted: Wanted, tell: OnSlices, warn: Warn) -> Ans
     """Write one object into `wanted.out`. EdgeftError says what is refused, and nothing is left behind then."""
     check_out(wanted.out, wanted.force)
     answering = open_answering(bundle)
-    codes = label_codes(answering, wanted.codes, warn)
-    origin = origin_of(bundle, wanted)
+    stated = read_postprocess(bundle)
+    codes = label_codes(answering, stated.codes, wanted.codes, warn)
+    origin = origin_of(bundle, wanted, stated)
     check_answers(bundle)
     volume = read_source(wanted, warn)
     check_takes(bundle, volume)
@@ -65,7 +67,7 @@ def run_dicom(bundle: Bundle, wanted: Wanted, tell: OnSlices, warn: Warn) -> Ans
         if not any(answer.shares.values()):
             warn("no pixel has a label other than the background: every segment is empty")
     else:
-        found = find_slices(answering, volume, tell)
+        found = find_slices(answering, volume, stated.thresholds, tell)
         written = write_report(found, source, codes, origin, wanted.out)
         rows = [{"label": row.label, "probabilities": dict(row.probabilities)} for row in found]
         answer = Answer(written, len(found), findings=rows)
@@ -75,42 +77,58 @@ def run_dicom(bundle: Bundle, wanted: Wanted, tell: OnSlices, warn: Warn) -> Ans
 
 
 def check_out(out: Path, force: bool) -> None:
-    """RecipeError for an output folder that is a file, or that holds anything unless `force`."""
+    """RecipeError for an output folder that is a file, cannot be written to, or holds anything unless `force`."""
     if out.exists() and not out.is_dir():
         raise RecipeError("is no folder", where="--out", hint="name a folder; the object's file gets its own name")
     try:
         held = [path.name for path in out.iterdir() if not path.name.startswith(DRAFT)] if out.exists() else []
     except OSError as error:
         raise RecipeError(f"cannot be read: {error.strerror}", where="--out") from error
+    place = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not os.access(place, os.W_OK):
+        raise RecipeError(f"{place} cannot be written to", where="--out", hint="name another folder")
     if held and not force:
         hint = "name an empty folder, or write beside them with --force"
         raise RecipeError(f"{out} holds {len(held)} files already", where="--out", hint=hint)
 
 
-def label_codes(answering: Answering, file: Path | None, warn: Warn) -> dict[str, LabelCode]:
+@dataclass(frozen=True)
+class Stated:
+    """What postprocess.json says of labels. thresholds: least probability, where gates froze one."""
+
+    codes: Mapping[str, LabelCode]
+    thresholds: Mapping[str, float]
+
+
+def read_postprocess(bundle: Bundle) -> Stated:
+    """Of a bundle, empty where it has no such file; BundleError for a file that is none."""
+    path = bundle.folder / POSTPROCESS
+    if not path.exists():
+        return Stated({}, {})
+    try:
+        row = parse_json(read_small(path, MAX_POSTPROCESS_BYTES, "postprocess"), "postprocess", POSTPROCESS)
+        codes = {label: LabelCode.of(code) for label, code in row.get("codes", {}).items()}
+        return Stated(codes, {label: float(least) for label, least in row.get("thresholds", {}).items()})
+    except (Refused, ValueError, TypeError, AttributeError) as error:
+        raise BundleError(f"cannot be read: {error}", where=str(path), hint="build the bundle anew") from error
+
+
+def label_codes(
+    answering: Answering, stated: Mapping[str, LabelCode], file: Path | None, warn: Warn
+) -> dict[str, LabelCode]:
     """Label -> code, of the labels that the object names: those of a mask without the background.
 
     The file's codes come before the bundle's own; a label with neither gets a private code, and a warning says so.
     """
-    from edgeft.ship.verify import Refused, parse_json, read_small
-
-    labels, path = answering.labels, answering.bundle.folder / POSTPROCESS
-    stated: dict[str, LabelCode] = {}
-    try:
-        if path.exists():
-            row = parse_json(read_small(path, MAX_POSTPROCESS_BYTES, "postprocess"), "postprocess", POSTPROCESS)
-            stated = {label: LabelCode.of(code) for label, code in row.get("codes", {}).items()}
-    except (Refused, ValueError, TypeError, AttributeError) as error:
-        raise BundleError(
-            f"its codes cannot be read: {error}", where=str(path), hint="build the bundle anew"
-        ) from error
+    labels, where = answering.labels, f"--codes {file}"
     if file is not None:
         try:
             with file.open("rb") as stream:
                 raw = stream.read(MAX_CODES_BYTES + 1)
         except OSError as error:
-            raise RecipeError(f"cannot be read: {error.strerror}", where=f"--codes {file}") from error
-        stated |= read_codes(raw, labels, f"--codes {file}")
+            hint = "give a JSON file, label -> code"
+            raise RecipeError(f"cannot be read: {error.strerror}", where=where, hint=hint) from error
+        stated = {**stated, **read_codes(raw, labels, where)}
     found = code_labels(labels[1:] if answering.dense else labels, stated)
     if private := [label for label, code in found.items() if code.private]:
         warn(
@@ -119,7 +137,7 @@ def label_codes(answering: Answering, file: Path | None, warn: Warn) -> dict[str
     return found
 
 
-def origin_of(bundle: Bundle, wanted: Wanted) -> Origin:
+def origin_of(bundle: Bundle, wanted: Wanted, stated: Stated) -> Origin:
     """Algorithm identification: the bundle's name, and the SHA-256 of its manifest, which covers every file of it."""
     from edgeft import __version__
     from edgeft.canonical import digest_file
@@ -128,20 +146,25 @@ def origin_of(bundle: Bundle, wanted: Wanted) -> Origin:
     parameters = {
         "candidate": str(manifest.get("candidate", "")), "runtime": manifest["runtime"],
         "device": str(manifest.get("device", "")), "artifact": str(manifest.get("artifact_digest", ""))[:16],
+        **{f"threshold {label}": f"{least:.6g}" for label, least in stated.thresholds.items()},
     }  # fmt: skip
-    plain = {name: fit(text).replace(",", " ").replace("=", " ") for name, text in parameters.items() if text}
     try:
         return Origin(
             name=fit(str(manifest.get("name", ""))) or "edgeft bundle",
             version=digest_file(bundle.folder / MANIFEST),
             manufacturer=wanted.manufacturer,
             software=(f"edgeft {__version__}", fit(f"bundle made by edgeft {manifest.get('edgeft', '?')}")),
-            parameters=plain,
+            parameters={_parameter(name): _parameter(text) for name, text in parameters.items() if text},
             qualification=wanted.qualification,
             released=not (bundle.folder / NOT_SHIPPED).exists(),
         )
     except ValueError as error:
         raise RecipeError(str(error), where="--manufacturer", hint="a short name, as DICOM's LO takes it") from error
+
+
+def _parameter(text: str) -> str:
+    """Without what separates parameters in a segmentation."""
+    return fit(text).replace(",", " ").replace("=", " ")
 
 
 def check_answers(bundle: Bundle) -> None:
@@ -171,22 +194,38 @@ def read_source(wanted: Wanted, warn: Warn) -> Volume:
 
 
 def check_takes(bundle: Bundle, volume: Volume) -> None:
-    """RecipeError for images of another kind or size than the bundle says that it takes."""
+    """RecipeError for images of another kind than the recipe expected (data.expect), as preprocess.json states it."""
     from edgeft.tasks.image_spec import PREPROCESS
     from edgeft.tasks.tokenizer import read_json
 
-    stated = read_json(bundle.folder / PREPROCESS).get("takes")
-    if not isinstance(stated, Mapping):
-        return
-    kinds = stated.get("modalities")
-    if isinstance(kinds, list) and kinds and volume.modality not in kinds:
-        what = f"the images are {volume.modality}, the bundle takes {' or '.join(map(str, kinds))}"
-        raise RecipeError(what, where="--dicom", hint="what it answers to others was never looked at")
-    for name, size in zip(("rows", "columns"), volume.values.shape[1:], strict=True):
-        span = stated.get(name)
-        if isinstance(span, list) and len(span) == 2 and not span[0] <= size <= span[1]:
-            what = f"the images have {size} {name}, the bundle takes {span[0]} to {span[1]}"
-            raise RecipeError(what, where="--dicom", hint="what it answers to others was never looked at")
+    stated = read_json(bundle.folder / PREPROCESS).get("takes", {})
+    try:
+        faults = list(_differences(stated, volume))
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
+        where = str(bundle.folder / PREPROCESS)
+        raise BundleError("what it takes is damaged", where=where, hint="copy the bundle again") from error
+    if faults:
+        hint = "what it answers to others was never measured (data.expect of its recipe)"
+        raise RecipeError(f"the bundle does not take these images: {faults[0]}", where="--dicom", hint=hint)
+
+
+def _differences(stated: Mapping[str, Any], volume: Volume) -> Iterator[str]:
+    if (kinds := stated.get("modalities")) and volume.modality not in kinds:
+        yield f"they are {volume.modality}, it takes {' or '.join(kinds)}"
+    shape = volume.values.shape[1:]
+    if (sizes := stated.get("shape")) and any(
+        want not in (None, have) for want, have in zip(sizes, shape, strict=True)
+    ):
+        wanted = " x ".join("any" if size is None else str(size) for size in sizes)
+        yield f"they have {shape[0]} x {shape[1]} pixels, it takes {wanted}"
+    if span := stated.get("spacing"):
+        mm = volume.spacing[1:]
+        if not span[0] <= min(mm) <= max(mm) <= span[1]:
+            yield f"their pixels are {mm[0]:.4g} x {mm[1]:.4g} mm apart, it takes {span[0]:g} to {span[1]:g} mm"
+    if span := stated.get("range"):
+        low, high = float(volume.values.min()), float(volume.values.max())
+        if not span[0] <= low <= high <= span[1]:
+            yield f"their values go from {low:g} to {high:g}, it takes {span[0]:g} to {span[1]:g}"
 
 
 def _shares(mask: Any, labels: Sequence[str]) -> dict[str, float]:
