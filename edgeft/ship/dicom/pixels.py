@@ -81,7 +81,6 @@ def classes_at(logits: Any, rows: int, columns: int) -> NDArray[np.uint8]:
     """uint8 (rows, columns): the highest of the probabilities there. logits: (classes, height, width)."""
     import numpy as np
 
-    from edgeft.medical.reference import resize_matrix
 
     if logits.shape[1:] == (rows, columns):
         return np.asarray(logits.argmax(axis=0), np.uint8)
