@@ -111,6 +111,8 @@ def describe_times(
         raw.timed, PROTOCOLS[protocol], threads=device.threads, shape=raw.shape, protocol=protocol,
         accelerated=runs_off_the_cpu(device, runtime),
     )  # fmt: skip
+    row = row.model_copy(update={"shape": f"{row.shape} ({note})"}) if note else row
+    note = f"; {note}" if note else ""
     note += f"; INVALID: {row.reasons[0]}" if row.reasons else ""
     samples = valid_samples(raw.timed) or row.samples_ms
     processor = processor_measurement(raw.timed, device.name)

@@ -159,3 +159,11 @@ def test_an_answer_says_the_shares_of_the_labels() -> None:
     mask[0, 0] = 1
     found = TASK.answer({"classes": mask}, LABELS)[0]
     assert found["shares"] == {"rest": 0.5, "grey": 0.5, "white": 0.0} and found["mask"].shape == (2, 2, 2)
+
+
+def test_a_latency_says_that_it_is_of_one_window(prepared: Path) -> None:
+    from edgeft.pipeline.steps.windowed import window_words, windows_per_case
+
+    assert windows_per_case(TASK, prepared) == 3 * 3 * 3  # 9 planes by steps of 3, 8 rows by 3, 12 columns by 4
+    assert window_words(TASK, prepared) == "ONE window of 4 x 4 x 6, of which the largest volume, 9 x 8 x 12, has 27"
+    assert (window_words(Segmentation(), prepared), windows_per_case(Segmentation(), prepared)) == ("", 1)

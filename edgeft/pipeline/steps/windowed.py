@@ -80,7 +80,7 @@ def window_words(task: Any, prepared: Path) -> str:
     patch = " x ".join(map(str, task.plan(prepared, 1).patch))
     count = windows_per_case(task, prepared)
     extents = " x ".join(map(str, task.largest(prepared)))
-    return f"; ONE window of {patch}, of which the largest volume ({extents}) has {count}"
+    return f"ONE window of {patch}, of which the largest volume, {extents}, has {count}"
 
 
 def _chunks(cases: Iterator[Arrays]) -> Iterator[list[Arrays]]:
