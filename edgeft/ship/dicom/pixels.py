@@ -81,7 +81,6 @@ def classes_at(logits: Any, rows: int, columns: int) -> NDArray[np.uint8]:
     """uint8 (rows, columns): the highest of the probabilities there. logits: (classes, height, width)."""
     import numpy as np
 
-
     if logits.shape[1:] == (rows, columns):
         return np.asarray(logits.argmax(axis=0), np.uint8)
     scores = logits.astype(np.float32)
