@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import StepError
-from edgeft.medical.reference import resize_matrix
 from edgeft.tasks.image_spec import PREPROCESS, ImageSpec
 from edgeft.tasks.tokenizer import read_json
 
@@ -80,6 +79,8 @@ def acquired_mask(logits: Any, volume: Volume, place: int, image: ImageSpec, spe
 def classes_at(logits: Any, rows: int, columns: int) -> NDArray[np.uint8]:
     """uint8 (rows, columns): the highest of the probabilities there. logits: (classes, height, width)."""
     import numpy as np
+
+    from edgeft.medical.reference import resize_matrix
 
     if logits.shape[1:] == (rows, columns):
         return np.asarray(logits.argmax(axis=0), np.uint8)
