@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from edgeft.medical.sliding import Plan
     from edgeft.record import ExampleRow
 
     Arrays = Mapping[str, NDArray[Any]]
@@ -157,6 +158,36 @@ class ComparedTask(Protocol):
         """The examples with more pictures. rows: theirs, one each; ours, source: their answers as `keep` left them;
         logits: of the artefact and of its float form, None where the artefact is its own float form."""
         ...
+
+
+@runtime_checkable
+class WindowedTask(Protocol):
+    """A task whose network sees a window of a case at a time: `feeds` of cases are those of some of their windows."""
+
+    def windows(self, rows: pa.Table, prepared: Path) -> pa.Table:
+        """Rows that are windows, a few of each case, the same every time; `feeds`, `masks` and `score` take them."""
+        ...
+
+    def draw_windows(self, rows: pa.Table, prepared: Path, keys: Sequence[Sequence[int]]) -> pa.Table:
+        """One window of each case for training, drawn by the row's key and nothing else."""
+        ...
+
+    def whole(self, rows: pa.Table, prepared: Path) -> Iterator[Arrays]:
+        """Each case as its one canonical feed, without a batch and of its own extents."""
+        ...
+
+    def plan(self, prepared: Path, batch: int, *, whole: bool = False) -> Plan:
+        """How windows are placed and their outputs blended. whole: those that would be skipped are run, too."""
+        ...
+
+    def largest(self, prepared: Path) -> tuple[int, int, int]:
+        """Extents that answers of different cases are padded to, to be one array."""
+        ...
+
+
+def case_rows(task: Task, rows: pa.Table, prepared: Path) -> pa.Table:
+    """The rows whose feeds `task.feeds(rows)` are: their windows where the network sees those, else the rows."""
+    return task.windows(rows, prepared) if isinstance(task, WindowedTask) else rows
 
 
 class Task(Protocol):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeft.cli import run_dicom
+from edgeft.cli import run_dicom, run_volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,7 @@ DESCRIPTION = """Run a bundle on this machine with the runtime it was gated on. 
 
 INPUT is a text, or an image file where the bundle takes images; `-` reads one text (or one file's name) a line from
 standard input. A segmentation writes its mask as a PNG file of class numbers beside the current folder's other files.
+A segmentation of volumes takes a NIfTI file and writes NAME-mask.nii.gz on the file's own grid.
 The bundle's files are checked against its manifest first.
 
 With --dicom, a bundle built with a `preprocess:` section reads a DICOM file or series in a child process and writes a
@@ -31,6 +32,7 @@ EPILOG = """examples:
   edgeft run out/quickstart "Returns the eigenvalues of a symmetric matrix."
   edgeft run out/quickstart/targets/local-cpu - --json < texts.txt
   edgeft run out/digits-mobile digit.png
+  edgeft run out/tissue-3d brain.nii.gz
   edgeft run out/liver --dicom series/ --out result/
   edgeft run out/chest-xray --dicom image.dcm --out result/ --codes codes.json --manufacturer "My Clinic"
 """
@@ -53,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from edgeft.pipeline.noise import to_log
     from edgeft.ship.bundle import open_bundle
     from edgeft.ship.verify import NOT_SHIPPED
+    from edgeft.ship.volumes import takes_volumes
 
     run_dicom.check_usage(args)
     texts = _texts(args.input) if args.dicom is None else []
@@ -61,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
         print("warning: this artefact did not pass its gates", file=sys.stderr)
     if args.dicom is not None:
         return run_dicom.run(args, bundle)
+    if takes_volumes(bundle):
+        return run_volume.run(bundle, texts, as_json=args.json)
     with to_log(Path(os.devnull)):  # some runtimes greet on standard error
         found = answers(bundle, texts)
     for text, answer in zip(texts, found, strict=True):

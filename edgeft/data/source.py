@@ -99,6 +99,11 @@ class Source(BaseModel):
     decodes: ClassVar[bool] = False
     """It gives values in modality units, which `preprocess:` brings to grey levels."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether a row is a whole volume: .npy files of 8 bits, as edgeft/data/volumes.py says."""
+        return False
+
     def fingerprint(self, spec: DataSpec, file_digest: FileDigest) -> dict[str, Any]:
         """Everything the rows depend on, as JSON without machine paths; cheap, imports nothing heavy.
 

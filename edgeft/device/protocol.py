@@ -12,7 +12,9 @@ from edgeft.errors import DeviceError
 if TYPE_CHECKING:
     from edgeft.task import Arrays
 
-JobKind = Literal["predict", "latency", "compare", "cold", "operators", "inspect", "probe", "describe", "preprocess"]
+JobKind = Literal[
+    "predict", "slide", "latency", "compare", "cold", "operators", "inspect", "probe", "describe", "preprocess"
+]
 TIMED: frozenset[str] = frozenset({"latency", "compare", "cold", "operators", "probe"})
 """Kinds whose answer is a time or a memory figure: meaningless, and refused, on an emulated device."""
 OnProgress = Callable[[float, float], None]
@@ -32,10 +34,11 @@ class Job:
 
     runtime: the runtime's one file (of preprocess: the reference's). models: role (`model`, `other`, `order`) -> file
     on the host; its folder is what travels.
-    feeds: role (`feeds`, `other_feeds`) -> runtime input name -> (n, ...) array. settings: JSON, by kind:
-    batch (all but inspect and describe), runs, seconds and most_warmup (latency), blocks and seconds (compare), runs
-    (operators), operations and seconds or megabytes (probe), options (for the runtime: threads, providers, fallback),
-    affinity (cores to stay on), stated (preprocess: what preprocess.json says).
+    feeds: role (`feeds`, `other_feeds`) -> runtime input name -> (n, ...) array; of slide, place -> one whole case.
+    settings: JSON, by kind: plan, input, dtype and output (slide), batch (all others but inspect and describe), runs,
+    seconds and most_warmup (latency), blocks and seconds (compare), runs (operators), operations and seconds or
+    megabytes (probe), options (for the runtime: threads, providers, fallback), affinity (cores to stay on), stated
+    (preprocess: what preprocess.json says).
     timeout: seconds.
     """
 
@@ -49,7 +52,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """data: what the worker wrote into result.json. arrays: outputs by runtime name (predict), else empty."""
+    """data: what the worker wrote into result.json. arrays: outputs by runtime name (predict), classes by place
+    (slide), else empty."""
 
     data: Mapping[str, Any]
     arrays: Arrays

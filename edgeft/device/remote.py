@@ -88,7 +88,7 @@ class RemoteTransport(ABC):
         said = (folder / "stderr.txt").read_bytes()[-4096:].decode("utf-8", "replace")
         if (error := link.failure(code, said)) is not None:
             raise error
-        if link.fetch(f"{place.work}/{RESULT}", folder / RESULT, LONGEST_RESULT) and job.kind == "predict":
+        if link.fetch(f"{place.work}/{RESULT}", folder / RESULT, LONGEST_RESULT) and job.kind in ("predict", "slide"):
             link.fetch(f"{place.work}/{OUTPUTS}", folder / OUTPUTS, LARGEST_OUTPUTS)
         return self._read(link, job, folder, code, python, said)
 

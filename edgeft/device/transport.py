@@ -13,7 +13,7 @@ from edgeft.errors import DeviceError
 if TYPE_CHECKING:
     from edgeft.device.profile import Device
 
-WORKER_FILES = ("worker.py", "timing.py", "conditions.py", "probes.py")
+WORKER_FILES = ("worker.py", "timing.py", "conditions.py", "probes.py", "../medical/sliding.py")
 
 
 class Transport(Protocol):
@@ -28,8 +28,8 @@ class Transport(Protocol):
 
 def worker_files() -> tuple[Path, ...]:
     """What travels with every job besides the runtime's file."""
-    here = Path(__file__).parent
-    return tuple(here / name for name in WORKER_FILES)
+    here = Path(__file__).resolve().parent
+    return tuple((here / name).resolve() for name in WORKER_FILES)
 
 
 def runtime_file(name: str) -> Path:

@@ -1,12 +1,14 @@
 """Runs one job on the target: `python worker.py job.json` in the job's folder. It never starts another process.
 
-Standard library and numpy only, no import of edgeft; timing.py, conditions.py, probes.py and the runtime's one file
-lie beside it. The job comes as JSON and .npz, progress goes to standard output as JSON lines, results to result.json
-and outputs.npz. Whatever a library prints goes to standard error.
+Standard library and numpy only, no import of edgeft; timing.py, conditions.py, probes.py, sliding.py and the runtime's
+one file lie beside it. The job comes as JSON and .npz, progress goes to standard output as JSON lines, results to
+result.json and outputs.npz. Whatever a library prints goes to standard error.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 import importlib.util
 import itertools
 import json
@@ -39,6 +41,30 @@ def predict(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[st
     names = list(parts[0]) if parts else []
     np.savez("outputs.npz", *(np.concatenate([part[name] for part in parts]) for name in names))
     return {"n": n, "outputs": names}
+
+
+def slide(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
+    """Class numbers of whole volumes, each of its own extents, answered window by window as job['plan'] says."""
+    import numpy as np
+
+    sliding, volumes = _beside("sliding"), _feeds(job)
+    session, plan = _load(runtime, job, "model"), sliding.Plan.of(job["plan"])
+
+    def predict(windows: Any) -> Any:
+        return session.run({job["input"]: windows.astype(job["dtype"], copy=False)})[job["output"]]
+
+    answers = []
+    for place, volume in enumerate(volumes.values()):
+        tell = functools.partial(_part, progress, place, len(volumes))
+        answers.append(sliding.segment(volume, plan, predict, tell))
+    session.close()
+    np.savez("outputs.npz", *(answer.classes for answer in answers))
+    return {
+        "outputs": list(volumes),
+        "mean_logits": [answer.mean_logits.tolist() for answer in answers],
+        "windows": [answer.windows for answer in answers],
+        "skipped": [answer.skipped for answer in answers],
+    }
 
 
 def latency(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict[str, Any]:
@@ -158,7 +184,8 @@ def preprocess(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict
 
 
 KINDS = {
-    kind.__name__: kind for kind in (predict, latency, compare, cold, operators, inspect, probe, describe, preprocess)
+    kind.__name__: kind
+    for kind in (predict, slide, latency, compare, cold, operators, inspect, probe, describe, preprocess)
 }
 
 
@@ -185,6 +212,11 @@ def _rows(feeds: Mapping[str, Any], wanted: range, n: int) -> dict[str, Any]:
     return {name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()}
 
 
+def _part(progress: Progress, before: int, n: int, done: float, total: float) -> None:
+    """Progress within one of n cases."""
+    progress(before + done / total, n)
+
+
 def _rotation(session: Any, job: Mapping[str, Any], key: str) -> Callable[[], Any]:
     """A run of the next batch of real cases each time; batches are cut before the clock starts."""
     feeds, batch = _feeds(job, key), job["batch"]
@@ -195,8 +227,14 @@ def _rotation(session: Any, job: Mapping[str, Any], key: str) -> Callable[[], An
 
 
 def _beside(name: str) -> Any:
-    """A module from this file's own folder."""
-    return _module(str(Path(__file__).with_name(f"{name}.py")))
+    """A module from this file's own folder; dataclasses look their module up among the loaded ones."""
+    if name not in sys.modules:
+        sys.path.insert(0, str(Path(__file__).parent))
+        try:
+            importlib.import_module(name)
+        finally:
+            sys.path.pop(0)
+    return sys.modules[name]
 
 
 def _module(path: str) -> Any:

@@ -21,6 +21,11 @@ def served(module: torch.nn.Module, prepared: Path | None) -> torch.nn.Module:
     if prepared is None:
         return module
     stated = json.loads((prepared / "preprocess.json").read_text(encoding="utf-8"))
+    if stated.get("kind") == "volume":
+        from edgeft.models.served_volume import serve_volume
+        from edgeft.tasks.volume_spec import read_volume_spec
+
+        return serve_volume(module, read_volume_spec(prepared))
     if stated.get("kind") != "image":
         return module
     from edgeft.tasks.image_spec import read_spec
@@ -83,6 +88,11 @@ def serve_image(module: torch.nn.Module, spec: ImageSpec, *, dense: bool) -> tor
 def plain_module(module: torch.nn.Module, prepared: Path) -> torch.nn.Module:
     """The module that the host's plain `pixel_values` go to: itself, or with logits brought to full size."""
     stated = json.loads((prepared / "preprocess.json").read_text(encoding="utf-8"))
+    if stated.get("kind") == "volume":
+        from edgeft.models.served_volume import serve_volume
+        from edgeft.tasks.volume_spec import read_volume_spec
+
+        return serve_volume(module, read_volume_spec(prepared).model_copy(update={"embed": "none"}))
     if stated.get("task") != "segmentation":
         return module
     from edgeft.tasks.image_spec import read_spec
@@ -91,10 +101,11 @@ def plain_module(module: torch.nn.Module, prepared: Path) -> torch.nn.Module:
     return serve_image(module, spec, dense=True)
 
 
-def full_size(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(batch, classes, h, w) brought to `size` by bilinear interpolation where they are smaller, as SegFormer's are."""
+def full_size(logits: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    """(batch, classes, [d,] h, w) brought to `size` by linear interpolation where they are smaller, as SegFormer's."""
     import torch
 
-    if tuple(logits.shape[-2:]) == size:
+    if tuple(logits.shape[2:]) == size:
         return logits
-    return torch.nn.functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    return torch.nn.functional.interpolate(logits, size=size, mode=mode, align_corners=False)

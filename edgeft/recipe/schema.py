@@ -86,7 +86,7 @@ class Data(Section):
 
     source: str = Field(
         description="csv, jsonl, parquet, huggingface, image-folder, image-masks, dicom, nifti, medmnist, python, "
-        "docstrings, digits or mni-slices.",
+        "docstrings, digits, mni-slices or mni-volumes.",
         examples=["csv"],
     )
     path: str | None = Field(None, description="File or folder; a hub id for huggingface; file.py:function for python.")
@@ -135,6 +135,22 @@ class Serve(Section):
     width: int | None = Field(
         None, ge=1, le=16384, description="Images: columns; default what the model's folder says."
     )
+    depth: int | None = Field(
+        None, ge=1, le=1024, description="Volumes: planes of the window the network sees; height and width its others."
+    )
+    overlap: float | None = Field(
+        None, ge=0, lt=1, description="Volumes: share of a window that the next one covers again; default 0.25."
+    )
+    blend: Literal["gaussian", "constant"] | None = Field(
+        None, description="Volumes: how much a window's voxels count where windows overlap; default gaussian."
+    )
+    empty: int | None = Field(
+        None,
+        ge=0,
+        le=254,
+        description="Volumes: windows with no value (0..255) above this are not run and are background. The source "
+        "model runs them all, so that gates show what skipping costs. Default: every window is run.",
+    )
     source: tuple[int, int] | None = Field(
         None,
         description="Images: [rows, columns] the device gives; the artefact resizes from them, antialiased bilinear. "
@@ -152,6 +168,8 @@ class Serve(Section):
     def _whole_size(self) -> Serve:
         if (self.height is None) != (self.width is None):
             raise ValueError("height and width go together")
+        if self.depth is not None and self.height is None:
+            raise ValueError("depth goes with height and width")
         if self.source is not None and min(self.source) < 1:
             raise ValueError("source: [rows, columns], each at least 1")
         return self

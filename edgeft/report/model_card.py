@@ -56,7 +56,7 @@ def _front_matter(record: RunRecord, target: TargetRow) -> str:
     lines = ["license: unknown", f"tags: {json.dumps(['edgeft', record.task, target.device])}"]
     if record.task in PIPELINES:
         lines.append(f"pipeline_tag: {json.dumps(record.task)}")
-    elif record.task == "segmentation":
+    elif record.task in ("segmentation", "volume-segmentation"):
         lines.append(f"pipeline_tag: {json.dumps('image-segmentation')}")
     base = record.model.get("path")
     if isinstance(base, str) and HUB_ID.fullmatch(base):

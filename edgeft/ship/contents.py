@@ -117,11 +117,21 @@ def _write_use(folder: Path, contents: Contents) -> None:
     _json(folder / "postprocess.json", stated)
     golden = executor.done[golden_id(contents.trial.candidate)]
     copy_files(golden.path, folder / "golden")
-    if "medical" in json.loads((folder / "preprocess.json").read_text(encoding="utf-8")):
-        for file in reference_files():
+    if files := _reference_files(json.loads((folder / "preprocess.json").read_text(encoding="utf-8"))):
+        for file in files:
             (folder / REFERENCE).mkdir(exist_ok=True)
             shutil.copyfile(file, folder / REFERENCE / file.name)
     write_integration(folder, _integration(contents, golden.path / INDEX))
+
+
+def _reference_files(preprocess: Mapping[str, Any]) -> tuple[Path, ...]:
+    """The numpy files that turn decoded values into feeds, and windows into answers; none where there are none."""
+    found = reference_files() if "medical" in preprocess else ()
+    if preprocess["kind"] != "volume":
+        return found
+    from edgeft.medical import sliding
+
+    return (*found[1:], Path(str(sliding.__file__)))
 
 
 def _integration(contents: Contents, index: Path) -> Integration:

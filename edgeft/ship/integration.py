@@ -91,7 +91,8 @@ def _values(folder: Path, about: Integration) -> dict[str, Any]:
 
 def _kind(preprocess: Mapping[str, Any]) -> str:
     """Which of the Python samples makes feeds."""
-    return "slice" if "medical" in preprocess else str(preprocess["kind"])
+    kind = str(preprocess["kind"])
+    return "slice" if kind == "image" and "medical" in preprocess else kind
 
 
 def _others(needed: Mapping[str, str]) -> list[Package]:

@@ -115,7 +115,7 @@ def _slices(folder: Path, manifest: Mapping[str, Any], index: Mapping[str, Any])
     """
     stated = parse_json(read_small(folder / "preprocess.json", MAX_INDEX_BYTES, "golden"), "golden", "preprocess.json")
     row = index["inputs"].get("pixels")
-    if "medical" not in stated or row is None:
+    if stated.get("kind") != "image" or "medical" not in stated or row is None:
         return "", ""
     import numpy as np
 

@@ -15,6 +15,7 @@ from edgeft.models.layers import body_linears, unwrap
 from edgeft.models.load import load_model
 from edgeft.models.predict import predict_logits
 from edgeft.models.save import save_model
+from edgeft.task import case_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,7 +84,7 @@ def measure_unmerged(base: Artifact, adapter: Artifact, ctx: Context) -> Referen
             hint="raise data.fractions.validation",
         )
     prepared = ctx.prepared
-    rows = read_split(split.path)
+    rows = case_rows(ctx.task, read_split(split.path), prepared)
     feeds = dict(ctx.task.feeds(rows, prepared))
 
     def plain(part: Arrays) -> Arrays:

@@ -89,7 +89,7 @@ def make_job(
 ) -> Job:
     """A job on an artefact, with what the device asks of its runtime."""
     about = {**settings, "options": runtime_options(device), "affinity": list(device.affinity)}
-    timeout = PREDICT_TIMEOUT if kind == "predict" else TIMED_TIMEOUT
+    timeout = PREDICT_TIMEOUT if kind in ("predict", "slide") else TIMED_TIMEOUT
     return Job(kind, runtime_file(runtime), {"model": model_entry(artifact)}, feeds, about, timeout)
 
 

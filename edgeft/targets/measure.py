@@ -72,16 +72,17 @@ def measure_latency(
     *,
     batch: int,
     protocol: Literal["quick", "full"] = "quick",
+    note: str = "",
     on_progress: OnProgress = ignore_progress,
 ) -> tuple[LatencyRow, list[Measurement]]:
-    """Distribution of single runs, start-up, memory and size. DeviceError on an emulated device.
+    """Distribution of single runs, start-up, memory and size. DeviceError on an emulated device. note: what a run is.
 
     Measurements: latency_p50/p90/p99_ms, processor_ms, cold_load_ms, first_inference_ms, peak_memory_mb, artifact_mb.
     """
     raw = time_artifact(
         device, runtime, artifact, signature, feeds, batch=batch, plan=PROTOCOLS[protocol], on_progress=on_progress
     )
-    return describe_times(device, runtime, artifact_bytes(artifact), raw, protocol)
+    return describe_times(device, runtime, artifact_bytes(artifact), raw, protocol, note)
 
 
 def time_artifact(
@@ -103,14 +104,16 @@ def time_artifact(
 
 
 def describe_times(
-    device: Device, runtime: str, size: int, raw: RawTimes, protocol: Literal["quick", "full"]
+    device: Device, runtime: str, size: int, raw: RawTimes, protocol: Literal["quick", "full"], note: str = ""
 ) -> tuple[LatencyRow, list[Measurement]]:
     """The raw answers as a row and measurements; those of an INVALID run say so in their method. size: bytes."""
     row = latency_row(
         raw.timed, PROTOCOLS[protocol], threads=device.threads, shape=raw.shape, protocol=protocol,
         accelerated=runs_off_the_cpu(device, runtime),
     )  # fmt: skip
-    note = f"; INVALID: {row.reasons[0]}" if row.reasons else ""
+    row = row.model_copy(update={"shape": f"{row.shape} ({note})"}) if note else row
+    note = f"; {note}" if note else ""
+    note += f"; INVALID: {row.reasons[0]}" if row.reasons else ""
     samples = valid_samples(raw.timed) or row.samples_ms
     processor = processor_measurement(raw.timed, device.name)
     return row, [

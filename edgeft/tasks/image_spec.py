@@ -156,6 +156,12 @@ def read_spec(prepared: Path) -> ImageSpec:
         raise StepError("the image preprocessing is damaged", where=where, hint="copy the folder again") from error
 
 
+def normalisation(stated: Mapping[str, Any]) -> tuple[float, float]:
+    """(mean, std) of one grey channel, as preprocessor_config.json states them."""
+    found = _normalise(stated, 1)
+    return found["mean"][0], found["std"][0]
+
+
 def _normalise(stated: Mapping[str, Any], channels: int) -> dict[str, Any]:
     """mean and std; none where the processor says that it does not normalise (MobileViT's)."""
     plain = bool(stated) and not stated.get("do_normalize", "image_mean" in stated)

@@ -39,7 +39,6 @@ def draw_examples(
     answered: NDArray[np.uint8], dice: NDArray[np.float64], rows: pa.Table, spec: ImageSpec
 ) -> list[ExampleRow]:
     """answered: classes, (n, height, width); dice: (n,); rows: their n rows. The same input gives the same bytes."""
-    from edgeft.tasks.change_pictures import draw_borders
     from edgeft.tasks.segmentation import read_masks
 
     size = (int(answered.shape[1]), int(answered.shape[2]))
@@ -47,15 +46,21 @@ def draw_examples(
     for rank, place in rank_cases(dice).items():
         row = rows.slice(place, 1)
         name, shown = show_image(row, spec, size)
-        truth = read_masks(row, size)[0]
-        found.append(
-            ExampleRow(
-                rank=rank, case=name, value=float(dice[place]), size=reduced(size),
-                image=as_png(small(shown, size).quantize(COLOURS)), truth=_mask(truth, size),
-                answer=_mask(answered[place], size), borders=draw_borders(shown, truth, answered[place]),
-            )
-        )  # fmt: skip
+        found.append(draw_example(rank, name, float(dice[place]), shown, read_masks(row, size)[0], answered[place]))
     return found
+
+
+def draw_example(
+    rank: str, case: str, value: float, shown: Image.Image, truth: NDArray[np.uint8], answer: NDArray[np.uint8]
+) -> ExampleRow:
+    """One case as pictures. shown: what went in, grey or RGB, of the masks' size; masks: classes, (height, width)."""
+    from edgeft.tasks.change_pictures import draw_borders
+
+    size = (int(answer.shape[0]), int(answer.shape[1]))
+    return ExampleRow(
+        rank=rank, case=case, value=value, size=reduced(size), image=as_png(small(shown, size).quantize(COLOURS)),
+        truth=_mask(truth, size), answer=_mask(answer, size), borders=draw_borders(shown, truth, answer),
+    )  # fmt: skip
 
 
 def show_image(row: pa.Table, spec: ImageSpec, size: Sequence[int]) -> tuple[str, Image.Image]:

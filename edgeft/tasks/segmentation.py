@@ -69,28 +69,12 @@ class Segmentation(ImageTask):
 
     def score(self, outputs: Arrays, rows: pa.Table, labels: Sequence[str]) -> Score:
         """mean_dice, mean_iou, pixel_accuracy, dice_<label>, iou_<label>: means over cases of a value per case."""
-        import numpy as np
 
         answered = class_maps(outputs)
         if len(answered) != rows.num_rows or not rows.num_rows:
             raise StepError(f"{len(answered)} outputs for {rows.num_rows} rows")
         counts = _confusions(answered, rows, len(labels))
-        dice, iou = overlaps(counts)
-        hits = np.einsum("nkk->n", counts)
-        cases: dict[str, Floats] = {
-            "mean_dice": dice.mean(axis=1), "mean_iou": iou.mean(axis=1), "pixel_accuracy": hits / counts.sum((1, 2)),
-            **{f"dice_{label}": dice[:, place] for place, label in enumerate(labels[1:])},
-            **{f"iou_{label}": iou[:, place] for place, label in enumerate(labels[1:])},
-        }  # fmt: skip
-        foreground = counts.sum(axis=1)[:, 1:]
-        predictions = np.where(foreground.sum(axis=1) > 0, foreground.argmax(axis=1) + 1, 0).astype(np.int64)
-        return Score(
-            metrics={name: float(values.mean()) for name, values in cases.items()},
-            correct=cases["mean_iou"] >= RIGHT_IOU,
-            predictions=predictions,
-            confusion=counts.sum(axis=0),
-            cases=cases,
-        )
+        return score_confusions(counts, labels)
 
     def measure(
         self, outputs: Arrays, rows: pa.Table, labels: Sequence[str], wanted: Collection[Gate]
@@ -147,6 +131,28 @@ class Segmentation(ImageTask):
             shares = np.bincount(mask.ravel(), minlength=len(labels)) / mask.size
             found.append({"shares": dict(zip(labels, shares.tolist(), strict=True)), "mask": mask})
         return found
+
+
+def score_confusions(counts: NDArray[np.int64], labels: Sequence[str]) -> Score:
+    """The scores that confusions (n, classes, classes), rows true, hold; of images and of volumes."""
+    import numpy as np
+
+    dice, iou = overlaps(counts)
+    hits = np.einsum("nkk->n", counts)
+    cases: dict[str, Floats] = {
+        "mean_dice": dice.mean(axis=1), "mean_iou": iou.mean(axis=1), "pixel_accuracy": hits / counts.sum((1, 2)),
+        **{f"dice_{label}": dice[:, place] for place, label in enumerate(labels[1:])},
+        **{f"iou_{label}": iou[:, place] for place, label in enumerate(labels[1:])},
+    }  # fmt: skip
+    foreground = counts.sum(axis=1)[:, 1:]
+    predictions = np.where(foreground.sum(axis=1) > 0, foreground.argmax(axis=1) + 1, 0).astype(np.int64)
+    return Score(
+        metrics={name: float(values.mean()) for name, values in cases.items()},
+        correct=cases["mean_iou"] >= RIGHT_IOU,
+        predictions=predictions,
+        confusion=counts.sum(axis=0),
+        cases=cases,
+    )
 
 
 def read_labels(prepared: Path) -> tuple[str, ...]:

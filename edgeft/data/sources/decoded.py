@@ -56,6 +56,11 @@ def slices_of(volume: Volume, mask: NDArray[np.uint8] | None, axis: str) -> Iter
         yield Slice(np.ascontiguousarray(values[place : place + 1]), own, volume.inverted, part, place, len(values))
 
 
+def whole_of(volume: Volume, mask: NDArray[np.uint8] | None) -> Iterator[Slice]:
+    """The volume as the one slice of itself."""
+    yield Slice(volume.values, volume.affine, volume.inverted, mask, 0, 1)
+
+
 class Writer:
     """Slices as files of the intake's folder, numbered; what a row says of each."""
 
@@ -94,8 +99,42 @@ class Writer:
 
         mask, affine = prepare_mask(drawn, affine, self.spec)
         Image.fromarray(mask[0].astype(np.uint8)).save(file, format="PNG", compress_level=1)
-        counts = np.bincount(mask.ravel(), minlength=2)
-        largest = int(counts[1:].argmax()) + 1 if counts[1:].any() else 0
-        present = " ".join(str(value) for value in np.flatnonzero(counts))
-        more = {"mask_file": str(file), "present": present, "label": str(largest)}
-        return more, np.linalg.norm(affine[:3, :3], axis=0)
+        return {"mask_file": str(file), **describe_mask(mask)}, np.linalg.norm(affine[:3, :3], axis=0)
+
+
+class VolumeWriter(Writer):
+    """Volumes as files of the intake's folder: grey levels on the declared grid, since a window of one is read alone.
+
+    Columns as above; spacing in mm of slices, rows and columns.
+    """
+
+    def write(self, one: Slice) -> dict[str, str]:
+        """Its columns. Values and mask are brought to the grid together, so that they have one shape."""
+        import numpy as np
+
+        from edgeft.data.volumes import volume_bytes
+        from edgeft.medical.order import prepare, prepare_mask, quantise
+
+        shown, affine = prepare(one.values, one.affine, one.inverted, self.spec)
+        file = self.folder / f"{self.count:07d}.npy"
+        self.count += 1
+        file.write_bytes(volume_bytes(quantise(np.clip(shown, 0, 1))))
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        found = {
+            "file": str(file), "pixels": pixels_digest(one.values), "spacing": " ".join(f"{mm:.6g}" for mm in spacing)
+        }  # fmt: skip
+        if not self.dense or one.mask is None:
+            return found
+        mask, _ = prepare_mask(one.mask, one.affine, self.spec)
+        drawn = file.with_suffix(".mask.npy")
+        drawn.write_bytes(volume_bytes(mask.astype(np.uint8)))
+        return {**found, "mask_file": str(drawn), **describe_mask(mask)}
+
+
+def describe_mask(mask: NDArray[Any]) -> dict[str, str]:
+    """label: the value of the largest area that is not background, else 0; present: all values, with spaces."""
+    import numpy as np
+
+    counts = np.bincount(mask.ravel(), minlength=2)
+    largest = int(counts[1:].argmax()) + 1 if counts[1:].any() else 0
+    return {"label": str(largest), "present": " ".join(str(value) for value in np.flatnonzero(counts))}

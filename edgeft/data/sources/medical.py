@@ -26,7 +26,7 @@ from edgeft.data.source import (
     stated_paths,
 )
 from edgeft.data.sources.cases import CASES, read_cases
-from edgeft.data.sources.decoded import Slice, Writer, slices_of
+from edgeft.data.sources.decoded import Slice, VolumeWriter, Writer, slices_of, whole_of
 from edgeft.errors import RecipeError, StepError
 
 if TYPE_CHECKING:
@@ -62,10 +62,11 @@ class MedicalSource(Source):
 
     decodes: ClassVar[bool] = True
     axis: Literal["stored", "axial", "coronal", "sagittal"] = Field("stored", description="How volumes are sliced.")
-    slices: Literal["one", "all", "labelled"] = Field(
+    slices: Literal["one", "all", "labelled", "whole"] = Field(
         "one",
         description="one: an image of several slices is refused; all: each is a row, with the label of its case or its "
-        "own part of the mask; labelled: only those whose mask is not empty.",
+        "own part of the mask; labelled: only those whose mask is not empty; whole: the volume is the row, for task "
+        "volume-segmentation.",
     )
     ungrouped: bool = Field(
         False, description="Divide by slice though one patient may then stand in two splits; the report says so."
@@ -89,6 +90,11 @@ class MedicalSource(Source):
         """Those of the table, and those that the files themselves may fill."""
         rows = read_cases(path / CASES, PLACES) if path.is_dir() else []
         return [*OWN, *DENSE, *self.facts(), *(name for name in rows[0] if name not in OWN)] if rows else None
+
+    @property
+    def whole(self) -> bool:
+        """As `slices: whole` says."""
+        return self.slices == "whole"
 
     def facts(self) -> tuple[str, ...]:
         """Columns that come from the files' own headers."""
@@ -114,12 +120,15 @@ class MedicalSource(Source):
         known = (*OWN, *(DENSE if dense else ()), *self.facts(), *cases[0].more)
         require_columns(columns, known, str(root / CASES))
         found: dict[str, list[str]] = {name: [] for name in dict.fromkeys((*known[: len(OWN) + 2 * dense], *columns))}
-        writer, names = Writer(intake, dense), _Names(spec, cases[0].more)
+        writer = (VolumeWriter if self.whole else Writer)(intake, dense)
+        names = _Names(spec, cases[0].more)
         meter, unknown = Meter(str(root)), []
         for case, volume, mask in self._decoded(root, cases, spec, warn):
             row = {**volume.facts, PATIENT: volume.patient, **case.more, "label": case.label}
             unknown += [_shown(case, root)] if not row[PATIENT] and PATIENT in columns else []
-            for one in self._take(slices_of(volume, mask, self.axis), _shown(case, root)):
+            parts = whole_of(volume, mask) if self.whole else slices_of(volume, mask, self.axis)
+            taken = self._take(parts, _shown(case, root))
+            for one in taken:
                 meter.add(1)
                 image = names.row(case.path, root, one.place if one.of > 1 else None)
                 written = {**row, **writer.write(one), "image": image}

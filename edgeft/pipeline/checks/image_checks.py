@@ -8,7 +8,7 @@ from edgeft.data.patients import default_group
 from edgeft.data.source import source_for
 from edgeft.errors import RecipeError
 from edgeft.recipe.load import LoadedRecipe
-from edgeft.task import Task
+from edgeft.task import Task, WindowedTask
 from edgeft.usercode import check_function
 
 WINDOW = "preprocess: {window: [lo, hi]}: of CT for instance [-160, 240] (HU), of X-rays the range of stored values"
@@ -26,6 +26,7 @@ def check_images(loaded: LoadedRecipe, task: Task) -> None:
         raise loaded.error(("data", "source"), what, f"pip install 'edgeft[{extra}]'")
     if source.decodes and not image:
         raise loaded.error(("data", "source"), f"{source.name} gives images, {task.name} takes none", "another task")
+    _check_whole(loaded, task, whole=source.whole)
     if source.decodes and (preprocess is None or preprocess.window is None):
         where = ("preprocess",) if preprocess is not None else ("data", "source")
         what = f"{source.name} gives values in modality units, and which range becomes black to white is not said"
@@ -48,10 +49,29 @@ def check_images(loaded: LoadedRecipe, task: Task) -> None:
     _check_own(loaded)
 
 
+def _check_whole(loaded: LoadedRecipe, task: Task, *, whole: bool) -> None:
+    """Volumes for a task that takes volumes, and for no other."""
+    source, expect = loaded.recipe.data.source, loaded.recipe.data.expect
+    medical = source in ("dicom", "nifti")
+    if whole and expect is not None and (expect.shape or expect.range or expect.spacing):
+        what = "shape, range and spacing are looked at slice by slice, and rows are whole volumes"
+        raise loaded.error(("data", "expect"), what, "leave them out; labels and prevalence are checked")
+    if whole == isinstance(task, WindowedTask):
+        return
+    if whole:
+        raise loaded.error(("data", "source"), f"rows are whole volumes, {task.name} takes images",
+                           "model: {task: volume-segmentation}" + (", or slices: all" if medical else ""))  # fmt: skip
+    hint = "data: {options: {slices: whole}}" if medical else "sources dicom and nifti with slices: whole"
+    raise loaded.error(("data", "source"), f"{task.name} takes whole volumes, source {source} gives images", hint)
+
+
 def _check_own(loaded: LoadedRecipe) -> None:
     preprocess = loaded.recipe.preprocess
     if preprocess is None or preprocess.check_against is None:
         return
+    if source_for(loaded.recipe.data).whole:
+        what = "whole volumes are prepared when the data is read, not when the network is fed"
+        raise loaded.error(("preprocess", "check_against"), what, "leave it out")
     if type(source_for(loaded.recipe.data)).locate is _base_locate():
         what = f"rows of source {loaded.recipe.data.source} are no files of their own that a function could be given"
         raise loaded.error(("preprocess", "check_against"), what, "dicom, nifti, image-folder, image-masks")

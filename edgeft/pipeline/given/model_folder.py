@@ -66,6 +66,10 @@ def check_weights(loaded: LoadedRecipe, files: Iterable[Path], at: RecipePath) -
 
 def check_folder(loaded: LoadedRecipe, config: Mapping[str, Any], tokenizer: Path) -> None:
     """Raises RecipeError where the model's files say that no step can succeed."""
+    if loaded.recipe.model.task not in HEADS:
+        what = f"transformers has no models for {loaded.recipe.model.task}"
+        hint = "give the network as code: model: {code: net.py:build, weights: W.safetensors}, or initialise: true"
+        raise loaded.error(("model", "path"), what, hint)
     _check_architecture(loaded, config)
     text = loaded.recipe.model.task == "text-classification"
     if text and not any(next(tokenizer.glob(pattern), None) for pattern in TOKENIZERS):

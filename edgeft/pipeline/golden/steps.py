@@ -6,7 +6,7 @@ A store step like any other run on the device, so that a cached build opens no r
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,11 @@ from edgeft.canonical import Facts, canonical_json
 from edgeft.pipeline.golden.texts import golden_texts
 from edgeft.pipeline.golden.tolerances import tolerance
 from edgeft.pipeline.spec import FEED_TOOLS, Spec
-from edgeft.pipeline.steps.answers import prepared_of, read_cases
+from edgeft.pipeline.steps.answers import prepared_of, read_cases, thin
 from edgeft.pipeline.steps.candidates import Candidate, device_config, run_host, run_tools
 from edgeft.recipe.schema import Recipe
 from edgeft.stage import Context
+from edgeft.task import case_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +33,8 @@ VECTOR_ROWS = 128
 INDEX = "index.json"
 BUILT_IN = "built in"
 MADE_ON = ("machine", "cpu_flags")
-IMAGES = {
+FILES = {
+    b"\x93NUMPY": "npy",
     b"\x89PNG": "png",
     b"\xff\xd8": "jpg",
     b"GIF8": "gif",
@@ -79,6 +81,7 @@ def _write(candidate: Candidate, recipe: Recipe, artifact: Artifact, origin: str
     exporter, device = candidate.exporter, candidate.device
     signature, prepared = exporter.signature(artifact), prepared_of(ctx)
     rows = _built_in(prepared) if origin == BUILT_IN else read_cases(ctx, origin, CASES)
+    rows = thin(case_rows(ctx.task, rows, prepared), CASES)
     feeds = ctx.task.feeds(rows, prepared)
     rows, feeds = _few(rows, feeds, signature)
     outputs = run_outputs(device, exporter.runtime, artifact, signature, feeds, batch=recipe.serve.batch)
@@ -92,7 +95,7 @@ def _write(candidate: Candidate, recipe: Recipe, artifact: Artifact, origin: str
         "cases": cases,
         "batch": served_batch(signature, recipe.serve.batch),
         "made_on": _made_on(facts, exporter.runtime),
-        "raw": _write_raw(rows.slice(0, cases), out),
+        "raw": _write_raw(rows.slice(0, cases), prepared, out),
         "tokenizer": _write_vectors(prepared, origin, out, ctx),
         "inputs": {
             name: _tensor(out, "inputs", name, spec.name, own[spec.name]) for name, spec in signature.inputs.items()
@@ -113,7 +116,7 @@ def _prove_preprocessing(candidate: Candidate, rows: pa.Table, prepared: Path, o
     from edgeft.targets.preprocessing import LEVELS, compare, refuse_difference, run_reference
 
     about = json.loads((prepared / "preprocess.json").read_text(encoding="utf-8"))
-    if "medical" not in about:
+    if about["kind"] != "image" or "medical" not in about:
         return
     from edgeft.tasks.image_spec import read_spec
     from edgeft.tasks.images import read_pixels
@@ -162,19 +165,30 @@ def _tensor(out: Path, folder: str, name: str, own: str, array: Any) -> dict[str
     return {**about, "file": file, "dtype": str(array.dtype)}
 
 
-def _write_raw(rows: pa.Table, out: Path) -> str:
-    """raw.json: the texts, or the names of the image files beside it."""
+def _write_raw(rows: pa.Table, prepared: Path, out: Path) -> str:
+    """raw.json: the texts, or the names of the files beside it: images as given, windows of volumes as .npy."""
     items: list[str] = rows.column("text").to_pylist() if "text" in rows.column_names else []
     if not items:
-        from edgeft.data.pack import image_bytes
-
         (out / "raw").mkdir()
-        for place, (_, raw) in enumerate(image_bytes(rows)):
-            suffix = next((found for magic, found in IMAGES.items() if raw.startswith(magic)), "bin")
+        for place, raw in enumerate(_raw_files(rows, prepared)):
+            suffix = next((found for magic, found in FILES.items() if raw.startswith(magic)), "bin")
             items.append(f"raw/{place:03d}.{suffix}")
             (out / items[-1]).write_bytes(raw)
     (out / "raw.json").write_bytes(canonical_json(items, indent=1))
     return "raw.json"
+
+
+def _raw_files(rows: pa.Table, prepared: Path) -> Iterator[bytes]:
+    from edgeft.tasks.volume_windows import cut_windows, is_window_table
+
+    if not is_window_table(rows):
+        from edgeft.data.pack import image_bytes
+
+        return (raw for _, raw in image_bytes(rows))
+    from edgeft.data.volumes import volume_bytes
+    from edgeft.tasks.volume_spec import read_volume_spec
+
+    return (volume_bytes(window) for window in cut_windows(rows, read_volume_spec(prepared)))
 
 
 def _write_vectors(prepared: Path, origin: str, out: Path, ctx: Context) -> dict[str, Any] | None:
@@ -212,11 +226,26 @@ def _built_in(prepared: Path) -> pa.Table:
         from edgeft.pipeline.steps.embedded import GOLDEN_TEXTS
 
         return pa.table({"text": list(GOLDEN_TEXTS[:CASES])})
+    if about.get("kind") == "volume":
+        from edgeft.data.volumes import volume_bytes
+
+        patch = [int(about["volume"][name]) for name in ("depth", "height", "width")]
+        made = {f"wave-{turn}": volume_bytes(_wave_volume(turn, patch)) for turn in range(CASES)}
+        return pa.table({"image": list(made), "bytes": list(made.values())})
     if "medical" in about:
         slices = {f"slice-{turn}": _wave_slice(turn, about["medical"]["window"]) for turn in range(CASES)}
         return pa.table({"image": list(slices), "bytes": list(slices.values())})
     waves = {f"wave-{turn}": _wave(turn) for turn in range(CASES)}
     return pa.table({"image": list(waves), "bytes": list(waves.values())})
+
+
+def _wave_volume(turn: int, patch: Sequence[int]) -> Any:
+    """Smooth waves in a window, uint8 (depth, height, width), other ones for each number."""
+    import numpy as np
+
+    z, y, x = np.indices(tuple(patch)) / np.reshape(patch, (3, 1, 1, 1))
+    wave = np.sin((turn + 2) * (x * np.cos(turn) + y * np.sin(turn) + z / (turn + 1)) * 6 + turn)
+    return ((wave + 1) * 127.5).astype(np.uint8)
 
 
 def _wave_slice(turn: int, window: Sequence[float]) -> bytes:

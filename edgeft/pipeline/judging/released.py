@@ -15,7 +15,7 @@ from edgeft.errors import EdgeftError
 from edgeft.gate import Gate, short_name
 from edgeft.pipeline.checks.preflight import runtime_imports
 from edgeft.pipeline.spec import FEED_TOOLS, Spec
-from edgeft.pipeline.steps.answers import SOURCE_DEVICE, answer_in_chunks, read_cases, write_outputs
+from edgeft.pipeline.steps.answers import SOURCE_DEVICE, artefact_outputs, read_cases, write_outputs
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.recipe.tree import RecipePath
 from edgeft.stage import Context
@@ -121,20 +121,13 @@ def released_spec(loaded: LoadedRecipe, released: Released) -> Spec:
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         from edgeft.device.profile import load_device
-        from edgeft.targets.measure import run_outputs
         from edgeft.targets.profile.model import open_model
 
         rows, own = read_cases(ctx, "gate", None), replace(ctx, prepared=released.folder)
         signature, device = _signature(released.manifest), load_device(SOURCE_DEVICE)
         with open_model(released.folder / str(released.manifest["model"]), runtime) as model:
-
-            def answer(feeds: Mapping[str, Any], before: int) -> Mapping[str, Any]:
-                return run_outputs(
-                    device, runtime, model.artifact, signature, feeds, batch=recipe.serve.batch,
-                    on_progress=lambda done, _: ctx.progress(before + done, rows.num_rows, "case"),
-                )  # fmt: skip
-
-            return write_outputs(answer_in_chunks(answer, rows, own), rows, out, own)
+            outputs = artefact_outputs(device, runtime, model.artifact, signature, rows, own, batch=recipe.serve.batch)
+            return write_outputs(outputs, rows, out, own)
 
     return Spec(
         id=released_id(released),

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeft import plugins
-from edgeft.artifact import Artifact
+from edgeft.artifact import Artifact, Signature
 from edgeft.canonical import Facts
+from edgeft.device.profile import Device
 from edgeft.device.protocol import ArtefactRefused
 from edgeft.errors import StepError
 from edgeft.exporter import Unsupported
+from edgeft.pipeline.steps.windowed import volumes_here, volumes_on_device
 from edgeft.stage import Context
 from edgeft.targets.search.asking import spaced
-from edgeft.task import case_bytes, declared_inputs
+from edgeft.task import WindowedTask, case_bytes, case_rows, declared_inputs
 
 SOURCE_DEVICE = "local-cpu"
 """Where a source that is an ONNX file runs: this machine's CPU, by the same worker as any candidate."""
@@ -45,27 +48,80 @@ def logits_of(model: Artifact, adapter: Artifact | None, ctx: Context) -> Callab
     )
 
 
-def _answers_of_onnx(model: Artifact, feeds: Mapping[str, Any], ctx: Context) -> Any:
-    """Logits of the user's own ONNX file. There is no other candidate to fall back on: StepError with its path."""
-    from edgeft.device.profile import load_device
+def artefact_outputs(
+    device: Device, runtime: str, artifact: Artifact, signature: Signature, rows: Any, ctx: Context, *,
+    batch: int, every: bool = False, check: Callable[[Mapping[str, Any]], None] = lambda outputs: None,
+) -> dict[str, Any]:  # fmt: skip
+    """What the task keeps of an artefact's answers to all rows, run on its device.
+
+    every: windows that may be skipped are run, too. check: raises for outputs that are of no use.
+    """
     from edgeft.targets.measure import run_outputs
 
-    exporter, device = plugins.load("exporters", "onnx")(), load_device(SOURCE_DEVICE)
-    try:
+    if isinstance(ctx.task, WindowedTask):
+        found = volumes_on_device(
+            device, runtime, artifact, signature, rows, ctx.task, prepared_of(ctx), batch,
+            lambda done, total: ctx.progress(done, total, "volume"), every=every,
+        )  # fmt: skip
+        check(found)
+        return dict(ctx.task.keep(found)) if found else {}
+
+    def answer(feeds: Mapping[str, Any], before: int) -> Mapping[str, Any]:
+        outputs = run_outputs(
+            device, runtime, artifact, signature, feeds, batch=batch,
+            on_progress=lambda done, _: ctx.progress(before + done, rows.num_rows, "case"),
+        )  # fmt: skip
+        check(outputs)
+        return outputs
+
+    return answer_in_chunks(answer, rows, ctx)
+
+
+def sample_feeds(ctx: Context, split: str, cases: int) -> dict[str, Any]:
+    """Feeds of at most `cases` rows of a split, evenly spaced; of their windows where the network sees those."""
+    rows = case_rows(ctx.task, read_cases(ctx, split, cases), prepared_of(ctx))
+    return dict(ctx.task.feeds(thin(rows, cases), prepared_of(ctx)))
+
+
+def _answers_of_onnx(model: Artifact, feeds: Mapping[str, Any], ctx: Context) -> Any:
+    """Logits of the user's own ONNX file."""
+    from edgeft.targets.measure import run_outputs
+
+    with _own_file(model) as (device, exporter):
         signature = exporter.signature(model)
         outputs = run_outputs(device, exporter.runtime, model, signature, feeds, batch=1, on_progress=ctx.progress)
+    return outputs["logits"]
+
+
+@contextmanager
+def _own_file(model: Artifact) -> Iterator[tuple[Device, Any]]:
+    """What runs the user's own ONNX file. There is no other candidate to fall back on: StepError with its path."""
+    from edgeft.device.profile import load_device
+
+    exporter = plugins.load("exporters", "onnx")()
+    try:
+        yield load_device(SOURCE_DEVICE), exporter
     except Unsupported as error:
         raise StepError(error.reason, where=str(model.path), hint="export the model again, or copy it whole") from error
     except (ArtefactRefused, StepError) as error:
         hint = error.hint or f"it must run in the {exporter.runtime} that `edgeft doctor` names; export it for that one"
         raise StepError(error.what, where=error.where or str(model.path), hint=hint, excerpt=error.excerpt) from error
-    return outputs["logits"]
 
 
 def source_outputs(inputs: Mapping[str, Artifact], rows: Any, ctx: Context) -> dict[str, Any]:
     """What is kept of the answers of the unmerged fine-tuned model, or of the given float model or ONNX file."""
     model = inputs.get("model") or inputs["base"]
+    if model.kind == "onnx" and isinstance(ctx.task, WindowedTask):
+        with _own_file(model) as (device, exporter):
+            return artefact_outputs(
+                device, exporter.runtime, model, exporter.signature(model), rows, ctx, batch=1, every=True
+            )
     logits = logits_of(model, inputs.get("adapter"), ctx)
+    if isinstance(ctx.task, WindowedTask):
+        found = volumes_here(
+            logits, rows, ctx.task, prepared_of(ctx), lambda done, total: ctx.progress(done, total, "volume")
+        )
+        return dict(ctx.task.keep(found))
     return answer_in_chunks(lambda feeds, _: {"logits": logits(feeds)}, rows, ctx)
 
 

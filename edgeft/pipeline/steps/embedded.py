@@ -10,7 +10,7 @@ from edgeft import plugins
 from edgeft.exporter import Exporter, Unsupported
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.recipe.schema import Serve
-from edgeft.task import Task
+from edgeft.task import Task, WindowedTask
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,6 +41,11 @@ def is_image_task(name: str) -> bool:
     """Whether a task's input is an image."""
     task: type[Task] = plugins.load("tasks", name)
     return "image" in task.columns
+
+
+def is_windowed_task(name: str) -> bool:
+    """Whether a task's network sees a window of a case at a time."""
+    return isinstance(plugins.load("tasks", name)(), WindowedTask)
 
 
 def check_embedding(loaded: LoadedRecipe) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from edgeft.artifact import Artifact
 from edgeft.canonical import Facts, canonical_json
 from edgeft.pipeline.spec import Spec
-from edgeft.pipeline.steps.answers import prepared_of, read_cases
+from edgeft.pipeline.steps.answers import prepared_of, sample_feeds
 from edgeft.pipeline.steps.candidates import Candidate, device_config
+from edgeft.pipeline.steps.windowed import windows_per_case
 from edgeft.recipe.schema import Recipe
 from edgeft.stage import Context
 
@@ -68,16 +69,16 @@ def pace_spec(candidate: Candidate, recipe: Recipe) -> Spec:
 
 
 def _seconds_per_case(artifact: Artifact, candidate: Candidate, ctx: Context) -> float:
-    """Of 1 + 3 cases against 1: what each further one takes."""
+    """Of 1 + 3 cases against 1: what each further one takes; of windows, times those of the largest volume."""
     from edgeft.targets.measure import run_outputs
 
     exporter = candidate.exporter
     signature = exporter.signature(artifact)
-    feeds = ctx.task.feeds(read_cases(ctx, "search", PACE_CASES + 1), prepared_of(ctx))
+    feeds = sample_feeds(ctx, "search", PACE_CASES + 1)
     taken = []
     for cases in (1, PACE_CASES + 1):
         part = {name: array[:cases] for name, array in feeds.items()}
         began = time.monotonic()
         run_outputs(candidate.device, exporter.runtime, artifact, signature, part, batch=1)
         taken.append(time.monotonic() - began)
-    return max(1e-3, (taken[1] - taken[0]) / PACE_CASES)
+    return max(1e-3, (taken[1] - taken[0]) / PACE_CASES) * windows_per_case(ctx.task, prepared_of(ctx))

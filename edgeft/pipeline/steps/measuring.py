@@ -10,21 +10,23 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import Facts, canonical_json
 from edgeft.pipeline.spec import FEED_TOOLS, Ref, Spec, split_refs
 from edgeft.pipeline.steps.answers import (
-    answer_in_chunks,
+    artefact_outputs,
     known_answers,
     logits_of,
     prepared_of,
     read_cases,
     refuse_broken,
+    sample_feeds,
     thin,
     write_outputs,
 )
 from edgeft.pipeline.steps.candidates import Candidate, device_config, run_host, run_tools
 from edgeft.pipeline.steps.embedded import parity_cases, parity_rows
 from edgeft.pipeline.steps.estimates import protocol_time
+from edgeft.pipeline.steps.windowed import window_words
 from edgeft.recipe.schema import Recipe
 from edgeft.stage import Context
-from edgeft.task import declared_inputs
+from edgeft.task import case_rows, declared_inputs
 
 PARITY_CASES = 24
 EMULATED_PARITY_CASES = 8
@@ -41,14 +43,15 @@ def parity_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
         from edgeft.targets.parity import prove_parity
 
         artifact = inputs["artifact"]
-        rows = read_cases(ctx, "search", cases)
+        rows = parity_rows(read_cases(ctx, "search", cases), recipe.serve, prepared_of(ctx))
+        feeds = ctx.task.feeds(thin(case_rows(ctx.task, rows, prepared_of(ctx)), rows.num_rows), prepared_of(ctx))
         row = prove_parity(
             logits_of(inputs["model"], None, ctx),
             candidate.device,
             candidate.exporter.runtime,
             artifact,
             candidate.exporter.signature(artifact),
-            ctx.task.feeds(parity_rows(rows, recipe.serve, prepared_of(ctx)), prepared_of(ctx)),
+            feeds,
             declared_inputs(prepared_of(ctx)),
         )
         return _write(out, "parity", {"parity": row.model_dump(mode="json")})
@@ -87,8 +90,6 @@ def outputs_spec(
     most = recipe.measure.search_cases if split == "search" else None
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
-        from edgeft.targets.measure import run_outputs
-
         rows, wanted = read_cases(ctx, split, most), few
         if few is None and "pace" in inputs:
             wanted = planned or int(inputs["pace"].facts["cases"])
@@ -97,19 +98,15 @@ def outputs_spec(
         artifact = inputs["artifact"]
         signature = candidate.exporter.signature(artifact)
 
-        def answer(feeds: Mapping[str, Any], before: int) -> Mapping[str, Any]:
-            outputs = run_outputs(
-                candidate.device, candidate.exporter.runtime, artifact, signature, feeds, batch=recipe.serve.batch,
-                on_progress=lambda done, _: ctx.progress(before + done, rows.num_rows, "case"),
+        def answer(some: Any) -> dict[str, Any]:
+            return artefact_outputs(
+                candidate.device, candidate.exporter.runtime, artifact, signature, some, ctx,
+                batch=recipe.serve.batch, check=refuse_broken if split == "search" else ignore,
             )  # fmt: skip
-            if split == "search":
-                refuse_broken(outputs)
-            return outputs
 
         if known is None:
-            return write_outputs(answer_in_chunks(answer, rows, ctx), rows, out, ctx)
-        fresh = answer_in_chunks(answer, rows.take(known.missing), ctx)
-        return write_outputs(known.join(fresh), rows, out, ctx)
+            return write_outputs(answer(rows), rows, out, ctx)
+        return write_outputs(known.join(answer(rows.take(known.missing))), rows, out, ctx)
 
     config = {"cases": most, "device": device_config(candidate), "batch": recipe.serve.batch, "task": recipe.model.task}
     config |= {"planned": planned} if planned else {}
@@ -136,6 +133,10 @@ def outputs_spec(
     )
 
 
+def ignore(outputs: Mapping[str, Any]) -> None:
+    """The gate set's answers are scored as they are: what is not finite has no score, which fails closed."""
+
+
 def latency_spec(candidate: Candidate, recipe: Recipe) -> Spec:
     """Latency, start-up and memory on the device, at the declared serve shape."""
     exporter, device = candidate.exporter, candidate.device
@@ -143,7 +144,7 @@ def latency_spec(candidate: Candidate, recipe: Recipe) -> Spec:
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         from edgeft.targets.measure import measure_latency
 
-        feeds = ctx.task.feeds(read_cases(ctx, "search", LATENCY_CASES), prepared_of(ctx))
+        feeds = sample_feeds(ctx, "search", LATENCY_CASES)
         artifact = inputs["artifact"]
         signature = exporter.signature(artifact)
         row, measurements = measure_latency(
@@ -154,6 +155,7 @@ def latency_spec(candidate: Candidate, recipe: Recipe) -> Spec:
             feeds,
             batch=recipe.serve.batch,
             protocol=recipe.measure.protocol,
+            note=window_words(ctx.task, prepared_of(ctx)),
             on_progress=lambda done, total: ctx.progress(done, total, "s"),
         )
         facts = {
@@ -191,7 +193,7 @@ def operators_spec(candidate: Candidate, recipe: Recipe) -> Spec:
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         from edgeft.targets.measure import measure_operators
 
-        feeds = ctx.task.feeds(read_cases(ctx, "search", LATENCY_CASES), prepared_of(ctx))
+        feeds = sample_feeds(ctx, "search", LATENCY_CASES)
         artifact = inputs["artifact"]
         ran = measure_operators(
             device,

@@ -14,6 +14,7 @@ from edgeft.pipeline.steps.candidates import Candidate
 from edgeft.recipe.schema import Recipe
 from edgeft.stage import Context
 from edgeft.targets.search.asking import Noise
+from edgeft.task import case_rows
 
 
 def noise_spec(candidate: Candidate, recipe: Recipe, cases: int) -> Spec:
@@ -27,7 +28,9 @@ def noise_spec(candidate: Candidate, recipe: Recipe, cases: int) -> Spec:
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         from edgeft.targets.search.sensitivity import measure_noise
 
-        feeds = ctx.task.feeds(thin(read_cases(ctx, "search", most), cases), prepared_of(ctx))
+        rows = thin(read_cases(ctx, "search", most), cases)
+        rows = thin(case_rows(ctx.task, rows, prepared_of(ctx)), cases)
+        feeds = ctx.task.feeds(rows, prepared_of(ctx))
         gone = set(inputs["artifact"].facts.get("rewritten", ()))  # layers that became others have no output to compare
         layers = exporter.layers(inputs["float"])  # type: ignore[attr-defined]
         names = tuple(layer.name for layer in layers if layer.name not in gone)

@@ -13,6 +13,7 @@ from edgeft.errors import StepError
 from edgeft.pipeline.spec import FEED_TOOLS, Spec
 from edgeft.pipeline.steps.answers import prepared_of, read_cases
 from edgeft.pipeline.steps.candidates import Candidate, device_config, run_host
+from edgeft.pipeline.steps.embedded import is_windowed_task
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.stage import Context
 
@@ -28,9 +29,9 @@ SPLITS = ("calibration", "search")
 
 
 def preprocess_specs(loaded: LoadedRecipe, candidates: Sequence[Candidate]) -> list[Spec]:
-    """None for a recipe without `preprocess:`."""
+    """None for a recipe without `preprocess:`, and none for volumes, which are prepared before any target sees them."""
     preprocess = loaded.recipe.preprocess
-    if preprocess is None:
+    if preprocess is None or is_windowed_task(loaded.recipe.model.task):
         return []
     first = {candidate.device.name: candidate for candidate in reversed(candidates)}
     found = [target_spec(candidate, loaded) for candidate in first.values()] if preprocess.medical else []

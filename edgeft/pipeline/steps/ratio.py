@@ -18,7 +18,7 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import Facts, canonical_json, digest_tree
 from edgeft.errors import StepError
 from edgeft.pipeline.spec import Spec
-from edgeft.pipeline.steps.answers import prepared_of, read_cases
+from edgeft.pipeline.steps.answers import prepared_of, read_cases, sample_feeds
 from edgeft.pipeline.steps.candidates import Candidate, device_config, run_host, run_tools
 from edgeft.pipeline.steps.measuring import LATENCY_CASES
 from edgeft.pipeline.steps.serve import serve_shape
@@ -157,7 +157,7 @@ def _time(
         cut = Artifact("torch-model", pruned, digest_tree(pruned), facts)
     artifact = _export(cut, candidate, serve, folder, ctx)
     exporter, device = candidate.exporter, candidate.device
-    feeds = ctx.task.feeds(read_cases(ctx, "search", LATENCY_CASES), prepared_of(ctx))
+    feeds = sample_feeds(ctx, "search", LATENCY_CASES)
     row, measurements = measure_latency(
         device, exporter.runtime, artifact, exporter.signature(artifact), feeds, batch=serve["batch"], protocol=protocol
     )

@@ -89,8 +89,8 @@ def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: boo
         "task": recipe.model.task,
     }
     config |= {"by": columns} if columns else {}
-    if source.decodes and medical is not None:  # masks are brought to that grid; the window comes later
-        config |= {"grid": {name: medical[name] for name in ("orientation", "spacing")}}
+    if source.decodes and medical is not None:  # slices are windowed later, volumes at once
+        config |= {"grid": medical if source.whole else {name: medical[name] for name in ("orientation", "spacing")}}
     return Spec(
         id="data",
         title=f"Read {recipe.data.source}, check and split five ways",

@@ -17,7 +17,7 @@ from edgeft.errors import RecipeError, StepError
 from edgeft.recipe.schema import Data
 from edgeft.ship.check.record import DataRow, shown
 from edgeft.ship.check.stated import Form
-from edgeft.task import Task
+from edgeft.task import Task, WindowedTask
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -98,6 +98,9 @@ def _spec(path: Path, form: Form, task: Task) -> Data:
         raise RecipeError("there is no such file or folder", where=f"--data {path}")
     source, options = _source(path, form)
     image = "image" in task.columns
+    if isinstance(task, WindowedTask):
+        what, hint = "volumes cannot be checked against a baseline yet", "gate them in a build"
+        raise RecipeError(what, where=f"--data {path}", hint=hint)
     if image != (source in FOLDERS):
         wanted = "a folder: one folder per class, or images/ and masks/" if image else "a .csv, .jsonl or .parquet file"
         raise RecipeError(f"this is no data for {task.name}", where=f"--data {path}", hint=wanted)

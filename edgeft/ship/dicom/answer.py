@@ -10,7 +10,8 @@ from edgeft.errors import RecipeError
 from edgeft.ship.bundle import Bundle
 from edgeft.ship.dicom.pixels import acquired_mask, batches, pack_slices, read_medical
 from edgeft.ship.session import open_session
-from edgeft.task import DenseTask, ProbableTask
+from edgeft.ship.volumes import segment_volume
+from edgeft.task import DenseTask, ProbableTask, WindowedTask
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +60,8 @@ def mask_volume(answering: Answering, volume: Volume, tell: OnSlices) -> NDArray
 
     from edgeft.tasks.segmentation import checked
 
+    if isinstance(answering.task, WindowedTask):
+        return segment_volume(answering.bundle, volume, tell)
     image, mask = answering.task.spec(answering.bundle.folder), np.empty(volume.values.shape, np.uint8)
     for start, outputs in _outputs(answering, volume, tell):
         for place, logits in enumerate(checked(outputs), start):

@@ -165,14 +165,14 @@ def _like(theirs: torch.Tensor, ours: torch.Tensor) -> torch.Tensor:
     if theirs.shape == ours.shape:
         return theirs
     resized: torch.Tensor = torch.nn.functional.interpolate(
-        theirs.float(), size=ours.shape[2:], mode="bilinear", align_corners=False
+        theirs.float(), size=ours.shape[2:], mode="bilinear" if ours.ndim == 4 else "trilinear", align_corners=False
     )
     return resized
 
 
 def _check_logits(ours: torch.Tensor, theirs: torch.Tensor, where: str) -> None:
     same_form = ours.shape[:2] == theirs.shape[:2] and ours.ndim == theirs.ndim
-    if not same_form or (ours.shape != theirs.shape and ours.ndim != 4):
+    if not same_form or (ours.shape != theirs.shape and ours.ndim < 4):
         raise StepError(
             f"the student answers with logits {tuple(ours.shape[1:])}, the teacher with {tuple(theirs.shape[1:])}",
             where=where,

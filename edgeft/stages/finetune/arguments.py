@@ -68,6 +68,8 @@ def _levels(options: FineTune, ctx: Context) -> tuple[tuple[float, ...], tuple[f
     if options.augment is None or not options.augment.active or ctx.prepared is None:
         return None
     stated = json.loads((ctx.prepared / "preprocess.json").read_text(encoding="utf-8"))
+    if stated.get("kind") == "volume":
+        return (stated["volume"]["mean"],), (stated["volume"]["std"],)
     if stated.get("kind") != "image":
         raise StepError("augment is for images", where=f"step {ctx.step}", hint="leave augment out")
     return tuple(stated["image"]["mean"]), tuple(stated["image"]["std"])

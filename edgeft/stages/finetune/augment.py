@@ -35,7 +35,9 @@ class Augment(BaseModel):
 
 
 def augment_batch(batch: dict[str, Any], options: Augment, levels: Any, rows: Any, seed: int, step: int) -> None:
-    """Change `pixel_values` (n, channels, height, width), and labels of that size, in place.
+    """Change `pixel_values` (n, channels, [depth,] height, width), and labels of that size, in place.
+
+    A volume is flipped and moved within its planes, all of them alike.
 
     levels: (mean, std) of the normalisation, (channels,) each. A row's draws depend on (seed, step, row) and nothing
     else: micro-batches, resumption and the number of processes do not change them.
@@ -43,7 +45,7 @@ def augment_batch(batch: dict[str, Any], options: Augment, levels: Any, rows: An
     import numpy as np
 
     values, labels = batch["pixel_values"], batch["labels"]
-    dense = labels if labels.ndim == 3 else None
+    dense = labels if labels.ndim >= 3 else None
     for place, row in enumerate(rows.tolist()):
         draw = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, step, row])))
         image, mask = _geometry(values[place], dense[place] if dense is not None else None, options, draw)
@@ -87,5 +89,5 @@ def _shifted(tensor: torch.Tensor, moves: tuple[int, ...], fill: int | None = No
 
 def _brighten(image: torch.Tensor, levels: Any, factor: float) -> torch.Tensor:
     """The normalised image of a scaled one: (x * std + mean) * factor, normalised again; not clipped."""
-    mean, std = (level.reshape(-1, 1, 1).to(image.device) for level in levels)
+    mean, std = (level.reshape(-1, *[1] * (image.ndim - 1)).to(image.device) for level in levels)
     return ((image * std + mean) * factor - mean) / std

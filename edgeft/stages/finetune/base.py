@@ -68,6 +68,10 @@ class FineTune(Stage):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Probability taken from the true label and spread over all."
     )
+    windows: int = Field(
+        4, ge=1, le=4096,
+        description="Volumes: windows drawn of each volume in an epoch, each around a voxel of a class drawn first.",
+    )  # fmt: skip
     augment: Augment | None = Field(None, description="Images: flips, shifts and brightness while training.")
     dice: float = Field(
         0.0, ge=0, description="Segmentation: weight of the Dice loss (Milletari et al. 2016) beside cross-entropy."

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import StepError
+from edgeft.task import DenseTask, SeveralTask, WindowedTask, case_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,7 +29,8 @@ class Examples:
     """A split for training. feeds: name -> (n, ...) array held in memory, empty where they are made by `make`.
 
     labels (n,) int64, or None where the truth is a mask per case, which `truth` gives for some rows; rows: the table
-    they came from. make: rows -> canonical feeds; plain: canonical feeds -> what the model takes.
+    they came from. make: rows -> canonical feeds; plain: canonical feeds -> what the model takes. blank: where each
+    step draws its own windows of the rows, what an example is until then: zeros of a window's shape by name.
     """
 
     feeds: Feeds
@@ -37,6 +40,8 @@ class Examples:
     plain: Callable[[Feeds], Feeds] = field(default=lambda feeds: feeds)
     truth: Callable[[Any], Any] | None = None
     names: tuple[str, ...] = ()
+    blank: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    drawn: Callable[[Any, Sequence[Sequence[int]]], Any] | None = None
 
     def __len__(self) -> int:
         return int(self.rows.num_rows)
@@ -51,11 +56,10 @@ class Examples:
 
         places = np.asarray(indices, dtype=np.int64)
         at = torch.from_numpy(places)
+        if self.blank:
+            return {**{name: zeros.expand(len(places), *zeros.shape) for name, zeros in self.blank.items()}, ROW: at}
         given = {name: array[places] for name, array in self.feeds.items()} or self.make(self.rows.take(places))
-        made = self.plain(given)
-        batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in made.items()}
-        if self.names:
-            batch = {name: tensor for name, tensor in batch.items() if name in self.names}
+        batch = self._tensors(given)
         if self.truth is not None:
             found = np.asarray(self.truth(self.rows.take(places)))
             labels = torch.from_numpy(found if found.dtype == np.float32 else found.astype(np.int64))
@@ -65,10 +69,37 @@ class Examples:
             raise StepError("the split has neither labels nor masks")
         return {**batch, "labels": labels, ROW: at}
 
+    def draw(self, batch: Mapping[str, torch.Tensor], *key: int) -> Mapping[str, torch.Tensor]:
+        """The batch with windows in place of zeros, where windows are drawn. A row's depends on the key and the row
+        alone: micro-batches, resumption and the number of processes do not change it."""
+        import torch
 
-def read_examples(ctx: Context, split: str, *modules: torch.nn.Module) -> Examples:
-    """The split's feeds that any of the modules takes, and its labels. Raises StepError for a label out of range."""
+        if self.drawn is None or self.truth is None:
+            return batch
+        places = [int(place) for place in batch[ROW]]
+        rows = self.drawn(self.rows.take(places), [(*key, place) for place in places])
+        return {**batch, **self._tensors(self.make(rows)), "labels": torch.from_numpy(self.truth(rows))}
+
+    def _tensors(self, given: Feeds) -> dict[str, torch.Tensor]:
+        """Canonical feeds as what the model takes of them."""
+        import numpy as np
+        import torch
+
+        made = self.plain(given).items()
+        return {
+            name: torch.from_numpy(np.ascontiguousarray(array))
+            for name, array in made
+            if not self.names or name in self.names
+        }
+
+
+def read_examples(ctx: Context, split: str, *modules: torch.nn.Module, windows: int = 0) -> Examples:
+    """The split's feeds that any of the modules takes, and its labels. Raises StepError for a label out of range.
+
+    windows: of a windowed task, how many of each case an epoch draws; 0: the same few windows every time.
+    """
     import numpy as np
+    import pyarrow as pa
     import torch
 
     from edgeft.data.table import read_split
@@ -80,6 +111,10 @@ def read_examples(ctx: Context, split: str, *modules: torch.nn.Module) -> Exampl
         )
     prepared = ctx.prepared
     rows = read_split(ctx.splits[split].path)
+    if drawing := windows if isinstance(ctx.task, WindowedTask) else 0:
+        rows = pa.concat_tables([rows] * drawing)
+    else:
+        rows = case_rows(ctx.task, rows, prepared)
     first = ctx.task.feeds(rows.slice(0, 1), prepared)
     made = ctx.task.plain(first, prepared)
     names = tuple(name for name in made if any(name in chosen_feeds(module, made) for module in modules))
@@ -90,8 +125,8 @@ def read_examples(ctx: Context, split: str, *modules: torch.nn.Module) -> Exampl
             hint="its forward must name them as arguments",
         )
     size = sum(np.asarray(array).nbytes for array in first.values()) * max(1, rows.num_rows)
-    held = ctx.task.feeds(rows, prepared) if size <= HELD_BYTES else {}
-    return Examples(
+    held = ctx.task.feeds(rows, prepared) if size <= HELD_BYTES and not drawing else {}
+    examples = Examples(
         held,
         None if (truth := _truth(ctx)) is not None else torch.from_numpy(_labels(ctx, split, rows)),
         rows,
@@ -100,13 +135,28 @@ def read_examples(ctx: Context, split: str, *modules: torch.nn.Module) -> Exampl
         truth=truth,
         names=names,
     )
+    return _drawing(examples, ctx, prepared) if drawing else examples
+
+
+def _drawing(examples: Examples, ctx: Context, prepared: Path) -> Examples:
+    """The same where each step draws its windows: until then an example is zeros that take no memory."""
+    import torch
+
+    task = ctx.task
+    if not isinstance(task, WindowedTask) or examples.truth is None:
+        raise StepError(f"{task.name} has no windows to draw", where=f"step {ctx.step}")
+    sample = replace(examples, rows=task.windows(examples.rows.slice(0, 1), prepared)).__getitems__([0])
+    blank = {
+        name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape[1:])
+        for name, tensor in sample.items()
+        if name != ROW
+    }
+    return replace(examples, blank=blank, drawn=lambda rows, keys: task.draw_windows(rows, prepared, keys))
 
 
 def _truth(ctx: Context) -> Callable[[Any], Any] | None:
-    """Masks of some rows, (n, height, width), for a task whose truth is one per pixel; 0 and 1, (n, labels), float32,
-    where a case has any number of labels."""
-    from edgeft.task import DenseTask, SeveralTask
-
+    """Masks of some rows, (n, [depth,] height, width), for a task whose truth is one per pixel; 0 and 1, (n, labels),
+    float32, where a case has any number of labels."""
     task, prepared = ctx.task, ctx.prepared
     if isinstance(task, SeveralTask):
         return lambda rows: task.targets(rows, ctx.labels)

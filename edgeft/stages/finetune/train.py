@@ -37,7 +37,8 @@ def train(
     """
     if options.metric is None:
         options = options.model_copy(update={"metric": ctx.task.headline})
-    examples = read_examples(ctx, "train", *((module, teacher.module) if teacher else (module,)))
+    modules = (module, teacher.module) if teacher else (module,)
+    examples = read_examples(ctx, "train", *modules, windows=options.windows)
     if not len(examples):
         raise StepError("the train split is empty", where=f"step {ctx.step}", hint="raise data.fractions.train")
     length = run_length(options, len(examples))

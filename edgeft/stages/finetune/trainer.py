@@ -69,7 +69,8 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
         model.train()
         for child in self.still:
             child.eval()
-        batch = self._prepare_inputs(dict(inputs))
+        drawn = self.train_dataset.draw(inputs, self.args.seed, self.state.global_step)
+        batch = self._prepare_inputs(dict(drawn))
         items = num_items_in_batch if num_items_in_batch is not None else len(batch["labels"])
         self.seen += len(batch["labels"])
         self.total_seen += len(batch["labels"])
@@ -105,7 +106,7 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
         """The labels' loss summed over them, and of segmentation the Dice loss where it has a weight."""
         logits = at_labels_size(logits.float(), labels)
         loss = label_loss(logits, labels, reduction="sum", smoothing=self.rules.label_smoothing)
-        if self.rules.dice and logits.ndim == 4:
+        if self.rules.dice and logits.ndim >= 4:
             # Weighted like the cross-entropy, by the pixels of the part, so that parts of a batch add up.
             loss = loss + self.rules.dice * (labels != IGNORED).sum() * dice_loss(logits, labels)
         return loss
@@ -118,7 +119,7 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = answer(model, batch)
             loss = label_loss(logits, batch["labels"])
-        if logits.ndim == 4:  # a class per pixel: float logits of a whole split would not fit
+        if logits.ndim >= 4:  # a class per pixel: float logits of a whole split would not fit
             return loss, logits.argmax(1).to(torch.uint8), batch["labels"].flatten(1)[:, :1]
         return loss, logits, batch["labels"]
 
@@ -187,8 +188,8 @@ def answer(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 
 def at_labels_size(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Logits per pixel brought to the size of the masks; others as they are."""
-    return full_size(logits, (int(labels.shape[-2]), int(labels.shape[-1]))) if logits.ndim == 4 else logits
+    """Logits per pixel or voxel brought to the size of the masks; others as they are."""
+    return full_size(logits, tuple(labels.shape[1:])) if logits.ndim >= 4 else logits
 
 
 def dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -196,7 +197,8 @@ def dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     counted = (labels != IGNORED)[:, None]
     shares = torch.softmax(logits, dim=1) * counted
     truth = torch.nn.functional.one_hot(labels.clamp(min=0), logits.shape[1]).movedim(-1, 1) * counted
-    hits, total = (shares * truth).sum((0, 2, 3)), (shares + truth).sum((0, 2, 3))
+    axes = [axis for axis in range(logits.ndim) if axis != 1]
+    hits, total = (shares * truth).sum(axes), (shares + truth).sum(axes)
     return 1 - ((2 * hits + 1) / (total + 1)).mean()
 
 

@@ -14,6 +14,7 @@ from edgeft.errors import StepError
 from edgeft.models.load import load_model
 from edgeft.models.predict import chosen_feeds, forward_logits, predict_logits
 from edgeft.record import ScoreRow
+from edgeft.task import case_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,6 +126,7 @@ def read_feeds(ctx: Context, split: str, most: int | None = None) -> tuple[dict[
     rows = read_split(ctx.splits[split].path)
     if most is not None and rows.num_rows > most:
         rows = rows.take([index * rows.num_rows // most for index in range(most)])
+    rows = case_rows(ctx.task, rows, ctx.prepared)
     return dict(ctx.task.feeds(rows, ctx.prepared)), rows
 
 
