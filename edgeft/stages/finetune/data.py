@@ -65,13 +65,19 @@ class Examples:
         return {**batch, "labels": labels, ROW: at}
 
 
-def read_examples(ctx: Context, split: str, *modules: torch.nn.Module) -> Examples:
-    """The split's feeds that any of the modules takes, and its labels. Raises StepError for a label out of range."""
+def read_examples(
+    ctx: Context, split: str, *modules: torch.nn.Module, only: Mapping[str, Any] | None = None
+) -> Examples:
+    """The split's feeds that any of the modules takes, and its labels. Raises StepError for a label out of range.
+
+    only: column -> value or values that a row must have there to be taken.
+    """
     import numpy as np
     import torch
 
     from edgeft.data.table import read_split
     from edgeft.models.predict import chosen_feeds
+    from edgeft.stages.finetune.only import select
 
     if ctx.prepared is None:
         raise StepError(
@@ -79,6 +85,8 @@ def read_examples(ctx: Context, split: str, *modules: torch.nn.Module) -> Exampl
         )
     prepared = ctx.prepared
     rows = read_split(ctx.splits[split].path)
+    if only:
+        rows = select(rows, only, f"step {ctx.step}, {split} split")
     first = ctx.task.feeds(rows.slice(0, 1), prepared)
     made = ctx.task.plain(first, prepared)
     names = tuple(name for name in made if any(name in chosen_feeds(module, made) for module in modules))
