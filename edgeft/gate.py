@@ -62,6 +62,12 @@ class Gate(BaseModel):
         "itself, so the worst subgroup decides.",
         examples=["site"],
     )
+    unit: str | None = Field(
+        None,
+        min_length=1,
+        description="Column whose values this gate counts as drawn independently; row: every row. Default: data.unit.",
+        examples=["patient"],
+    )
     device: str | None = Field(
         None,
         description="Hold on this target only (its type, or the name the target has), else on every target.",
@@ -102,6 +108,8 @@ class Gate(BaseModel):
             raise ValueError(f"{self.metric} is never {self.at_most:g} or less: no artefact could pass")
         if self.by is not None:
             raise ValueError(f"{self.metric} does not depend on the case: by goes with metrics of the data")
+        if self.unit is not None:
+            raise ValueError(f"{self.metric} does not depend on the case: unit goes with metrics of the data")
 
     def _check_data(self) -> None:
         if self.metric == FLIP_RATE and self.no_worse_than:
@@ -119,6 +127,11 @@ class Gate(BaseModel):
     def needs_gate_set(self) -> bool:
         """True for what is decided on the sealed gate set."""
         return self.metric not in RESOURCE_METRICS
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Columns of the data that it needs besides the task's own."""
+        return frozenset({self.by, self.unit} - {None, "row"})  # type: ignore[arg-type]
 
     @property
     def released(self) -> str | None:
@@ -139,6 +152,7 @@ class Gate(BaseModel):
     def describe(self) -> str:
         """`accuracy no worse than source by 0.02 in every site`, `latency_p90_ms at most 6`."""
         every = f" in every {self.by}" if self.by else ""
+        every += f", counted by {self.unit}" if self.unit else ""
         if self.no_worse_than:
             return f"{self.metric} no worse than {self.baseline} by {self.margin:g}{every}"
         if self.at_least is not None:

@@ -15,7 +15,8 @@ SCHEMA_VERSION = 1
 
 
 class GateSetRow(Row):
-    """The chosen artefact and the source on the sealed gate set. flips: both_right, both_wrong, lost, gained."""
+    """The chosen artefact and the source on the sealed gate set. flips: both_right, both_wrong, lost, gained. rule: the
+    recipe's baseline without a network in words, empty without one; by_rule: its metrics on the same cases."""
 
     n: int
     units: int
@@ -23,6 +24,8 @@ class GateSetRow(Row):
     artefact: dict[str, float]
     flips: dict[str, int]
     confusion: list[list[int]]
+    rule: str = ""
+    by_rule: dict[str, float] = Field(default_factory=dict)
 
 
 MASK_COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")

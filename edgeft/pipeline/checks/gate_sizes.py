@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgeft.canonical import Facts
@@ -19,11 +19,12 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class Held:
-    """What a gate set holds: independent units, rows of each label, and the same of the subgroups by column."""
+    """What a gate set holds: independent units, rows of each label, the same of the subgroups by column; and rows."""
 
     units: int
     classes: Mapping[str, int] = field(default_factory=dict)
     by: Mapping[str, Mapping[str, Held]] = field(default_factory=dict)
+    rows: int = field(default=0, compare=False)
 
     @staticmethod
     def of_facts(about: Mapping[str, Any]) -> Held:
@@ -32,7 +33,7 @@ class Held:
             column: {value: Held.of_facts(part) for value, part in parts.items()}
             for column, parts in about.get("by", {}).items()
         }
-        return Held(int(about["units"]), dict(about.get("classes", {})), by)
+        return Held(int(about["units"]), dict(about.get("classes", {})), by, int(about["n"]))
 
     @staticmethod
     def of_rows(rows: Any, labels: Sequence[str]) -> Held:
@@ -42,7 +43,7 @@ class Held:
         def count(part: Any) -> Held:
             truth = part.column("label").to_pylist()
             classes = {label: truth.count(place) for place, label in enumerate(labels)}
-            return Held(len(set(part.column("unit").to_pylist())), classes)
+            return Held(len(set(part.column("unit").to_pylist())), classes, {}, part.num_rows)
 
         columns = [name.removeprefix(by_column("")) for name in rows.column_names if name.startswith(by_column(""))]
         parts = {
@@ -50,7 +51,18 @@ class Held:
             for name in columns
         }
         whole = count(rows)
-        return Held(whole.units, whole.classes, parts)
+        return Held(whole.units, whole.classes, parts, whole.rows)
+
+    def counted(self, unit: str | None) -> Held:
+        """The same where a gate counts its own `unit`: rows, or values of a column, in a subgroup at most all."""
+        if unit is None:
+            return self
+        most = self.rows if unit == "row" else len(self.by.get(unit, {}))
+        parts = {
+            column: {value: replace(part, units=min(part.rows, most)) for value, part in found.items()}
+            for column, found in self.by.items()
+        }
+        return replace(self, units=most, by=parts)
 
     def units_for(self, metric: str) -> int:
         """Units that can count for the metric, at most: of one label's metric those of the label."""
@@ -76,6 +88,7 @@ def find_short(gate: Gate, held: Held) -> list[Short]:
     """The parts that are too small, the whole first. RecipeError for what no number of cases shows."""
     from edgeft.evaluate.gates import needed_at_best
 
+    held = held.counted(gate.unit)
     parts = {"": held, **(held.by.get(gate.by, {}) if gate.by else {})}
     sizes = {name: part.units_for(gate.metric) for name, part in parts.items()}
     needs = {name: needed_at_best(gate, has) for name, has in sizes.items()}
@@ -100,7 +113,8 @@ def check_gate_set(loaded: LoadedRecipe, dataset: Facts) -> None:
                 "name a column of fewer values, or bring them together in the data",
             )
         if gate.severity == "block" and (short := find_short(gate, held)):
-            unit = "cases" if dataset["unit"] == "row" else f"units ({dataset['unit']})"
+            counted = gate.unit or dataset["unit"]
+            unit = "cases" if counted == "row" else f"units ({counted})"
             raise loaded.error(("gates", index), *_too_small(gate, short, unit))
 
 

@@ -13,6 +13,7 @@ from edgeft.pipeline.given.model_folder import answers_already
 from edgeft.pipeline.spec import Ref, Spec
 from edgeft.pipeline.steps.candidates import Candidate
 from edgeft.pipeline.steps.ratio import pick_candidate, ratio_spec, wants_ratio
+from edgeft.pipeline.steps.rule import check_rule, rule_spec
 from edgeft.pipeline.steps.trunk_specs import data_spec, foresight_spec, prepare_spec, stage_spec
 from edgeft.pipeline.steps.zeroed import settle_zeros
 from edgeft.recipe.load import LoadedRecipe
@@ -44,7 +45,9 @@ def plan_trunk(loaded: LoadedRecipe, inputs: Inputs, store: Store, candidates: S
     for index, stage in enumerate(recipe.steps):
         walk.add(stage, ("steps", index))
     walk.finish()
-    return Trunk(specs + walk.foreseen + walk.specs, walk.current, walk.source, trains, walk.stages)
+    check_rule(loaded)
+    rule = [rule_spec(loaded)] if recipe.baseline else []
+    return Trunk(specs + walk.foreseen + rule + walk.specs, walk.current, walk.source, trains, walk.stages)
 
 
 class _Walk:

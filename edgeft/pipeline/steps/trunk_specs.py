@@ -123,8 +123,8 @@ def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: boo
 
 
 def kept_columns(recipe: Recipe) -> list[str]:
-    """Columns of the data by which gates divide the cases and steps choose their rows, each once."""
-    by_gates = {gate.by for gate in recipe.gates if gate.by is not None}
+    """Columns of the data by which gates divide and count the cases and steps choose their rows, each once."""
+    by_gates = {column for gate in recipe.gates for column in gate.columns}
     return sorted(by_gates.union(*(stage.columns for stage in recipe.steps)))
 
 
