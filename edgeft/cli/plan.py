@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         check_all_labels(loaded, released, dataset["labels"])
     rows = plan_rows(plan, store)
     preflight.check_disk(rows, store, str(store.root))
-    notes = list(account_notes(loaded))
+    notes = [*inputs.about.get("notes", ()), *account_notes(loaded)]
     if args.json:
         print(json.dumps({"steps": [asdict(row) for row in rows], "downloads": [], "notes": notes}, indent=1))
     else:

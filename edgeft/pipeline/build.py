@@ -104,6 +104,8 @@ def prepare_build(loaded: LoadedRecipe, store: Store, options: Options, events: 
     preflight.check_recipe(loaded, devices, task)
     preflight.check_out(options.out / loaded.recipe.name)
     inputs = resolve_inputs(loaded, store, offline=options.offline)
+    for text in inputs.about.get("notes", ()):
+        events.note("model", text)
     released = open_released(loaded, options.open_bundle, inputs.labels)
     with ExitStack() as held:
         fleet = held.enter_context(
