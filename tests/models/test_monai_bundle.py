@@ -185,7 +185,7 @@ def test_preprocessing_that_depends_on_the_image_is_refused_by_name(tmp_path: Pa
     assert name.removesuffix("d") in error.what and "depends on the values of each image" in error.what
     (tmp_path / "stated").mkdir()
     (tmp_path / "stated/preprocessor_config.json").write_text('{"num_channels": 1, "size": 32}')
-    assert given(tmp_path, ["model.tokenizer=stated"]).model.path == folder
+    assert given(tmp_path, [f"model.tokenizer={tmp_path / 'stated'}"]).model.path == folder
 
 
 def test_the_window_spacing_and_orientation_are_told(tmp_path: Path) -> None:
