@@ -91,4 +91,4 @@ def test_a_network_goes_from_base_to_int8(tmp_path: Path, name: str, method: str
     steps = [row["id"] for row in record["steps"]]
     if method:
         assert steps.index("adapt/foreseen") < steps.index("base") < steps.index("merge")
-        assert record["merges"][0]["candidates"][-1]["top1_agreement"] > 0.97
+        assert record["merge"]["candidates"][-1]["top1_agreement"] > 0.97
