@@ -87,8 +87,9 @@ def test_a_network_goes_from_base_to_int8(tmp_path: Path, name: str, method: str
     record = bench.record()
     rows = {row["name"]: row for row in record["targets"][0]["candidates"]}
     assert rows["onnx/float"]["parity"]["passed"] and rows["onnx/int8-static"]["status"] in ("eligible", "chosen")
-    assert rows["onnx/int8-static"]["bytes"] < 0.8 * rows["onnx/float"]["bytes"]
+    assert rows["onnx/int8-static"]["bytes"] < rows["onnx/float"]["bytes"], "tiny weights: much of a file is its graph"
     steps = [row["id"] for row in record["steps"]]
     if method:
         assert steps.index("adapt/foreseen") < steps.index("base") < steps.index("merge")
-        assert record["merge"]["candidates"][-1]["top1_agreement"] > 0.97
+        exact = record["merge"]["candidates"][-1]  # on the very weights that were trained on
+        assert exact["max_logit_difference"] < 1e-3 and exact["kl"] < 1e-6
