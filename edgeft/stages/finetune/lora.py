@@ -29,7 +29,7 @@ class Lora(FineTune):
     target_modules: Literal["all-linear", "all-layers"] | tuple[str, ...] = Field(
         "all-linear",
         description="Layers to adapt, by name or end of name; all-linear: every linear layer below the head; "
-        "all-layers: convolutions, too, but grouped and transposed ones.",
+        "all-layers: convolutions, too, except grouped and transposed ones.",
     )
     rslora: bool = Field(False, description="Rank-stabilised scaling (Kalajdzievski 2023, arXiv 2312.03732).")
     dora: bool = Field(False, description="Train magnitude and direction apart (Liu et al. 2024, arXiv 2402.09353).")
