@@ -28,7 +28,7 @@ def build(num_labels):
 NETS = {
     "UNet": "channels=(4, 8, 12), strides=(2, 2), num_res_units=1",
     "SegResNet": "init_filters=8, blocks_down=(1, 1), blocks_up=(1,)",
-    "DynUNet": "kernel_size=[3, 3], strides=[1, 2], upsample_kernel_size=[2], filters=[8, 16]",
+    "DynUNet": "kernel_size=[3, 3, 3], strides=[1, 2, 2], upsample_kernel_size=[2, 2], filters=[8, 12, 16]",
 }
 RECIPE = """\
 name: tiny
