@@ -157,3 +157,14 @@ def test_only_some_rows_are_trained_on_and_validated(slices: Slices) -> None:
         slices.train(slices.code(UNET), method="full", **STEPS, only={"scanner": "nobody"})
     with pytest.raises(StepError, match="no column 'site'"):
         slices.train(slices.code(UNET), method="full", **STEPS, only={"site": "a"})
+
+
+def test_a_network_with_one_module_under_two_names_is_trained_and_saved(slices: Slices) -> None:
+    """MONAI's DynUNet registers its blocks twice; a checkpoint of such weights must not be refused."""
+    code = UNET + "\n\ndef twice(num_labels):\n    net = UNet(num_labels)\n    net.again = net.down1\n    return net\n"
+    model = slices.code(code, "twice.py")
+    facts = {**model.facts, "code": str(model.facts["code"]).replace(":build", ":twice")}
+    model = Artifact(model.kind, model.path, model.digest, facts)
+    trained = slices.train(model, method="full", **{**STEPS, "checkpoint_steps": 2})
+    found = load_model(trained, labels=LABELS, task="segmentation")
+    assert found.again is found.down1 and trained.facts["training"]["steps"] == 6
