@@ -26,7 +26,7 @@ def build(num_labels):
     return {net}(spatial_dims=2, in_channels=3, out_channels=num_labels, {rest})
 """
 NETS = {
-    "UNet": "channels=(4, 8, 12), strides=(2, 2), num_res_units=1",
+    "UNet": "channels=(16, 32, 48), strides=(2, 2), num_res_units=1",
     "SegResNet": "init_filters=8, blocks_down=(1, 1), blocks_up=(1,)",
     "DynUNet": "kernel_size=[3, 3, 3], strides=[1, 2, 2], upsample_kernel_size=[2, 2], filters=[8, 12, 16]",
 }
