@@ -82,6 +82,12 @@ class Gate(BaseModel):
         "itself, so the worst subgroup decides.",
         examples=["site"],
     )
+    unit: str | None = Field(
+        None,
+        min_length=1,
+        description="Column whose values this gate counts as drawn independently; row: every row. Default: data.unit.",
+        examples=["patient"],
+    )
     device: str | None = Field(
         None,
         description="Hold on this target only (its type, or the name the target has), else on every target.",
@@ -133,6 +139,11 @@ class Gate(BaseModel):
         return self.values + ("" if self.point is None else f" at the source's {self.point.words}")
 
     @property
+    def columns(self) -> frozenset[str]:
+        """Columns of the data that it needs besides the task's own."""
+        return frozenset({self.by, self.unit} - {None, "row"})  # type: ignore[arg-type]
+
+    @property
     def released(self) -> str | None:
         """Path of the released bundle that this gate compares with; None where it compares with none."""
         return None if self.no_worse_than in (None, SOURCE) else self.no_worse_than
@@ -151,6 +162,7 @@ class Gate(BaseModel):
     def describe(self) -> str:
         """`accuracy no worse than source by 0.02 in every site`, `latency_p90_ms at most 6`."""
         every = f" in every {self.by}" if self.by else ""
+        every += f", counted by {self.unit}" if self.unit else ""
         if self.no_worse_than:
             return f"{self.subject} no worse than {self.baseline} by {self.margin:g}{every}"
         if self.at_least is not None:

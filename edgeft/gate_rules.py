@@ -41,6 +41,8 @@ def check_resource(gate: Gate) -> None:
         raise ValueError(f"{gate.metric} is never {gate.at_most:g} or less: no artefact could pass")
     if gate.by is not None:
         raise ValueError(f"{gate.metric} does not depend on the case: by goes with metrics of the data")
+    if gate.unit is not None:
+        raise ValueError(f"{gate.metric} does not depend on the case: unit goes with metrics of the data")
 
 
 def check_data(gate: Gate) -> None:

@@ -108,6 +108,11 @@ class Stage(BaseModel):
         return "train" in self.reads
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the data that it reads besides the task's own; the splits keep them and its key holds them."""
+        return ()
+
+    @property
     def fills_zeros(self) -> bool:
         """Whether it cannot help but change weights that an earlier step set to zero."""
         return False
@@ -115,6 +120,14 @@ class Stage(BaseModel):
     def run(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         """Write the result into `out` (an empty folder; canonical bytes only) and return its facts (JSON)."""
         raise NotImplementedError(type(self).__name__)
+
+    def foresee(self, model: Artifact, ctx: Context) -> Facts | None:
+        """What can be told of this step from the model as it is before any training; None: nothing.
+
+        A step behind another that trains is asked before that one runs: a layer that cannot be adapted is to be told of
+        in the first minute, not after hours. Raises StepError.
+        """
+        return None
 
     def estimate(self, rows: Mapping[str, int], model_bytes: int) -> dict[str, Any]:
         """{seconds, memory_mb, disk_mb, basis} before running; rows: split -> count. Empty: not known."""

@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from edgeft import plugins
     from edgeft.pipeline.checks import gate_sizes, preflight
     from edgeft.pipeline.checks.gate_names import name_gates
+    from edgeft.pipeline.checks.only_rows import check_only
     from edgeft.pipeline.checks.reach import known_fleet
     from edgeft.pipeline.given.find_folder import NeedsDownload
     from edgeft.pipeline.given.inputs import resolve_inputs
@@ -59,10 +60,11 @@ def run(args: argparse.Namespace) -> int:
     plan = make_plan(loaded, inputs, store, devices, known_fleet(devices, store).facts)
     if dataset := known_dataset(plan, store):
         gate_sizes.check_gate_set(loaded, dataset)
+        check_only(loaded, dataset)
         check_all_labels(loaded, released, dataset["labels"])
     rows = plan_rows(plan, store)
     preflight.check_disk(rows, store, str(store.root))
-    notes = list(account_notes(loaded))
+    notes = [*inputs.about.get("notes", ()), *account_notes(loaded)]
     if args.json:
         print(json.dumps({"steps": [asdict(row) for row in rows], "downloads": [], "notes": notes}, indent=1))
     else:

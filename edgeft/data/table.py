@@ -61,6 +61,7 @@ def write_split(rows: Rows, labels: Sequence[str], path: Path) -> dict[str, Any]
         "groups": len(set(groups)),
         "digest": sha256("".join(digests[place] for place in order).encode()).hexdigest(),
         **_count_parts(rows, labels),
+        **_column_digests(rows),
     }
 
 
@@ -96,6 +97,13 @@ def _count_parts(rows: Rows, labels: Sequence[str]) -> dict[str, Any]:
             members.setdefault(value, []).append(place)
         found[name] = {value: _counts(rows, places, labels) for value, places in sorted(members.items())}
     return {"by": found} if found else {}
+
+
+def _column_digests(rows: Rows) -> dict[str, Any]:
+    """{"columns": column -> digest of its values in the order of the rows}: steps that choose rows by one depend on
+    it, and the digest of the split leaves it out."""
+    found = {name: sha256(canonical_json(column)).hexdigest() for name, column in rows.more.items()}
+    return {"columns": found} if found else {}
 
 
 def _pack(rows: Rows, path: Path) -> dict[str, list[int]]:

@@ -37,14 +37,14 @@ def unwrap(module: Any) -> Any:
 def head_modules(module: torch.nn.Module) -> tuple[str, ...]:
     """Names of the modules that belong to the task head, outermost first.
 
-    transformers: everything with parameters outside the backbone, and poolers inside it. Plain torch: the last
-    linear layer. A head is small and reads every feature at once, so 4-bit rounding costs most there (peft#1720).
+    transformers: everything with parameters outside the backbone, and poolers inside it. Plain torch: the last linear
+    layer or convolution (transposed, too), which answers. A head is small and reads every feature at once, so 4-bit
+    rounding costs most there (peft#1720).
     """
     backbone_name = str(getattr(module, "base_model_prefix", ""))
     backbone = getattr(module, backbone_name, None) if backbone_name else None
     if backbone is None or backbone is module:
-        linears = linear_layers(module)
-        return linears[-1:]
+        return answering_layers(module)[-1:]
     outside = [
         name
         for name, child in module.named_children()
@@ -63,6 +63,27 @@ def linear_layers(module: torch.nn.Module) -> tuple[str, ...]:
     import torch
 
     return tuple(name for name, child in module.named_modules() if type(child) is torch.nn.Linear)
+
+
+def answering_layers(module: torch.nn.Module) -> tuple[str, ...]:
+    """Names of all linear layers and convolutions in module order: the last one of them makes the answer."""
+    import torch
+
+    kinds = (torch.nn.Linear, torch.nn.modules.conv._ConvNd)
+    return tuple(name for name, child in module.named_modules() if isinstance(child, kinds) or _is_four_bit(child))
+
+
+def _is_four_bit(module: torch.nn.Module) -> bool:
+    return type(module).__name__ == "Linear4bit"
+
+
+def plain_convolutions(module: torch.nn.Module) -> tuple[str, ...]:
+    """Names of the convolutions whose every output reads every input: those that a low-rank update can change and be
+    merged into. Grouped (depthwise) and transposed ones are not among them."""
+    import torch
+
+    kinds = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+    return tuple(name for name, child in module.named_modules() if isinstance(child, kinds) and child.groups == 1)
 
 
 def below_heads(names: Sequence[str], heads: Sequence[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from edgeft.errors import StepError
 from edgeft.models.adapter import adapter_about, attach_adapter, whole_modules
 from edgeft.models.code import damaged, load_code, mismatch
 from edgeft.models.layers import below_heads, body_linears, head_modules
+from edgeft.models.monai_net import FORM, load_bundle
 from edgeft.models.quiet import quiet_transformers
 from edgeft.models.surgery import Surgery, read_surgery, remember, replay
 
@@ -59,6 +60,8 @@ def load_model(
     held = STORED if quantise == "nf4" and device.startswith("cuda") else dtype
     if model.facts.get("form") == "code":
         module = load_code(model, len(labels), seed).to(getattr(torch, dtype))
+    elif model.facts.get("form") == FORM:
+        module = load_bundle(model, len(labels), seed).to(getattr(torch, dtype))
     else:
         carried = whole_modules(adapter.path) if adapter else ()
         module = _load_transformers(model, labels, task, dtype=held, seed=seed, new_head=new_head, carried=carried)

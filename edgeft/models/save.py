@@ -12,6 +12,7 @@ from edgeft.canonical import Facts, canonical_json
 from edgeft.errors import StepError
 from edgeft.models.code import WEIGHTS, code_file
 from edgeft.models.layers import is_transformers, unwrap
+from edgeft.models.monai_net import FORM, save_bundle
 from edgeft.models.quiet import quiet_transformers
 from edgeft.models.surgery import surgery_of, write_surgery
 
@@ -43,6 +44,8 @@ def save_model(module: torch.nn.Module, source: Artifact, out: Path, *, shard: s
         save_transformers(module, out, shard=shard)
         copy_tokenizer(source.path, out)
         return {"form": "transformers"}
+    if source.facts.get("form") == FORM:
+        return save_bundle(module, source, out)
     return save_code(module, source, out)
 
 

@@ -14,6 +14,7 @@ from edgeft.errors import EdgeftError, Exit, RecipeError, worst
 from edgeft.pipeline import lock
 from edgeft.pipeline.checks import gate_sizes, preflight
 from edgeft.pipeline.checks.gate_names import name_gates
+from edgeft.pipeline.checks.only_rows import check_only
 from edgeft.pipeline.checks.reach import reach
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.given.inputs import resolve_inputs
@@ -108,6 +109,8 @@ def prepare_build(loaded: LoadedRecipe, store: Store, options: Options, events: 
     preflight.check_recipe(loaded, devices, task)
     preflight.check_out(options.out / loaded.recipe.name)
     inputs = resolve_inputs(loaded, store, offline=options.offline)
+    for text in inputs.about.get("notes", ()):
+        events.note("model", text)
     released = open_released(loaded, options.open_bundle, inputs.labels)
     with ExitStack() as held:
         fleet = held.enter_context(
@@ -160,6 +163,7 @@ def _flow(build: Build) -> None:
         artifact = executor.perform(spec)
         if spec.id == "data":
             gate_sizes.check_gate_set(plan.loaded, artifact.facts)
+            check_only(plan.loaded, artifact.facts)
             check_all_labels(plan.loaded, plan.released, artifact.facts["labels"])
         if spec.id == options.to:
             build.stopped = True

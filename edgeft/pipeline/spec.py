@@ -41,6 +41,8 @@ class Spec:
     needs: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, Artifact] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    """Columns of these splits that it reads besides the task's own; their content enters the key, too."""
     tools: tuple[str, ...] = ()
     host: Host = "any"
     measures: bool = False
@@ -73,6 +75,11 @@ def material(spec: Spec, inputs: Mapping[str, Artifact], dataset: Facts | None) 
         facts = dataset or {}
         content["splits"] = {name: facts["splits"][name]["digest"] for name in spec.reads if name in facts["splits"]}
         content["labels"] = list(facts["labels"])
+        if spec.columns:
+            content["columns"] = {
+                name: {column: facts["splits"][name]["columns"][column] for column in spec.columns}
+                for name in content["splits"]
+            }
     if spec.seed is not None:
         content["seed"] = spec.seed
     if host:

@@ -271,6 +271,11 @@ class Recipe(Section):
     steps: tuple[Stage, ...] = Field(
         (), description="The trunk, in order; empty: compress, gate and bundle what is given."
     )
+    baseline: Literal["thresholds", "majority"] | None = Field(
+        None,
+        description="A rule without a network, fitted on the train split, reported beside the model on the gate set. "
+        "thresholds: segmentation, each label a band of brightness; majority: classification, the most frequent label.",
+    )
     targets: tuple[Target, ...] = Field(
         min_length=1, description="The branches.", examples=["[{device: local-cpu, export: [onnx]}]"]
     )

@@ -16,7 +16,8 @@ SCHEMA_VERSION = 1
 
 class GateSetRow(Row):
     """The chosen artefact and the source on the sealed gate set. flips: both_right, both_wrong, lost, gained.
-    thresholds: what was frozen on the source, in words -> least probability."""
+    thresholds: what was frozen on the source, in words -> least probability. rule: the recipe's baseline without a
+    network in words, empty without one; by_rule: its metrics on the same cases."""
 
     n: int
     units: int
@@ -25,6 +26,8 @@ class GateSetRow(Row):
     flips: dict[str, int]
     confusion: list[list[int]]
     thresholds: dict[str, float] = Field(default_factory=dict)
+    rule: str = ""
+    by_rule: dict[str, float] = Field(default_factory=dict)
 
 
 MASK_COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")

@@ -111,6 +111,8 @@ def _quality_figures(target: TargetRow) -> Iterator[Figure]:
     for metric, value in sorted(gates.artefact.items()):
         before = gates.source.get(metric)
         note = f"source {amount(metric, before)}" if before is not None else ""
+        if metric in gates.by_rule:
+            note += f", without a network {amount(metric, gates.by_rule[metric])}"
         yield Figure(
             metric_name(metric), amount(metric, value), note, f"{target.how}, gate set, {count_text(gates.n, 'case')}"
         )

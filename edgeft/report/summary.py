@@ -102,6 +102,8 @@ def evidence_lines(target: TargetRow) -> Iterator[str]:
     chosen = chosen_row(target)
     if len(target.candidates) > 1:
         yield f"tried: {counts_text(target).rstrip('.')}"
+    if target.gate_set and target.gate_set.rule:
+        yield f"without a network: {target.gate_set.rule}, fitted on the train split"
     invalid = [row for row in target.candidates if timing_faults(row)]
     for row in sorted(invalid, key=lambda row: row is not chosen)[:MOST_REFUSED]:
         yield f"INVALID times: {row.name}: {'; '.join(timing_faults(row))}"

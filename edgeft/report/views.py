@@ -95,13 +95,17 @@ def gate_blocks(gates: GateSetRow, labels: Sequence[str]) -> list[Block]:
     """Metrics, flips and confusions of the one opening."""
     units = f" in {count_text(gates.units, 'unit')}" if gates.units != gates.n else ""
     names = sorted({*gates.artefact, *gates.source})
-    rows = [[metric_name(m), amount(m, gates.source.get(m)), amount(m, gates.artefact.get(m))] for m in names]
+    sides = [*([gates.by_rule] if gates.rule else []), gates.source, gates.artefact]
+    heads = ["Metric", *(["Rule"] if gates.rule else []), "Source", "Artefact"]
+    rows = [[metric_name(m), *(amount(m, side.get(m)) for side in sides)] for m in names]
     total = sum(gates.flips.values()) or 1
     flips = [[words, f"{gates.flips.get(key, 0):,}", f"{gates.flips.get(key, 0) / total:.2%}"] for key, words in FLIPS]
     opened = "opened after the candidate was fixed; the source was scored in the same opening."
     blocks = text(f"{count_text(gates.n, 'case')}{units}, {opened}")
+    if gates.rule:
+        blocks += text(f"Rule: no network, but {gates.rule}, fitted on the train split.")
     blocks += grid(
-        table(["Metric", "Source", "Artefact"], rows, (1, 2)), table(["Case by case", "Cases", "Share"], flips, (1, 2))
+        table(heads, rows, tuple(range(1, len(heads)))), table(["Case by case", "Cases", "Share"], flips, (1, 2))
     )
     matrix = shade_matrix(gates.confusion, labels)
     # Only a task that answers per pixel counts more than one answer for a case.

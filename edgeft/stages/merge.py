@@ -22,7 +22,7 @@ EXACT_TOLERANCE = 1e-3
 and the merge on the very weights it computes with. Both do the same float32 sums in another order: 1e-7 to 1e-5 for
 encoders of 6 to 24 layers. A delta that is lost, doubled or of the wrong sign shows at 1e-2 and above."""
 ALLOWED_FLIPS = 1
-"""Cases whose top class may change whatever min_agreement says: with few cases, one near-tie must not decide."""
+"""Top classes that may change whatever min_agreement says: with few cases, one near-tie must not decide."""
 BETTER_P = 0.1
 """A merge on other weights than those trained on flips answers that the source model gave. One more right case of seven
 hundred is noise and not worth that; this much evidence is."""
@@ -32,7 +32,7 @@ class Merge(Stage):
     """Merge an adapter into its base: on the original weights or on the dequantised ones it was trained on."""
 
     name: ClassVar[str] = "merge"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"base": ("torch-model",), "model": ("peft-adapter",)}
     makes: ClassVar[Kind] = "torch-model"
     reads: ClassVar[tuple[str, ...]] = ("validation",)
@@ -81,7 +81,7 @@ class Merge(Stage):
         for on in bases:
             ctx.progress(len(scored) + 1, len(bases) + 1, "model", NAMES[on])
             scored.append(score_merged(on, merged_module(base, adapter, on, ctx), dtype, reference, ctx))
-        self.check(scored[-1], reference.n, ctx)
+        self.check(scored[-1], reference.answers, ctx)
         row, taken = self.choose(scored, reference, ctx)
         facts = write_merged(taken.module, dtype, base, out)
         return {**facts, "merge": row.model_dump(mode="json")}

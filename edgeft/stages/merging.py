@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Base = Literal["original", "quantised"]
 NAMES: dict[Base, str] = {"original": "original + delta", "quantised": "dequantised NF4 + delta"}
 EXACT_CASES = 32
+LOGITS_BYTES = 256 << 20
+"""Of one model's answers; three are held at a time."""
 BATCH = 32
 
 
@@ -52,6 +54,11 @@ class Reference:
         """Cases."""
         return len(self.logits)
 
+    @property
+    def answers(self) -> int:
+        """Top classes: one per case, or one per pixel."""
+        return int(self.logits.size // self.logits.shape[1])
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -70,7 +77,10 @@ class Scored:
 
 
 def measure_unmerged(base: Artifact, adapter: Artifact, ctx: Context) -> Reference:
-    """Answers of the base with its adapter beside it, as it was trained. Raises StepError without validation rows."""
+    """Answers of the base with its adapter beside it, as it was trained. Raises StepError without validation rows.
+
+    Of answers per pixel, no more cases are taken than fit into LOGITS_BYTES: first rows are a fair sample of a split.
+    """
     import torch
 
     from edgeft.data.table import read_split
@@ -85,7 +95,7 @@ def measure_unmerged(base: Artifact, adapter: Artifact, ctx: Context) -> Referen
         )
     prepared = ctx.prepared
     rows = case_rows(ctx.task, read_split(split.path), prepared)
-    feeds = dict(ctx.task.feeds(rows, prepared))
+    feeds = dict(ctx.task.feeds(rows.slice(0, EXACT_CASES), prepared))
 
     def plain(part: Arrays) -> Arrays:
         return ctx.task.plain(part, prepared)
@@ -94,7 +104,9 @@ def measure_unmerged(base: Artifact, adapter: Artifact, ctx: Context) -> Referen
         base, adapter=adapter, labels=ctx.labels, task=ctx.task.name, compute_dtype="float32", seed=ctx.seed
     )
     whole = plain_module(module, prepared)
-    exact = predict_logits(whole, first_cases(feeds), batch_size=BATCH, plain=plain)
+    exact = predict_logits(whole, feeds, batch_size=BATCH, plain=plain)
+    rows = rows.slice(0, max(EXACT_CASES, LOGITS_BYTES * len(exact) // max(1, exact.nbytes)))
+    feeds = dict(ctx.task.feeds(rows, prepared))
     about = adapter_about(adapter)
     if about["quantised"] and about["compute_dtype"]:
         from edgeft.models.nf4 import set_compute_dtype
@@ -157,13 +169,18 @@ def score_merged(on: Base, module: torch.nn.Module, dtype: torch.dtype, referenc
 
 
 def mean_kl(logits: Logits, other: Logits) -> float:
-    """Mean over cases of KL(softmax(logits) || softmax(other)), in nats, computed in float64. Both (n, classes)."""
+    """Mean over cases (and pixels) of KL(softmax(logits) || softmax(other)), in nats. Both (n, classes, ...)."""
+    import numpy as np
     from scipy.special import log_softmax, rel_entr, softmax
 
-    ours, theirs = softmax(logits.astype("float64"), axis=1), log_softmax(other.astype("float64"), axis=1)
-    import numpy as np
-
-    return max(0.0, float(rel_entr(ours, np.exp(theirs)).sum(axis=1).mean()))
+    total = 0.0
+    for start in range(0, len(logits), BATCH):  # float64 copies of a batch, not of all answers
+        part = slice(start, start + BATCH)
+        ours = softmax(logits[part].astype("float64"), axis=1)
+        theirs = np.exp(log_softmax(other[part].astype("float64"), axis=1))
+        total += float(rel_entr(ours, theirs).sum())
+    answers = max(1, int(logits.size) // int(logits.shape[1]))
+    return max(0.0, total / answers)
 
 
 def first_cases(feeds: dict[str, Any]) -> dict[str, Any]:
@@ -177,6 +194,8 @@ def stored_dtype(base: Artifact) -> torch.dtype:
     from safetensors import safe_open
 
     names = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float32}
+    if base.facts.get("initialise"):
+        return torch.float32
     files = sorted(base.path.glob("*.safetensors")) if base.path.is_dir() else [base.path]
     for path in files:
         with safe_open(str(path), "pt") as stream:

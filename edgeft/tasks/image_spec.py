@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edgeft.artifact import TensorSpec
 from edgeft.errors import RecipeError, StepError
+from edgeft.models.monai_bundle import is_bundle
+from edgeft.models.monai_preparation import processor_of
 from edgeft.tasks.tokenizer import read_json
 
 PREPROCESS = "preprocess.json"
@@ -104,7 +106,7 @@ class ImageServe:
 
 def own_size(folder: Path) -> tuple[int, int] | None:
     """(rows, columns) that a model folder's preprocessor_config.json or config.json names; None where neither does."""
-    stated = read_json(folder / "preprocessor_config.json")
+    stated = _processor(folder)
     for name in ("crop_size", "size"):
         if name == "crop_size" and stated.get("do_center_crop") is False:
             continue
@@ -113,13 +115,21 @@ def own_size(folder: Path) -> tuple[int, int] | None:
     return _pair(read_json(folder / "config.json").get("image_size"))
 
 
+def _processor(folder: Path) -> dict[str, Any]:
+    """preprocessor_config.json, or what a MONAI bundle states of the same; {} where neither is there."""
+    stated = read_json(folder / "preprocessor_config.json")
+    if not stated and is_bundle(folder):
+        return processor_of(folder)
+    return stated
+
+
 def make_spec(folder: Path, serve: ImageServe, *, whole: bool = False) -> ImageSpec:
     """The spec of a model folder under a recipe's `serve`. RecipeError where they do not fit.
 
     whole: nothing may be cut off. Without preprocessor_config.json: stretched, bilinear, scaled to 0..1, mean 0.5 and
     std 0.5 per channel (ViT's).
     """
-    stated, config = read_json(folder / "preprocessor_config.json"), read_json(folder / "config.json")
+    stated, config = _processor(folder), read_json(folder / "config.json")
     size = own_size(folder) or (DEFAULT_SIZE, DEFAULT_SIZE)
     height, width = serve.height or size[0], serve.width or size[1]
     channels = 1 if config.get("num_channels") == 1 or stated.get("num_channels") == 1 else 3

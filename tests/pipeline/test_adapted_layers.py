@@ -204,3 +204,24 @@ def test_a_broken_index_is_left_to_the_step(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "model.safetensors.index.json").write_text(text)
         assert weight_shapes(folder) is None
+
+
+CONVOLUTIONS = {"down.0.weight": [8, 1, 3, 3], "down.1.weight": [8], "head.weight": [3, 8, 1, 1]}
+
+
+@pytest.mark.parametrize(
+    ("options", "what", "hint"),
+    [
+        ("method: qlora, target_modules: all-layers", "this network has none", "method: lora"),
+        ("method: lora", "no linear layer to adapt", "target_modules: all-layers"),
+    ],
+)
+def test_a_network_of_convolutions_is_refused_where_linear_layers_are_needed(
+    tmp_path: Path, options: str, what: str, hint: str
+) -> None:
+    (tmp_path / "model").mkdir()
+    write_header(tmp_path / "model/model.safetensors", CONVOLUTIONS)
+    with pytest.raises(RecipeError, match=what) as caught:
+        check(tmp_path, "", None, f"  - finetune: {{{options}}}")
+    assert hint in caught.value.hint
+    check(tmp_path, "", None, "  - finetune: {method: lora, target_modules: all-layers}")

@@ -153,3 +153,28 @@ def load_gate(**keys: Any) -> Any:
     from edgeft.gate import Gate
 
     return Gate.model_validate(keys)
+
+
+def test_a_gate_counts_its_own_unit(tmp_path: Path) -> None:
+    """Rows where the data counts patients, and patients where it counts rows: in a subgroup never more than its rows."""
+    gate = load(tmp_path, f"{NO_WORSE}, by: site, unit: patient").recipe.gates[0]
+    rows = {"north": Held(300, rows=300), "south": Held(40, rows=40)}
+    held = Held(340, {}, {"site": rows, "patient": {f"p{n}": Held(2, rows=2) for n in range(170)}}, rows=340)
+    assert [(part.part, part.has) for part in find_short(gate, held)] == [("", 170), ("north", 170), ("south", 40)]
+    by_row = gate.model_copy(update={"unit": "row", "by": None})
+    assert find_short(by_row, Held(3, rows=340)) == [] and find_short(by_row, Held(3, rows=100))
+    with pytest.raises(RecipeError, match=r"cannot pass on 2 units \(site\)"):
+        check_gate_set(load(tmp_path, f"{NO_WORSE}, unit: site"), facts(north=400, south=400))
+
+
+def test_units_of_a_gate_are_those_it_names() -> None:
+    from edgeft.gate import Gate
+    from edgeft.pipeline.judging.gatekeeping import gate_units
+
+    rows = pa.table({"id": ["1", "2"], "unit": ["a", "a"], by_column("patient"): ["x", "y"]})
+    units = [
+        gate_units(Gate(metric="accuracy", at_least=0.5, unit=unit), rows).tolist() for unit in (None, "row", "patient")
+    ]
+    assert units == [["a", "a"], ["1", "2"], ["x", "y"]]
+    with pytest.raises(ValueError, match="unit goes with metrics of the data"):
+        Gate(metric="artifact_mb", at_most=1, unit="patient")

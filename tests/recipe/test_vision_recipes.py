@@ -17,11 +17,11 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_vision_recipe_is_covered_here() -> None:
     assert {name for name in shipped_recipes() if name.startswith("vision/")} == {
-        "vision/base", "vision/digits-mobile", "vision/tissue", "vision/tissue-pruned",
+        "vision/base", "vision/digits-mobile", "vision/digits-mobilevit", "vision/tissue", "vision/tissue-pruned",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["digits-mobile", "tissue", "tissue-pruned"])
+@pytest.mark.parametrize("name", ["digits-mobile", "digits-mobilevit", "tissue", "tissue-pruned"])
 def test_a_copy_is_the_same_recipe(project: Path, name: str) -> None:
     """What lies beside a shipped recipe is named by its package, so the copy finds it too."""
     assert main(["recipes", "copy", f"vision/{name}"]) == 0
@@ -64,6 +64,10 @@ REDUCED: dict[str, list[str]] = {
         "data.limit=400", "finetune.epochs=2", "finetune.eval_steps=4", "targets.0.export=[onnx]",
         "gates=[{metric: artifact_mb, at_most: 1}]",
     ],
+    "digits-mobilevit": [
+        "data.limit=400", "finetune.epochs=1", "finetune.eval_steps=4", "targets.0.export=[onnx,executorch]",
+        "gates=[{metric: artifact_mb, at_most: 2}]",
+    ],
     "tissue": [
         "data.options.scanners=[plain]", "finetune.epochs=2", "targets.0.export=[onnx,litert]",
         "gates=[{metric: artifact_mb, at_most: 0.2}]",
@@ -88,7 +92,7 @@ def test_the_shipped_recipe_builds_reduced(tmp_path: Path, name: str) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     target = bench.record(name)["targets"][0]
     rows: dict[str, Any] = {row["name"]: row for row in target["candidates"]}
-    formats = ["onnx", "litert"] if name == "tissue" else ["onnx"]
+    formats = {"tissue": ["onnx", "litert"], "digits-mobilevit": ["onnx", "executorch"]}.get(name, ["onnx"])
     assert set(rows) == {f"{made}/{form}" for made in formats for form in ("float", "int8-static")}
     assert rows["onnx/float"]["parity"]["passed"]
     assert rows["onnx/int8-static"]["bytes"] < 0.6 * rows["onnx/float"]["bytes"]

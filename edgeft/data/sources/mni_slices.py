@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Volume = NDArray[np.uint8]
 
-COLUMNS = ("image", "label", "slab", "split", "scanner", "file", "mask_file", "present", "spacing")
+COLUMNS = ("image", "label", "patient", "slab", "split", "scanner", "file", "mask_file", "present", "spacing")
 SPACING = "1 1 1"
 """Slices, rows and columns, in mm."""
 FILE = "datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
@@ -35,7 +35,9 @@ SLABS = (
 """(split, slices) from below upwards, `GAP` unused slices between neighbours; the first slice is `FIRST`."""
 LIKELY = 128
 """A voxel is of a tissue from this value of its map (0..255) on: a probability of one half."""
-Scanner = Literal["plain", "bias", "noise"]
+PATIENT = "mni152"
+"""152 people averaged into one: what statistics over patients have to count as."""
+Scanner = Literal["plain", "bias", "noise", "contrast"]
 
 
 class MniSlicesSource(Source):
@@ -43,8 +45,9 @@ class MniSlicesSource(Source):
 
     The template is one average of 152 brains and an exact mirror image of itself, so only the right half is used;
     neighbouring slices are nearly equal, so column `split` gives whole slabs with gaps of 10 slices between them
-    (column `slab`). `scanner`: plain; bias, brightness that changes smoothly across the slice; noise, Rician. The last
-    two are made up: they are no model of a real scanner. Column `label` is the larger of the two tissues.
+    (column `slab`). `scanner`: plain; bias, brightness that changes smoothly across the slice; noise, Rician; contrast,
+    bright tissue compressed (a power of 0.6). The last three are made up: they are no model of a real scanner. Column
+    `label` is the larger of the two tissues; `patient` is one and the same, the average brain.
     """
 
     name: ClassVar[str] = "mni-slices"
@@ -84,8 +87,8 @@ class MniSlicesSource(Source):
                 name = f"{scanner}/z{place:03d}.png"
                 write_png(_picture(_seen_by(scanner, brain[:, :, place], place)), root / name)
                 row = {
-                    "image": name, "label": str(int(counts[1:].argmax()) + 1), "slab": slab, "split": part,
-                    "scanner": scanner, "file": str(root / name), "mask_file": str(mask_file),
+                    "image": name, "label": str(int(counts[1:].argmax()) + 1), "patient": PATIENT, "slab": slab,
+                    "split": part, "scanner": scanner, "file": str(root / name), "mask_file": str(mask_file),
                     "present": " ".join(str(value) for value in np.flatnonzero(counts)), "spacing": SPACING,
                 }  # fmt: skip
                 for column in COLUMNS:
@@ -147,6 +150,8 @@ def _seen_by(scanner: str, plane: Volume, place: int) -> Volume:
         draw = np.random.Generator(np.random.Philox(place))
         real, imaginary = draw.normal(0, 8, (2, *plane.shape))
         values = np.hypot(values + real, imaginary)
+    if scanner == "contrast":
+        values = 255 * (values / 255) ** 0.6
     return np.round(np.clip(values, 0, 255)).astype(np.uint8)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgeft.canonical import Facts
@@ -62,6 +62,17 @@ class Held:
         whole = count(rows)
         return Held(whole.units, whole.classes, parts, whole.rows)
 
+    def counted(self, unit: str | None) -> Held:
+        """The same where a gate counts its own `unit`: rows, or values of a column, in a subgroup at most all."""
+        if unit is None:
+            return self
+        most = self.rows if unit == "row" else len(self.by.get(unit, {}))
+        parts = {
+            column: {value: replace(part, units=min(part.rows, most)) for value, part in found.items()}
+            for column, found in self.by.items()
+        }
+        return replace(self, units=most, by=parts)
+
     def units_for(self, metric: str) -> int:
         """Units that can count for the metric, at most: of one label's metric those of the label."""
         family = next((name for name in (*RATE_FAMILIES, *RANKING_FAMILIES) if metric.startswith(name)), None)
@@ -86,6 +97,7 @@ def find_short(gate: Gate, held: Held) -> list[Short]:
     """The parts that are too small, the whole first. RecipeError for what no number of cases shows."""
     from edgeft.evaluate.gates import needed_at_best
 
+    held = held.counted(gate.unit)
     parts = {"": held, **(held.by.get(gate.by, {}) if gate.by else {})}
     sizes = {name: part.units_for(gate.metric) for name, part in parts.items()}
     needs = {name: needed_at_best(gate, has, alone=parts[name].alone) for name, has in sizes.items()}
@@ -112,7 +124,8 @@ def check_gate_set(loaded: LoadedRecipe, dataset: Facts) -> None:
                 "name a column of fewer values, or bring them together in the data",
             )
         if gate.severity == "block" and (short := find_short(gate, held)):
-            unit = "cases" if dataset["unit"] == "row" else f"units ({dataset['unit']})"
+            counted = gate.unit or dataset["unit"]
+            unit = "cases" if counted == "row" else f"units ({counted})"
             raise loaded.error(("gates", index), *_too_small(gate, short, unit))
 
 

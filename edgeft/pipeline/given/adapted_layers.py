@@ -8,7 +8,7 @@ which has the model before it, is left to judge.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from edgeft.models.header import weight_shapes
 from edgeft.recipe.load import LoadedRecipe
+from edgeft.stage import Stage
 from edgeft.stages.finetune.adapters import is_called, near_layers
 
 KEEP_NAMES = ("finetune", "merge", "prune")
@@ -28,16 +29,18 @@ SHARED = "embed"
 
 
 def check_target_modules(loaded: LoadedRecipe, weights: Path, config: Mapping[str, Any] | None) -> None:
-    """Raises RecipeError at an entry that no layer can match.
+    """Raises RecipeError at an entry that no layer can match, and where a method needs linear layers and none is there.
 
     weights: a model folder or safetensors file. config: of a transformers folder, None for a network given as code.
     """
-    wanted = list(_stated(loaded))
-    if not wanted or (config or {}).get("quantization_config"):
+    wanted, adapting = list(_stated(loaded)), list(_adapting(loaded))
+    if not adapting or (config or {}).get("quantization_config"):
         return
     shapes = weight_shapes(weights)
     if shapes is None:
         return
+    if not any(len(shape) == 2 for name, shape in shapes.items() if name.endswith(".weight")):
+        _refuse_without_linears(loaded, adapting)
     # A bias or a norm has one dimension; what LoRA adapts has two or more.
     known = [name.removesuffix(".weight") for name, shape in shapes.items() if name.endswith(".weight") and shape[1:]]
     judge = _Judge(known, config)
@@ -49,13 +52,36 @@ def check_target_modules(loaded: LoadedRecipe, weights: Path, config: Mapping[st
 def _stated(loaded: LoadedRecipe) -> list[tuple[tuple[str | int, ...], str]]:
     """(place, entry) of each name in the steps that adapt the given model or what is left of it."""
     found: list[tuple[tuple[str | int, ...], str]] = []
-    for index, stage in enumerate(loaded.recipe.steps):
+    for index, stage in _adapting(loaded):
         entries = getattr(stage, "target_modules", None)
         if isinstance(entries, tuple):
             found += [(("steps", index, "target_modules", place), entry) for place, entry in enumerate(entries)]
-        if stage.name not in KEEP_NAMES and not (stage.name == "distill" and not getattr(stage, "student", None)):
-            break
     return found
+
+
+def _adapting(loaded: LoadedRecipe) -> Iterator[tuple[int, Stage]]:
+    """Steps with adapters that come while the given model's layers have their names."""
+    for index, stage in enumerate(loaded.recipe.steps):
+        if hasattr(stage, "target_modules"):
+            yield index, stage
+        if not keeps_names(stage):
+            return
+
+
+def _refuse_without_linears(loaded: LoadedRecipe, adapting: Iterable[tuple[int, Stage]]) -> None:
+    """A network of convolutions alone has nothing that 4 bits or `all-linear` could mean."""
+    for index, stage in adapting:
+        if getattr(stage, "method", "") == "qlora":
+            what = "4-bit weights are of linear layers, and this network has none"
+            raise loaded.error(("steps", index, "method"), what, "method: lora with target_modules: all-layers")
+        if getattr(stage, "target_modules", None) == "all-linear":
+            what = "this network has no linear layer to adapt"
+            raise loaded.error(("steps", index, "target_modules"), what, "its convolutions: target_modules: all-layers")
+
+
+def keeps_names(stage: Stage) -> bool:
+    """Whether every layer that is left after the step has the name it had in the given model."""
+    return stage.name in KEEP_NAMES or (stage.name == "distill" and not getattr(stage, "student", None))
 
 
 class _Judge:

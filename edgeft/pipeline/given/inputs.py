@@ -11,9 +11,11 @@ from typing import Any
 from edgeft.artifact import Artifact
 from edgeft.canonical import digest_json
 from edgeft.errors import RecipeError
+from edgeft.models.monai_net import bundle_weights
 from edgeft.pipeline.given.adapted_layers import check_target_modules
-from edgeft.pipeline.given.find_folder import TOKENIZER_FILES, find_folder
+from edgeft.pipeline.given.find_folder import find_folder
 from edgeft.pipeline.given.model_folder import check_folder, check_weights, read_config
+from edgeft.pipeline.given.monai_inputs import bundle_artifact, is_foreign, processor_files
 from edgeft.pipeline.given.other_models import digest_folder, other_models, transformers_artifact
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.store import Store
@@ -57,6 +59,8 @@ def _own_inputs(loaded: LoadedRecipe, store: Store, *, offline: bool, download: 
     if model.code:
         return _code_inputs(loaded, store)
     folder, about = find_folder(loaded, offline=offline, download=download)
+    if is_foreign(folder):
+        return _bundle_inputs(loaded, store, folder, about)
     artifact = transformers_artifact(loaded, store, folder, ("model", "path"))
     config = read_config(loaded, folder / "config.json")
     tokenizer = Path(model.tokenizer) if model.tokenizer else folder
@@ -76,6 +80,18 @@ def _own_inputs(loaded: LoadedRecipe, store: Store, *, offline: bool, download: 
         "bytes": _bytes(folder),
     }
     return Inputs(artifact, _tokenizer_artifact(store, tokenizer), adapter, labels, about)
+
+
+def _bundle_inputs(loaded: LoadedRecipe, store: Store, folder: Path, about: Mapping[str, Any]) -> Inputs:
+    model = loaded.recipe.model
+    artifact, labels, found = bundle_artifact(loaded, store, folder)
+    if model.adapter:
+        raise loaded.error(("model", "adapter"), "an adapter goes with a transformers folder", "merge it beforehand")
+    check_target_modules(loaded, bundle_weights(folder) if not model.initialise else folder, None)
+    if not _image(loaded):
+        raise loaded.error(("model", "task"), f"a MONAI network does no {model.task}", "task: segmentation")
+    tokenizer = Path(model.tokenizer) if model.tokenizer else folder
+    return Inputs(artifact, _tokenizer_artifact(store, tokenizer), None, labels, {**found, **about})
 
 
 def trains(loaded: LoadedRecipe) -> bool:
@@ -180,7 +196,7 @@ def _code_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
 
 
 def _tokenizer_artifact(store: Store, folder: Path) -> Artifact:
-    return Artifact("prepared", folder, digest_folder(store, folder, TOKENIZER_FILES))
+    return Artifact("prepared", folder, digest_folder(store, folder, processor_files(folder)))
 
 
 def _bytes(folder: Path) -> int:

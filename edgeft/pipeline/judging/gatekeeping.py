@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +32,7 @@ from edgeft.pipeline.spec import Spec
 from edgeft.pipeline.steps.arrays import load_arrays
 from edgeft.pipeline.steps.emulation import gate_cases
 from edgeft.pipeline.steps.measuring import outputs_spec
+from edgeft.pipeline.steps.rule import FITTED, rule_answers_spec
 from edgeft.pipeline.steps.trunk_specs import source_spec
 from edgeft.record import GateSetRow, OpeningRow
 from edgeft.task import Score, SeveralTask
@@ -118,10 +119,11 @@ def _open(
         device: outputs_spec(trial.candidate, recipe, "gate", planned=planned.get(device))
         for device, trial in chosen.items()
     }
+    rule = [rule_answers_spec(plan.loaded, "gate")] if recipe.baseline else []
     used = {gate.released for gates in sealed.values() for gate in gates}
     baselines = [released_spec(plan.loaded, item) for path, item in plan.released.items() if path in used]
-    result.opening = _count_opening(plan, executor, chosen, [source_step, *baselines, *specs.values()])
-    for step in (source_step, *baselines):
+    result.opening = _count_opening(plan, executor, chosen, [source_step, *rule, *baselines, *specs.values()])
+    for step in (source_step, *rule, *baselines):
         executor.perform(step)
     for device, spec in specs.items():
         outputs = executor.perform(spec)
@@ -137,10 +139,24 @@ def _open(
             flips=dict(flips(source, score)),
             confusion=score.confusion.tolist(),
             thresholds={f"{point.label} at the source's {point.words}": at for point, at in score.thresholds.items()},
+            **_rule_figures(executor, rule, rows, outputs, source, sealed[device]),
         )
         for gate in sealed[device]:
             theirs = baseline_id(gate, plan.released)
             result.verdicts[device].append(_decide(gate, device, executor, score, theirs, outputs, rows))
+
+
+def _rule_figures(
+    executor: Executor, rule: Sequence[Spec], rows: Any, outputs: Artifact, source: Score, gates: Sequence[Gate]
+) -> dict[str, Any]:
+    """What the recipe's rule without a network reaches on the very same cases; nothing where it names none."""
+    if not rule:
+        return {}
+    score = baseline_score(executor, rule[0].id, rows, outputs)
+    return {
+        "rule": str(executor.done[FITTED].facts["says"]),
+        "by_rule": dict(with_gated(score, source, rows, gates).metrics),
+    }
 
 
 def _plan_cases(
@@ -178,7 +194,7 @@ def _decide(
     gate: Gate, device: str, executor: Executor, score: Score, baseline: str, outputs: Artifact, rows: Any
 ) -> Verdict:
     """baseline: the step that answered for what the gate compares with."""
-    custom, units = None, column_array(rows, "unit")
+    custom, units = None, gate_units(gate, rows)
     source = baseline_score(executor, baseline, rows, outputs, [gate])
     if ":" in gate.metric:
         ours = load_arrays(outputs.path / "outputs.npz")["logits"]
@@ -186,6 +202,13 @@ def _decide(
     groups = column_array(rows, by_column(gate.by)) if gate.by else None
     truth = column_array(rows, "label")
     return decide_data_gate(gate, device, score, source, units, truth=truth, custom=custom, groups=groups)
+
+
+def gate_units(gate: Gate, rows: Any) -> Any:
+    """(n,) what the gate counts each case as: of its own `unit`, else of the data's."""
+    if gate.unit is None:
+        return column_array(rows, "unit")
+    return column_array(rows, "id" if gate.unit == "row" else by_column(gate.unit))
 
 
 def custom_values(gate: Gate, ours: Any, theirs: Any, rows: Any) -> CustomValues:

@@ -93,7 +93,7 @@ def _chances(plan: Plan, executor: Executor, trial: Trial, gate: Gate) -> list[t
 
 def _cases(executor: Executor, trial: Trial, outputs: Artifact, gate: Gate, rows: Any, *, own: bool) -> Cases:
     """What the gate would be decided on, of the candidate (own) or of the source in its place."""
-    from edgeft.pipeline.judging.gatekeeping import custom_values
+    from edgeft.pipeline.judging.gatekeeping import custom_values, gate_units
     from edgeft.pipeline.judging.scoring import source_arrays
     from edgeft.pipeline.steps.arrays import load_arrays
 
@@ -105,7 +105,7 @@ def _cases(executor: Executor, trial: Trial, outputs: Artifact, gate: Gate, rows
         theirs = source_arrays(executor, "search", outputs)
         ours = load_arrays(outputs.path / "outputs.npz") if own else theirs
         custom = custom_values(gate, ours["logits"], theirs["logits"], rows)
-    return Cases(score, trial.source, column_array(rows, "unit"), column_array(rows, "label"), custom)
+    return Cases(score, trial.source, gate_units(gate, rows), column_array(rows, "label"), custom)
 
 
 def _parts(executor: Executor, gate: Gate, rows: Any) -> list[tuple[str, Any, float]]:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from edgeft import plugins
 from edgeft.artifact import Kind
+from edgeft.pipeline.given.adapted_layers import keeps_names
 from edgeft.pipeline.given.inputs import Inputs
 from edgeft.pipeline.given.model_folder import answers_already
 from edgeft.pipeline.spec import Ref, Spec
 from edgeft.pipeline.steps.candidates import Candidate
 from edgeft.pipeline.steps.ratio import pick_candidate, ratio_spec, wants_ratio
-from edgeft.pipeline.steps.trunk_specs import data_spec, prepare_spec, stage_spec
+from edgeft.pipeline.steps.rule import check_rule, rule_spec
+from edgeft.pipeline.steps.trunk_specs import data_spec, foresight_spec, prepare_spec, stage_spec
 from edgeft.pipeline.steps.zeroed import settle_zeros
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.stage import Stage
@@ -43,7 +45,9 @@ def plan_trunk(loaded: LoadedRecipe, inputs: Inputs, store: Store, candidates: S
     for index, stage in enumerate(recipe.steps):
         walk.add(stage, ("steps", index))
     walk.finish()
-    return Trunk(specs + walk.specs, walk.current, walk.source, trains, walk.stages)
+    check_rule(loaded)
+    rule = [rule_spec(loaded)] if recipe.baseline else []
+    return Trunk(specs + walk.foreseen + rule + walk.specs, walk.current, walk.source, trains, walk.stages)
 
 
 class _Walk:
@@ -52,6 +56,8 @@ class _Walk:
     def __init__(self, loaded: LoadedRecipe, inputs: Inputs, candidates: Sequence[Candidate]) -> None:
         self.candidates = candidates
         self.loaded, self.specs, self.stages = loaded, [], []  # type: ignore[var-annotated]
+        self.foreseen: list[Spec] = []
+        self.given = inputs.model
         self.others = inputs.others
         self.answers = answers_already(inputs, loaded.recipe.model.task)
         # Set by the first step that makes a fine-tuned model smaller: what is trained after it has to stand comparison
@@ -112,6 +118,8 @@ class _Walk:
             candidate = pick_candidate(stage, self.candidates, self.loaded, where)
             self.specs.append(ratio_spec(name, stage, spec, candidate, self.loaded))
             spec = replace(spec, needs={**spec.needs, "ratio": f"{name}/ratio"})
+        if type(stage).foresee is not Stage.foresee and self._is_worth_foreseeing():
+            self.foreseen.append(foresight_spec(name, stage, self.given, recipe.seed, recipe.model.task))
         self.specs.append(spec)
         self.stages.append((name, stage))
         self.pinned = self.pinned or (stage.keeps_source and self.answers)
@@ -124,6 +132,11 @@ class _Walk:
         self.current, self.kind = name, stage.makes
         if self.kind != "peft-adapter":
             self.base = name
+
+    def _is_worth_foreseeing(self) -> bool:
+        """Behind training that would be lost, while the given model's layers still have their names."""
+        before = [stage for _, stage in self.stages]
+        return any(stage.trains for stage in before) and all(keeps_names(stage) for stage in before)
 
     def _teacher(self, stage: Stage, where: tuple[str | int, ...]) -> dict[str, Ref]:
         """The fine-tuned model, unmerged: what gates compare with is also what a student learns from."""

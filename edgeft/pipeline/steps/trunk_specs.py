@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from edgeft.artifact import Artifact
-from edgeft.canonical import Facts
-from edgeft.gate import Gate
+from edgeft.canonical import Facts, canonical_json
 from edgeft.pipeline.given.inputs import Inputs
 from edgeft.pipeline.spec import FEED_TOOLS, Ref, Spec, split_refs
 from edgeft.pipeline.steps.answers import read_cases, source_outputs, write_outputs
 from edgeft.pipeline.steps.ratio import with_ratio
 from edgeft.recipe.load import LoadedRecipe
+from edgeft.recipe.schema import Recipe
 from edgeft.stage import Context, Stage
 from edgeft.store import Store
 
-DATA_VERSION = 1
+DATA_VERSION = 2
 PREPARE_VERSION = 1
 PREDICT_VERSION = 1
 
@@ -44,11 +45,35 @@ def stage_spec(name: str, stage: Stage, refs: Mapping[str, Ref], seed: int, task
         needs=needs,
         given=given,
         reads=stage.reads,
+        columns=stage.columns,
         tools=(*FEED_TOOLS, *stage.tools) if stage.reads else stage.tools,
         host="numeric" if stage.numeric else "any",
         seed=seed,
         estimate=stage.estimate,
         together=stage.together,
+    )
+
+
+def foresight_spec(name: str, stage: Stage, model: Artifact, seed: int, task: str) -> Spec:
+    """What a later step says of the given model, before the steps between train."""
+
+    def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
+        facts = stage.foresee(inputs["model"], replace(ctx, step=name)) or {}
+        (out / "foreseen.json").write_bytes(canonical_json(facts, indent=1))
+        return facts
+
+    return Spec(
+        id=f"{name}/foreseen",
+        title=f"Look ahead: can {name} do what it is asked?",
+        name=f"{stage.name}/foreseen",
+        version=stage.version,
+        makes="record",
+        run=run,
+        config={"task": task, **stage.model_dump(mode="json", exclude={"id", *stage.models})},
+        given={"model": model},
+        reads=("train",),
+        tools=stage.tools,
+        seed=seed,
     )
 
 
@@ -58,7 +83,7 @@ def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: boo
     from edgeft.data.patients import default_group
     from edgeft.data.source import source_for
 
-    columns = gate_columns(recipe.gates)
+    columns = kept_columns(recipe)
     data = recipe.data.model_copy(update={"group": default_group(recipe.data)})
     medical = recipe.preprocess.medical if recipe.preprocess else None
 
@@ -104,9 +129,10 @@ def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: boo
     )
 
 
-def gate_columns(gates: Sequence[Gate]) -> list[str]:
-    """Columns of the data by which gates divide the cases, each once."""
-    return sorted({gate.by for gate in gates if gate.by is not None})
+def kept_columns(recipe: Recipe) -> list[str]:
+    """Columns of the data by which gates divide and count the cases and steps choose their rows, each once."""
+    by_gates = {column for gate in recipe.gates for column in gate.columns}
+    return sorted(by_gates.union(*(stage.columns for stage in recipe.steps)))
 
 
 def prepare_spec(loaded: LoadedRecipe, inputs: Inputs) -> Spec:

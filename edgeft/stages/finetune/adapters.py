@@ -7,7 +7,13 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import StepError
-from edgeft.models.layers import below_heads, body_linears, head_modules, is_transformers
+from edgeft.models.layers import (
+    below_heads,
+    body_linears,
+    head_modules,
+    is_transformers,
+    plain_convolutions,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -15,11 +21,11 @@ if TYPE_CHECKING:
     from edgeft.stages.finetune.lora import Lora
 
 ADAPTABLE = ("Linear", "Linear4bit", "Conv1d", "Conv2d", "Conv3d", "Embedding", "Conv1D")
-"""Layer types LoRA can adapt and merge."""
+"""Layer types LoRA can adapt and merge; convolutions only where they are not grouped."""
 
 
 def add_adapters(module: torch.nn.Module, options: Lora, where: str) -> torch.nn.Module:
-    """The module with adapters, all else frozen but the head. Raises StepError for a name that matches no layer."""
+    """The module with adapters, all else frozen but the head. Raises StepError for a layer it cannot adapt."""
     from peft import LoraConfig, get_peft_model
 
     from edgeft.models.box import Box, boxed
@@ -44,29 +50,51 @@ def add_adapters(module: torch.nn.Module, options: Lora, where: str) -> torch.nn
 
 
 def target_layers(module: torch.nn.Module, wanted: str | Sequence[str], where: str) -> tuple[str, ...]:
-    """Full names of the layers to adapt. `wanted`: all-linear, or names and ends of names, each of which must match."""
+    """Full names of the layers to adapt. `wanted`: all-linear, all-layers (linear layers and convolutions), or names
+    and ends of names, each of which must match."""
     heads = head_modules(module)
     if isinstance(wanted, str):
-        from edgeft.models.layers import linear_layers
-
-        names = body_linears(module) or below_heads(_quantised(module), heads)
-        if not names:
-            raise StepError(
-                "this model has no linear layer below its head to adapt",
-                where=where,
-                hint=f"its linear layers: {linear_layers(module)}",
-            )
-        return names
+        return _all_layers(module, heads, where, convolutions=wanted == "all-layers")
     known = below_heads(
         [name for name, child in module.named_modules() if name and type(child).__name__ in ADAPTABLE], heads
     )
     found: list[str] = []
     for entry in wanted:
         matches = [name for name in known if is_called(name, entry)]
+        _refuse_unmergeable(module, entry, heads, where)
         if not matches:
             raise _no_such_layer(entry, known, heads, where)
         found += [name for name in matches if name not in found]
     return tuple(found)
+
+
+def _all_layers(module: torch.nn.Module, heads: Sequence[str], where: str, *, convolutions: bool) -> tuple[str, ...]:
+    linears = body_linears(module) or below_heads(_quantised(module), heads)
+    found = below_heads(plain_convolutions(module), heads)
+    if convolutions and found:
+        return (*linears, *found)
+    if not linears:
+        raise StepError(
+            f"this model has no linear layer{' or convolution' * convolutions} below its head to adapt",
+            where=where,
+            hint=f"it has {len(found)} convolutions: target_modules: all-layers" if found else "use method: full",
+        )
+    return linears
+
+
+def _refuse_unmergeable(module: torch.nn.Module, entry: str, heads: Sequence[str], where: str) -> None:
+    """A low-rank update of these could be trained and never be merged: better refused than found out later."""
+    for name in below_heads([name for name, _ in module.named_modules() if is_called(name, entry)], heads):
+        layer = module.get_submodule(name)
+        kind = type(layer).__name__
+        grouped = getattr(layer, "groups", 1) > 1
+        if grouped or kind.startswith("ConvTranspose"):
+            why = f"a convolution in {layer.groups} groups" if grouped else "a transposed convolution"
+            raise StepError(
+                f"target_modules: '{name}' is {why}, whose low-rank update cannot be merged",
+                where=where,
+                hint="leave it out: target_modules: all-layers takes what can be merged",
+            )
 
 
 def is_called(name: str, entry: str) -> bool:

@@ -13,6 +13,7 @@ from edgeft.canonical import Facts
 from edgeft.errors import StepError
 from edgeft.stage import Context, Stage
 from edgeft.stages.finetune.augment import Augment
+from edgeft.stages.finetune.only import Only
 
 if TYPE_CHECKING:
     import torch
@@ -72,6 +73,11 @@ class FineTune(Stage):
         4, ge=1, le=4096,
         description="Volumes: windows drawn of each volume in an epoch, each around a voxel of a class drawn first.",
     )  # fmt: skip
+    only: Only = Field(
+        default_factory=dict,
+        description="Train and validate on the rows with these values alone, for instance {scanner: plain} or "
+        "{site: [a, b]}; columns of the data. Default: all rows.",
+    )
     augment: Augment | None = Field(None, description="Images: flips, shifts and brightness while training.")
     dice: float = Field(
         0.0, ge=0, description="Segmentation: weight of the Dice loss (Milletari et al. 2016) beside cross-entropy."
@@ -101,6 +107,11 @@ class FineTune(Stage):
         if self.keep_zeros and self.fills_zeros:
             raise ValueError("keep_zeros: low-rank updates change every weight; use method: full")
         return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those of `only`."""
+        return tuple(sorted(self.only))
 
     def run(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         """Train and write the adapter or model; facts carry the TrainingRow under `training`.

@@ -93,10 +93,13 @@ class Examples:
         }
 
 
-def read_examples(ctx: Context, split: str, *modules: torch.nn.Module, windows: int = 0) -> Examples:
+def read_examples(
+    ctx: Context, split: str, *modules: torch.nn.Module, windows: int = 0, only: Mapping[str, Any] | None = None
+) -> Examples:
     """The split's feeds that any of the modules takes, and its labels. Raises StepError for a label out of range.
 
-    windows: of a windowed task, how many of each case an epoch draws; 0: the same few windows every time.
+    windows: of a windowed task, how many of each case an epoch draws; 0: the same few windows every time. only: column
+    -> value or values that a row must have there to be taken.
     """
     import numpy as np
     import pyarrow as pa
@@ -104,6 +107,7 @@ def read_examples(ctx: Context, split: str, *modules: torch.nn.Module, windows: 
 
     from edgeft.data.table import read_split
     from edgeft.models.predict import chosen_feeds
+    from edgeft.stages.finetune.only import select
 
     if ctx.prepared is None:
         raise StepError(
@@ -111,6 +115,8 @@ def read_examples(ctx: Context, split: str, *modules: torch.nn.Module, windows: 
         )
     prepared = ctx.prepared
     rows = read_split(ctx.splits[split].path)
+    if only:
+        rows = select(rows, only, f"step {ctx.step}, {split} split")
     if drawing := windows if isinstance(ctx.task, WindowedTask) else 0:
         rows = pa.concat_tables([rows] * drawing)
     else:

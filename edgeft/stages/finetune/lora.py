@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 class Lora(FineTune):
     """LoRA fine-tuning on the float model."""
 
+    version: ClassVar[int] = 2
     makes: ClassVar[Kind] = "peft-adapter"
 
     method: Literal["lora"] = Field("lora", description="Low-rank adapters on the float weights.")
     rank: int = Field(16, ge=1, le=4096, description="Rank of the update of each adapted layer.")
     alpha: float = Field(32, gt=0, description="The update is scaled by alpha/rank (rslora: alpha/sqrt(rank)).")
     dropout: float = Field(0.05, ge=0, lt=1, description="Dropout before the adapters.")
-    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
+    target_modules: Literal["all-linear", "all-layers"] | tuple[str, ...] = Field(
         "all-linear",
-        description="Layers to adapt, by name or end of name; all-linear: every linear layer below the head.",
+        description="Layers to adapt, by name or end of name; all-linear: every linear layer below the head; "
+        "all-layers: convolutions, too, except grouped and transposed ones.",
     )
     rslora: bool = Field(False, description="Rank-stabilised scaling (Kalajdzievski 2023, arXiv 2312.03732).")
     dora: bool = Field(False, description="Train magnitude and direction apart (Liu et al. 2024, arXiv 2402.09353).")
@@ -55,6 +57,12 @@ class Lora(FineTune):
             if parameter.requires_grad:  # a step of 1e-4 is lost on a weight of 8 bits' precision
                 parameter.data = parameter.data.float()
         return module
+
+    def foresee(self, model: Artifact, ctx: Context) -> Facts:
+        """The layers it will adapt."""
+        from edgeft.stages.finetune.adapters import target_layers
+
+        return {"layers": list(target_layers(self.load_base(model, ctx, "cpu"), self.target_modules, ctx.step))}
 
     def load_base(self, model: Artifact, ctx: Context, device: str) -> torch.nn.Module:
         """The frozen base model."""

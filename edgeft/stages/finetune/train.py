@@ -38,7 +38,7 @@ def train(
     if options.metric is None:
         options = options.model_copy(update={"metric": ctx.task.headline})
     modules = (module, teacher.module) if teacher else (module,)
-    examples = read_examples(ctx, "train", *modules, windows=options.windows)
+    examples = read_examples(ctx, "train", *modules, windows=options.windows, only=options.only)
     if not len(examples):
         raise StepError("the train split is empty", where=f"step {ctx.step}", hint="raise data.fractions.train")
     length = run_length(options, len(examples))
@@ -104,7 +104,7 @@ def build_trainer(
     from edgeft.stages.finetune.trainer import EdgeftTrainer, scorer
 
     held = ctx.splits.get("validation")
-    validation = read_examples(ctx, "validation", module) if held is not None and held.n else None
+    validation = read_examples(ctx, "validation", module, only=options.only) if held is not None and held.n else None
     if validation is None:
         ctx.warn("there is no validation split: the last weights are kept, not the best")
     if teacher is not None:

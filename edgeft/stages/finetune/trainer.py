@@ -124,7 +124,13 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
         return loss, logits, batch["labels"]
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """A checkpoint also holds the projections to the teacher's widths: an adapter's file would leave them out."""
+        """A checkpoint also holds the projections to the teacher's widths: an adapter's file would leave them out.
+
+        A network in plain torch may hold one module under two names (MONAI's DynUNet does): each is written for itself,
+        because safetensors refuses tensors that share memory.
+        """
+        if state_dict is None and not hasattr(self.model, "save_pretrained"):
+            state_dict = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         super()._save(output_dir, state_dict)
         if self.args.should_save and output_dir and self.teacher is not None and self.teacher.projections is not None:
             save_weights(self.teacher.projections, Path(output_dir) / PROJECTIONS, whole=True)
