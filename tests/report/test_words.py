@@ -58,7 +58,7 @@ def test_the_card_has_front_matter_that_yaml_reads() -> None:
     assert front["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert front["model-index"][0]["results"][0]["metrics"][0]["type"] == "accuracy"
     assert '\n# x"' in card
-    assert "-0.7 to 1.3 points" in card
+    assert "-0.3 to 0.9 points" in card
     assert "licence is not known" in card
     assert "opened 2 times" in card
 
