@@ -86,7 +86,7 @@ class Data(Section):
 
     source: str = Field(
         description="csv, jsonl, parquet, huggingface, image-folder, image-masks, dicom, nifti, medmnist, python, "
-        "docstrings, digits, mni-slices or mni-volumes.",
+        "docstrings, digits, mni-slices, mni-scans or mni-volumes.",
         examples=["csv"],
     )
     path: str | None = Field(None, description="File or folder; a hub id for huggingface; file.py:function for python.")

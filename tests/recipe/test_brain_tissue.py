@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +88,25 @@ def test_it_builds_reduced(tmp_path: Path) -> None:
     clinical = target["verdicts"][-1]
     assert (clinical["status"], clinical["severity"], clinical["n"]) == ("INCONCLUSIVE", "warn", 1)
     assert "without a network: two thresholds" in run.stdout + run.stderr
+    check_segmentation(bench, tmp_path)
+
+
+def check_segmentation(bench: Workbench, folder: Path) -> None:
+    """The way of docs/medical.md: a series in, a segmentation out, on the series' own grid, of coded tissues."""
+    dcmread = pytest.importorskip("pydicom").dcmread
+    made = [sys.executable, "-m", "edgeft_recipes.medical.brain_series", str(folder / "series")]
+    subprocess.run(made, check=True, timeout=120)
+    bundle = str(folder / "out" / "brain-tissue")
+    run = bench.run("run", bundle, "--dicom", str(folder / "series"), "--out", str(folder / "seg"), timeout=300)
+    assert run.returncode == 0, run.stdout + run.stderr
+    written = dcmread(next((folder / "seg").glob("*.dcm")))
+    assert written.Modality == "SEG" and (written.Rows, written.Columns) == (192, 80)
+    kinds = [item.SegmentedPropertyTypeCodeSequence[0] for item in written.SegmentSequence]
+    assert [(kind.CodeValue, kind.CodingSchemeDesignator) for kind in kinds] == [
+        ("389081007", "SCT"),
+        ("389080008", "SCT"),
+    ]
+    if validator := shutil.which("dciodvfy"):
+        for file in (next((folder / "series").glob("*.dcm")), next((folder / "seg").glob("*.dcm"))):
+            told = subprocess.run([validator, str(file)], capture_output=True, text=True, timeout=60)
+            assert not [line for line in told.stderr.splitlines() if line.startswith("Error")]
