@@ -189,8 +189,9 @@ class Verdict:
     """A gate's answer on one target, with the reason in a sentence and the cases that would decide it.
 
     quantity: what value and interval are of (`loss of accuracy`, `latency_p90_ms`); limit: what they are held against.
-    parts: of a gate with `by`, the answers on the whole (subgroup "") and on every subgroup; the numbers beside them
-    are then those of the part that decides, which `subgroup` names. unaccounted: what the gate's margin lacks.
+    n, units: cases, and how many were drawn independently. parts: of a gate with `by`, the answers on the whole
+    (subgroup "") and on every subgroup; the numbers beside them are then those of the part that decides, which
+    `subgroup` names. unaccounted: what the gate's margin lacks.
     """
 
     gate: str
@@ -202,6 +203,7 @@ class Verdict:
     value: float | None = None
     interval: tuple[float, float] | None = None
     n: int | None = None
+    units: int | None = None
     needed_n: int | None = None
     method: str = ""
     quantity: str = ""

@@ -70,6 +70,7 @@ def _decide(gate: Gate, target: str, cases: Cases) -> Verdict:
         value=quantity.bound.estimate,
         interval=(quantity.bound.low, quantity.bound.high),
         n=quantity.bound.n,
+        units=quantity.units,
         needed_n=needed,
         method=quantity.method,
         quantity=quantity.name,

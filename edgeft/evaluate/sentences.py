@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING
 
 from edgeft.gate import Status
@@ -74,7 +75,7 @@ def _what_was_seen(gate: Gate, quantity: Quantity, percent: bool) -> str:
         text += f" against {_number(quantity.source, places, percent)}{sign} of the {gate.baseline}"
     text += f" on {quantity.bound.n:,} cases{f' {quantity.among}' if quantity.among else ''}"
     if quantity.units != quantity.bound.n:
-        text += f" in {quantity.units:,} units"
+        text += f" in {quantity.units:,} unit{'s' if quantity.units != 1 else ''}"
     if quantity.counts:
         text += f": {quantity.counts[0]:,} lost, {quantity.counts[1]:,} gained"
     return text
@@ -107,6 +108,9 @@ def _remedy(quantity: Quantity, status: Status, needed: int | None) -> str:
         return ""
     if needed is None:
         return "; the observed value is itself beyond the limit or too near: more cases would not make it pass"
+    if quantity.units < quantity.bound.n and not quantity.among:
+        units = ceil(needed * quantity.units / quantity.bound.n)
+        return f"; about {needed:,} cases in {units:,} such units would show it at the observed rates"
     such = "such " if quantity.among and not quantity.among.startswith("(") else ""
     return f"; about {needed:,} {such}cases would show it at the observed rates"
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.errors import EdgeftError
 from edgeft.record import MergeRow, RunRecord, TargetRow, TrainingRow
 from edgeft.report.figures import chosen_row, metric_of
+from edgeft.report.limits import quality_metric
 from edgeft.report.plain import NOTE, plain_targets
 from edgeft.report.plots import training_plots
 from edgeft.report.preprocessing import preprocessing_blocks
@@ -55,7 +56,7 @@ TONES = {
     "interrupted": "neutral",
     "stopped": "neutral",
 }
-OVERVIEW = ("accuracy", "latency_p50_ms")
+OVERVIEW_TIME = "latency_p50_ms"
 MARKS = {"passed": "✓", "failed": "✕", "inconclusive": "?", "error": "!", "interrupted": "‖", "stopped": "■"}
 
 
@@ -176,11 +177,13 @@ def _training(row: TrainingRow) -> dict[str, Any]:
 
 def overview_table(targets: Sequence[TargetRow]) -> Table:
     """One line per target: what was chosen, what it comes to, and how its gates answered."""
+    quality = next(filter(None, map(quality_metric, targets)), None)
     lines = []
     for target in map(hide_time, targets):
         chosen = chosen_row(target)
-        found = [metric_of(chosen, name) if chosen else None for name in OVERVIEW]
-        values = [amount(name, item["value"]) if item else DASH for name, item in zip(OVERVIEW, found, strict=True)]
+        shown = (quality or "accuracy", OVERVIEW_TIME)
+        found = [metric_of(chosen, name) if chosen else None for name in shown]
+        values = [amount(name, item["value"]) if item else DASH for name, item in zip(shown, found, strict=True)]
         if chosen and timing_faults(chosen):
             values[1] += " INVALID"
         tones = [str(verdict.get("status")) for verdict in target.verdicts if verdict.get("severity") != "warn"]
@@ -191,7 +194,8 @@ def overview_table(targets: Sequence[TargetRow]) -> Table:
         size = bytes_text(chosen.bytes) if chosen and chosen.bytes else DASH
         answer = status_cell(worst) if worst else Cell(DASH)
         lines.append([Cell(target.device, small=target.how), name, *values, size, answer, counts_text(target)])
-    heads = ["Target", "Chosen", "Accuracy, search set", "Latency p50", "Size", "Gates", "Tried"]
+    score = f"{metric_name(quality or 'accuracy')}, search set"
+    heads = ["Target", "Chosen", score, "Latency p50", "Size", "Gates", "Tried"]
     return table(heads, lines, (2, 3, 4), stack=True)
 
 

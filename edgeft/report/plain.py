@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from edgeft.metric_names import unit_of
@@ -17,7 +18,7 @@ NOTE = (
     "Each bound holds with the gate's confidence, 95% unless the recipe says otherwise. Undecided means that the cases "
     "allow both answers: nothing ships on it."
 )
-BASELINE = re.compile(r" no worse than (.+) by [^ ]+(?: in every .*)?$")
+BASELINE = re.compile(r" no worse than (.+?) by [^ ,]+(?: in every .*?)?(?:, counted by .*)?$")
 """What a gate compares with, in its own words (Gate.describe)."""
 Row = Mapping[str, Any]
 
@@ -56,9 +57,11 @@ def _lead(target: TargetRow) -> str:
     if chosen is None:
         return f"For {target.device} nothing was chosen."
     statuses = {str(row.get("status")) for row in target.verdicts if row.get("severity") != "warn"}
+    warned = any(row.get("status") != "PASS" for row in target.verdicts if row.get("severity") == "warn")
     ending = (
         "fails a gate and may not ship" if "FAIL" in statuses
         else "may not ship: the cases are too few to decide" if "INCONCLUSIVE" in statuses
+        else "passed every gate that can stop it and may ship" if warned
         else "passed every gate and may ship"
     )  # fmt: skip
     return f"{chosen.name} in {runtime_name(chosen.runtime)}, chosen for {target.device}, {ending}."
@@ -98,7 +101,9 @@ def _clause(verdict: Row, part: Row) -> str:
 
 
 def _needed(part: Row) -> str:
-    needed = part.get("needed_n")
+    needed, units, n = part.get("needed_n"), part.get("units"), part.get("n")
+    if needed and units and n and units < n:
+        return f"about {count_text(ceil(needed * units / n), 'unit')} like these would decide it"
     return f"about {needed:,} cases would decide it" if needed else "more cases like these would not make it pass"
 
 

@@ -86,7 +86,7 @@ def test_it_builds_reduced(tmp_path: Path) -> None:
     assert gate_set["rule"].startswith("two thresholds on the brightness")
     assert 0.5 < gate_set["by_rule"]["mean_dice"] < 1
     clinical = target["verdicts"][-1]
-    assert (clinical["status"], clinical["severity"], clinical["n"]) == ("INCONCLUSIVE", "warn", 1)
+    assert (clinical["status"], clinical["severity"], clinical["units"]) == ("INCONCLUSIVE", "warn", 1)
     assert "without a network: two thresholds" in run.stdout + run.stderr
     check_segmentation(bench, tmp_path)
 
