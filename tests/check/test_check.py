@@ -73,7 +73,7 @@ def test_too_few_cases_are_inconclusive_and_say_how_many_would_do(world: Path, a
     code, record = ask("same --baseline base --data test.csv --cases 100 --no-latency")
     accuracy = verdict(record, "accuracy")
     assert code == 5 and accuracy["status"] == "INCONCLUSIVE" and accuracy["n"] == 100
-    assert accuracy["needed_n"] == 368, "ln 0.025 / ln 0.99"
+    assert accuracy["needed_n"] == 300, "ln 0.05 / ln 0.99, and one for what the rate of gains costs"
 
 
 @pytest.mark.parametrize("left", ["", "--no-latency "])
@@ -190,7 +190,8 @@ def test_a_file_that_holds_its_rows_twice_shows_no_more(world: Path, texts: kit.
     _, once = ask("same --baseline base --data test.csv --no-latency")
     _, twice = ask("same --baseline base --data twice.csv --no-latency")
     assert twice["data"]["n"] == 960 and twice["data"]["units"] == once["data"]["units"] == 480
-    assert verdict(twice, "accuracy")["interval"][1] == pytest.approx(verdict(once, "accuracy")["interval"][1])
+    # A little less: cases in units are decided on two bounds at half the error each, one case a unit on an exact one.
+    assert verdict(once, "accuracy")["interval"][1] <= verdict(twice, "accuracy")["interval"][1]
 
 
 def test_units_are_what_statistics_count(world: Path, texts: kit.Texts, ask: Ask) -> None:

@@ -43,13 +43,13 @@ def facts(units: int = 900, classes: tuple[int, int] = (800, 100), **sites: int)
 
 def test_a_subgroup_that_could_never_show_it_is_named(tmp_path: Path) -> None:
     loaded = load(tmp_path, f"{NO_WORSE}, by: site")
-    check_gate_set(loaded, facts(north=400, south=183))
+    check_gate_set(loaded, facts(north=400, south=149))
     with pytest.raises(
-        RecipeError, match=r"1 subgroup is too small: 'south' has 182; .* each needs 183 cases"
+        RecipeError, match=r"1 subgroup is too small: 'south' has 148; .* each needs 149 cases"
     ) as caught:
-        check_gate_set(loaded, facts(north=400, south=182))
+        check_gate_set(loaded, facts(north=400, south=148))
     assert caught.value.where.endswith("gates[0]") and "severity: warn" in caught.value.hint
-    check_gate_set(load(tmp_path, f"{NO_WORSE}, by: site, severity: warn"), facts(north=400, south=182))
+    check_gate_set(load(tmp_path, f"{NO_WORSE}, by: site, severity: warn"), facts(north=400, south=148))
 
 
 def test_more_values_than_subgroups_is_an_error_also_for_a_warning(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_more_values_than_subgroups_is_an_error_also_for_a_warning(tmp_path: Pat
 
 def test_the_cases_of_one_label_must_be_enough(tmp_path: Path) -> None:
     loaded = load(tmp_path, "metric: sensitivity_stop, no_worse_than: source, margin: 0.02")
-    with pytest.raises(RecipeError, match="cannot pass on 100 cases: even with no case lost it needs 183"):
+    with pytest.raises(RecipeError, match="cannot pass on 100 cases: even with no case lost it needs 149"):
         check_gate_set(loaded, facts())
     check_gate_set(loaded, facts(classes=(700, 200)))
 
@@ -84,10 +84,10 @@ def test_a_limit_on_size_needs_no_cases() -> None:
 
 def test_small_sets_are_told_in_their_units_and_many_subgroups_in_short(tmp_path: Path) -> None:
     patients = {**facts(units=100), "unit": "patient"}
-    with pytest.raises(RecipeError, match=r"cannot pass on 100 units \(patient\): .* it needs 183$"):
+    with pytest.raises(RecipeError, match=r"cannot pass on 100 units \(patient\): .* it needs 149$"):
         check_gate_set(load(tmp_path, NO_WORSE), patients)
     sites = facts(**{f"s{n}": 10 + n for n in range(6)})
-    told = r"6 subgroups are too small: 's0' has 10, .*'s3' has 13, \.\.\.; .* 183 cases"
+    told = r"6 subgroups are too small: 's0' has 10, .*'s3' has 13, \.\.\.; .* 149 cases"
     with pytest.raises(RecipeError, match=told):
         check_gate_set(load(tmp_path, f"{NO_WORSE}, by: site"), sites)
 
@@ -95,13 +95,13 @@ def test_small_sets_are_told_in_their_units_and_many_subgroups_in_short(tmp_path
 def test_the_minutes_of_an_emulated_device_must_allow_enough_of_every_subgroup(tmp_path: Path) -> None:
     loaded = load(tmp_path, f"{NO_WORSE}, by: site")
     held = Held(400, {}, {"site": {"north": Held(300), "south": Held(100)}})
-    told = "cannot pass on pi: 5 minutes allow too few cases, 500 in 100 units of site 'south'; .* needs 183 units"
+    told = "cannot pass on pi: 5 minutes allow too few cases, 500 in 100 units of site 'south'; .* needs 149 units"
     with pytest.raises(RecipeError, match=told) as caught:
         check_planned(loaded, loaded.recipe.gates, "pi", 500, held)
     assert caught.value.where.endswith("gates[0]")
     with pytest.raises(RecipeError, match="120 in 100 units; even"):
         check_planned(loaded, loaded.recipe.gates, "pi", 120, Held(100))
-    check_planned(loaded, loaded.recipe.gates, "pi", 500, Held(400, {}, {"site": {"north": Held(183)}}))
+    check_planned(loaded, loaded.recipe.gates, "pi", 500, Held(400, {}, {"site": {"north": Held(149)}}))
     warns = load(tmp_path, f"{NO_WORSE}, by: site, severity: warn")
     check_planned(warns, warns.recipe.gates, "pi", 500, held)
 

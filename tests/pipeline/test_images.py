@@ -151,5 +151,5 @@ def test_masks_end_in_gates_on_dice(tmp_path: Path) -> None:
     seen = {row["case"] for row in target["examples"]}
     read = bench.store / "objects" / data["digest"][:2] / data["digest"]
     assert seen <= set(read_split(read / "search.parquet").column("id").to_pylist()), "the gate set is never shown"
-    assert (bench.folder / "out/tiny/report.html").read_text().count("data:image/png;base64,") == 9
+    assert (bench.folder / "out/tiny/report.html").read_text().count("data:image/png;base64,") == 15, "five each"
     assert outputs.stat().st_size < cases * (24 * 24 + 3 * 4) + 2000, "class maps are kept, not logits per pixel"

@@ -39,7 +39,8 @@ def check_target_modules(loaded: LoadedRecipe, weights: Path, config: Mapping[st
     shapes = weight_shapes(weights)
     if shapes is None:
         return
-    if not any(len(shape) == 2 for name, shape in shapes.items() if name.endswith(".weight")):
+    kernels = [len(shape) for name, shape in shapes.items() if name.endswith(".weight") and len(shape) > 1]
+    if kernels and 2 not in kernels:
         _refuse_without_linears(loaded, adapting)
     # A bias or a norm has one dimension; what LoRA adapts has two or more.
     known = [name.removesuffix(".weight") for name, shape in shapes.items() if name.endswith(".weight") and shape[1:]]
