@@ -90,3 +90,15 @@ def write_tiny_bert(folder: Path, texts_csv: Path) -> None:
         max_position_embeddings=64,
     )
     BertModel(config).save_pretrained(folder)
+
+
+def saturates() -> bool:
+    """Whether 8-bit sums saturate here: x86 without VNNI, where ONNX Runtime's int8 is another arithmetic."""
+    import platform
+
+    from edgeft.pipeline.host import cpu_flags
+
+    return platform.machine() == "x86_64" and not any("vnni" in flag for flag in cpu_flags())
+
+
+SATURATES = "8-bit sums saturate on this processor, an x86 without VNNI"

@@ -25,7 +25,9 @@ def test_a_slow_hour_takes_more_minutes_instead_of_ending_the_build() -> None:
     gate = Gate(metric="accuracy", no_worse_than="source", margin=0.04)
     units = {128: 82, 192: 110, 256: 140}
     assert not can_pass([gate], Held(82, rows=128)) and can_pass([gate], Held(110, rows=192))
-    assert gate_cases(128, lambda n: can_pass([gate], Held(units.get(n, 150), rows=n))) == 256, "one step more than at best"
+    assert gate_cases(128, lambda n: can_pass([gate], Held(units.get(n, 150), rows=n))) == 256, (
+        "one step more than at best"
+    )
 
 
 def test_what_several_times_the_minutes_cannot_show_is_not_planned() -> None:

@@ -19,6 +19,7 @@ from edgeft.report.selftest import render_selftest
 from edgeft.ship.selftest import kernels, whole
 from edgeft.ship.selftest.items import Item, ItemRow, Mismatch, SelftestRecord, near, same
 from edgeft.ship.selftest.run import ask, run_selftest
+from tests.material import saturates
 
 pytestmark = pytest.mark.ml
 
@@ -39,10 +40,15 @@ def test_this_installation_answers_rightly_without_a_network(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     html, data = tmp_path / "selftest.html", tmp_path / "selftest.json"
-    assert main(["selftest", "--quick", "--report", str(html), "--report", str(data)]) == 0
+    code = main(["selftest", "--quick", "--report", str(html), "--report", str(data)])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1].startswith("PASS: ")
     record = SelftestRecord.model_validate_json(data.read_text(encoding="utf-8"))
+    if saturates():  # what it is for: this processor's int8 is not the one that most models are gated on
+        told = [f"{row.group}: {row.name}" for row in record.items if row.status == "FAIL"]
+        assert code == 1 and any("uint8 x int8 does not saturate" in name for name in told)
+        assert all("ONNX Runtime" in name for name in told)
+    else:
+        assert code == 0 and lines[-1].startswith("PASS: ")
     assert record.count("PASS") > 25
     assert all(row.said for row in record.items)
     assert {row.said for row in record.items if row.group == whole.GROUP} == {"left out by --quick"}

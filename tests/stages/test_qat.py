@@ -17,6 +17,7 @@ from edgeft.exporter import Variant
 from edgeft.models.load import load_model
 from edgeft.models.predict import forward_logits, predict_logits
 from edgeft.stages.finetune.qat import Qat
+from tests.material import SATURATES, saturates
 from tests.stages.test_resume import killed
 from tests.stages.world import LABELS, World, make_world
 
@@ -95,6 +96,7 @@ def accuracy(world: World, logits: Any) -> float:
     return float((logits.argmax(axis=1) == cases(world)[1]).mean())
 
 
+@pytest.mark.skipif(saturates(), reason=SATURATES)
 def test_simulated_rounding_is_that_of_onnx_runtime(hard: World) -> None:
     """Rounded in torch and run as int8 by ONNX Runtime, the model strays from float in the same way, to a few percent."""
     import torch
@@ -112,6 +114,7 @@ def test_simulated_rounding_is_that_of_onnx_runtime(hard: World) -> None:
     assert np.abs(simulated - real).mean() < 0.1 * np.abs(exact - real).mean()
 
 
+@pytest.mark.skipif(saturates(), reason=SATURATES)
 def test_int8_after_training_loses_less_than_without(hard: World) -> None:
     """On ONNX Runtime, static int8 of the planted model; its float answers stay those of the model before."""
     before = {mode: run_int8(hard, hard.base, mode) for mode in ("static", "dynamic")}
