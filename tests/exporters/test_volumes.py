@@ -18,7 +18,7 @@ from edgeft.targets.parity import prove_parity
 from edgeft.task import declared_inputs
 from edgeft.tasks.volume_spec import VolumeSpec, volume_json
 
-pytestmark = pytest.mark.ml
+pytestmark = [pytest.mark.ml, pytest.mark.slow]
 pytest.importorskip("monai")
 
 LABELS = ("rest", "grey", "white")

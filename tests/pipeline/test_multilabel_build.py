@@ -11,7 +11,7 @@ import pytest
 from tests.pipeline.conftest import Workbench
 from tests.pipeline.image_nets import CONV
 
-pytestmark = pytest.mark.ml
+pytestmark = [pytest.mark.ml, pytest.mark.slow]
 
 ROWS = '''\
 """Pairs of scikit-learn's digits: the labels are those of `one` and `two` that are among them; many have neither."""
