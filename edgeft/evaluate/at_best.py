@@ -48,12 +48,16 @@ def _rate_needed(gate: Gate, room: float, alpha: float, units_n: int) -> int | N
 
 
 def _pairs_needed(gate: Gate, units_n: int, alpha: float) -> int | None:
-    """Pairs without a flip that the exact bound of a loss passes: about as many as of a rate without an event."""
+    """Pairs without a flip that the exact bound of a loss passes: hardly more than of a rate without an event."""
     margin = gate.margin or 0.0
-    needed = 1 if margin >= 1 else count_unseen(margin, alpha)
-    while needed <= NEEDED_CAP and upper_difference(0, 0, needed, alpha) > margin:
-        needed += max(1, needed // 1000)
-    return needed if needed > units_n else None
+    low = 0 if margin >= 1 else count_unseen(margin, alpha) - 1
+    high = low + max(2, low // 50)
+    while high < NEEDED_CAP and upper_difference(0, 0, high, alpha) > margin:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if upper_difference(0, 0, middle, alpha) <= margin else (middle, high)
+    return high if high > units_n else None
 
 
 def _units_needed(gate: Gate, units_n: int, alpha: float) -> int | None:

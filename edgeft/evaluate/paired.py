@@ -1,8 +1,13 @@
-"""Approximate comparisons of two paired rates, told beside the exact bound that decides (statistics.bound_loss)."""
+"""Approximate comparisons of two paired rates, told beside the exact bound that decides (unconditional.py)."""
 
 from __future__ import annotations
 
-from math import exp, log, sqrt
+from math import exp, log
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 STEPS = 100
 """Bisections of [-1, 1]: to the last bit."""
@@ -28,14 +33,21 @@ def tango_interval(lost: int, gained: int, n: int, alpha: float) -> tuple[float,
 
 def tango_score(lost: int, gained: int, n: int, difference: float) -> float:
     """Score statistic of "P(lost) - P(gained) is `difference`", standard normal under it; decreasing in it."""
+    return float(tango_scores(lost, gained, n, difference))
+
+
+def tango_scores(lost: Any, gained: Any, n: int, difference: float) -> NDArray[np.float64]:
+    """The same of many outcomes of n pairs: arrays of one shape. Without variance 0 at the estimate, else +-inf."""
+    import numpy as np
+
     linear = (2 * n - lost + gained) * difference - lost - gained
-    root = sqrt(max(0.0, linear**2 + 8 * n * gained * difference * (1 - difference)))
-    restricted = max(0.0, -difference, (root - linear) / (4 * n))
+    root = np.sqrt(np.maximum(0.0, linear**2 + 8 * n * gained * difference * (1 - difference)))
+    restricted = np.maximum(max(0.0, -difference), (root - linear) / (4 * n))
     variance = n * (2 * restricted + difference * (1 - difference))
     distance = lost - gained - n * difference
-    if variance <= 0:
-        return 0.0 if distance == 0 else float("inf") if distance > 0 else float("-inf")
-    return distance / sqrt(variance)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.asarray(distance / np.sqrt(np.maximum(0.0, variance)), dtype=np.float64)
+    return np.where(np.isnan(found), 0.0, found)
 
 
 def mcnemar_midp(lost: int, gained: int) -> float:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from math import log
 from typing import TYPE_CHECKING, Any
 
-from edgeft.evaluate.paired import tango_interval
+from edgeft.evaluate.paired import tango_interval, tango_score, tango_scores
 from edgeft.evaluate.statistics import Bound, bound_rate, clopper_pearson
 
 if TYPE_CHECKING:
@@ -47,12 +47,11 @@ def bound_loss(lost: NDArray[np.bool_], gained: NDArray[np.bool_], units: NDArra
     """
     import numpy as np
 
-    n = len(lost)
-    worse, better = bound_rate(lost, units, alpha / 2), bound_rate(gained, units, alpha / 2)
-    estimate = worse.estimate - better.estimate
+    n, estimate = len(lost), float(np.mean(lost)) - float(np.mean(gained))
     if len(np.unique(units)) == n:
         low, high = bound_difference(int(lost.sum()), int(gained.sum()), n, alpha)
         return Bound(estimate, low, high, n, float(n), METHOD)
+    worse, better = bound_rate(lost, units, alpha / 2), bound_rate(gained, units, alpha / 2)
     effective = min(worse.effective, better.effective)
     method = f"paired difference, Bonferroni of two {worse.method} bounds"
     return Bound(estimate, worse.low - better.high, worse.high - better.low, n, effective, method)
@@ -167,7 +166,7 @@ def _ranked_before(lost: int, gained: int, n: int, limit: float, rate: float) ->
 
     last = min(n, int(np.ceil(n * rate + 2 * REACH * (np.sqrt(n * rate) + 1))))
     gains = np.arange(max(last, gained) + 1)
-    goal = float(_scores(np.array([lost]), np.array([gained]), n, limit)[0])
+    goal = tango_score(lost, gained, n, limit)
     below = _most_within(gains, n, limit, goal + 1e-12 * abs(goal))
     most: Counts = np.maximum.accumulate(below)
     most[gained:] = np.maximum(most[gained:], lost)
@@ -181,21 +180,7 @@ def _most_within(gains: Counts, n: int, difference: float, goal: float) -> Count
     below, above = np.full(len(gains), -1), n - gains + 1
     while (above - below > 1).any():
         middle = (below + above) // 2
-        inside = _scores(np.maximum(middle, 0), gains, n, difference) <= goal
+        inside = tango_scores(np.maximum(middle, 0), gains, n, difference) <= goal
         open_ = above - below > 1
         below, above = np.where(open_ & inside, middle, below), np.where(open_ & ~inside, middle, above)
     return below.astype(np.int64)
-
-
-def _scores(lost: Any, gained: Any, n: int, difference: float) -> Floats:
-    """paired.tango_score of many outcomes; `difference` is inside (-1, 1)."""
-    import numpy as np
-
-    linear = (2 * n - lost + gained) * difference - lost - gained
-    root = np.sqrt(np.maximum(0.0, linear**2 + 8 * n * gained * difference * (1 - difference)))
-    restricted = np.maximum(max(0.0, -difference), (root - linear) / (4 * n))
-    variance = n * (2 * restricted + difference * (1 - difference))
-    distance = lost - gained - n * difference
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found: Floats = distance / np.sqrt(np.maximum(0.0, variance))
-    return np.where(np.isnan(found), 0.0, found)
