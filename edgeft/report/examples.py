@@ -45,9 +45,7 @@ def plot_example(row: ExampleRow, labels: Sequence[str]) -> str:
         parts.append(element("image", x=x, y=y + TOP, width=across, height=down, href=address, class_="pixels"))
     whole, below = COLUMNS * across + (COLUMNS - 1) * GAP, -(-len(shown) // COLUMNS) * step
     swatches = [(name, MASK_COLOURS[index % len(MASK_COLOURS)]) for index, name in enumerate(labels)]
-    swatches += (
-        list(zip(("truth's border", "answer's border", "both"), BORDER_COLOURS, strict=True)) if row.borders else []
-    )
+    swatches += list(zip(BORDERS, BORDER_COLOURS, strict=True)) if row.borders else []
     swatches += [("changed", CHANGED_COLOUR)] if row.changes else []
     keys, lines = _keys(swatches, below + 14, whole)
     said = f"{', '.join(name for name, _ in shown).capitalize()}; {_said(row)}."

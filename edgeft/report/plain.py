@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any
 
-from edgeft.metric_names import unit_of
+from edgeft.metric_names import LATENCY_METRICS, unit_of
 from edgeft.record import RunRecord, TargetRow
 from edgeft.report.figures import chosen_row
 from edgeft.report.tables import Cell, status_cell
@@ -18,8 +18,13 @@ NOTE = (
     "Each bound holds with the gate's confidence, 95% unless the recipe says otherwise. Undecided means that the cases "
     "allow both answers: nothing ships on it."
 )
-BASELINE = re.compile(r" no worse than (.+?) by [^ ,]+(?: in every .*?)?(?:, counted by .*)?$")
-"""What a gate compares with, in its own words (Gate.describe)."""
+CONDITION = re.compile(
+    r" (?:no worse than (?P<baseline>.+?) by|(?P<floor>at least)|at most) [^ ,]+"
+    r"(?: in every (?P<by>.+?))?(?:, counted by (?P<unit>.+))?$"
+)
+"""How a gate ends in its own words (Gate.describe)."""
+RUNS = LATENCY_METRICS | {"peak_memory_mb"}
+"""What is measured by running an artefact again and again: n of them counts runs."""
 Row = Mapping[str, Any]
 
 
@@ -40,7 +45,7 @@ def plain_verdict(verdict: Row) -> str:
         return f"{_sentence(verdict, verdict)}{warn}"
     whole = next((part for part in parts if not part.get("subgroup")), verdict)
     groups = [part for part in parts if part.get("subgroup")]
-    by = str(verdict.get("gate", "")).rpartition(" in every ")[2] or "subgroup"
+    by = _said(verdict, "by") or "subgroup"
     good = [part for part in groups if part.get("status") == "PASS"]
     if len(good) == len(groups) and whole.get("status") == "PASS":
         return f"{_sentence(verdict, whole)} The same holds for each {by} by itself: {_names(groups)}.{warn}"
@@ -93,18 +98,32 @@ def _clause(verdict: Row, part: Row) -> str:
         return f"undecided: {part.get('why', '')}" if status == "INCONCLUSIVE" else str(part.get("why", ""))
     low, high = (float(end) for end in interval)
     told = _loss if str(part.get("quantity", "")).startswith(LOSS) else _level
-    n = part.get("n")
-    cases = f", on {count_text(n, 'case')}" if isinstance(n, int) and n > 1 else ""
+    n, units = part.get("n"), part.get("units")
+    cases = f", on {count_text(n, _one(part))}" if isinstance(n, int) and n > 1 else ""
+    cases += f" in {_units(verdict, units)}" if cases and units and units < n else ""
     if status == "INCONCLUSIVE":
-        return f"undecided{cases}: it may be {told(verdict, part, low, high, limit)}; {_needed(part)}"
+        return f"undecided{cases}: it may be {told(verdict, part, low, high, limit)}; {_needed(verdict, part)}"
     return f"{told(verdict, part, low, high, limit)}{cases}"
 
 
-def _needed(part: Row) -> str:
+def _needed(verdict: Row, part: Row) -> str:
     needed, units, n = part.get("needed_n"), part.get("units"), part.get("n")
-    if needed and units and n and units < n:
-        return f"about {count_text(ceil(needed * units / n), 'unit')} like these would decide it"
-    return f"about {needed:,} cases would decide it" if needed else "more cases like these would not make it pass"
+    if not needed:
+        return f"more {_one(part)}s like these would not make it pass"
+    if units and n and units < n:
+        return f"about {_units(verdict, ceil(needed * units / n))} like these would decide it"
+    return f"about {needed:,} {_one(part)}s would decide it"
+
+
+def _units(verdict: Row, count: int) -> str:
+    """`12 units`, `12 units (patient)` where the gate names the column."""
+    unit = _said(verdict, "unit")
+    return count_text(count, "unit") + (f" ({unit})" if unit else "")
+
+
+def _one(part: Row) -> str:
+    """What n counts."""
+    return "run" if part.get("metric") in RUNS else "case"
 
 
 def _loss(verdict: Row, part: Row, low: float, high: float, limit: float) -> str:
@@ -119,7 +138,7 @@ def _loss(verdict: Row, part: Row, low: float, high: float, limit: float) -> str
 
 
 def _level(verdict: Row, part: Row, low: float, high: float, limit: float) -> str:
-    floor = " at least " in str(verdict.get("gate", ""))
+    floor = bool(_said(verdict, "floor"))
     asked = f"({_value(part, limit)} {'asked' if floor else 'allowed'})"
     below = f"as low as {_value(part, low)}" if floor else f"as high as {_value(part, high)}"
     if part.get("status") == "INCONCLUSIVE":
@@ -129,8 +148,13 @@ def _level(verdict: Row, part: Row, low: float, high: float, limit: float) -> st
 
 
 def _baseline(verdict: Row) -> str:
-    found = BASELINE.search(str(verdict.get("gate", "")))
-    return f"the {found[1] if found else 'source'}"
+    return f"the {_said(verdict, 'baseline') or 'source'}"
+
+
+def _said(verdict: Row, name: str) -> str:
+    """A group of CONDITION; empty where the gate says nothing of it."""
+    found = CONDITION.search(str(verdict.get("gate", "")))
+    return (found[name] if found else None) or ""
 
 
 def _size(part: Row, value: float) -> str:

@@ -111,7 +111,7 @@ def _write_use(folder: Path, contents: Contents) -> None:
     """postprocess.json, golden/ and how to integrate."""
     executor, labels = contents.build.executor, contents.record.data.labels if contents.record.data else []
     gates = gates_for(contents.build.loaded.recipe.gates, contents.row.device)
-    thresholds = {point.label: least for point, least in frozen_thresholds(executor, gates).items()}
+    thresholds = frozen_thresholds(executor, gates)
     codes = {label: concept.stated for label, concept in contents.build.loaded.recipe.data.codes.items()}
     stated = postprocess_json(executor.task, labels, contents.signature, thresholds=thresholds, codes=codes)
     _json(folder / "postprocess.json", stated)

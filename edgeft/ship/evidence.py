@@ -11,7 +11,7 @@ from edgeft.data.labels import SEPARATOR
 from edgeft.data.table import column_array
 from edgeft.pipeline.build import Build
 from edgeft.pipeline.judging.gatekeeping import gates_for
-from edgeft.pipeline.judging.scoring import answered_rows, score_outputs, source_score
+from edgeft.pipeline.judging.scoring import answered_rows, score_both
 from edgeft.pipeline.judging.trial import Trial
 from edgeft.record import CandidateRow, RunRecord, TargetRow
 from edgeft.ship.provenance import name_hash
@@ -70,8 +70,7 @@ def cases_csv(build: Build, trial: Trial, salt: bytes) -> str | None:
         return None
     rows = answered_rows(build.executor, "gate", None, outputs)
     gates = gates_for(build.loaded.recipe.gates, trial.candidate.device.name)
-    ours = score_outputs(build.executor, outputs, "gate", None, gates)
-    theirs = source_score(build.executor, "gate", None, outputs, gates)
+    ours, theirs = score_both(build.executor, outputs, "gate", rows, gates)
     columns = _columns(rows, salt, list(dataset.facts["labels"]), ours, theirs)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from edgeft.artifact import Signature
-from edgeft.task import NO_THRESHOLDS, DecidingTask, Task
+from edgeft.gate import OperatingPoint
+from edgeft.task import DecidingTask, Task
 
 FORMAT = 1
-
+POSTPROCESS = "postprocess.json"
+MAX_BYTES = 4 << 20
 
 THRESHOLDS_FIRST = "of the labels whose probability reaches their threshold the likeliest; where none does, "
 """How a rule begins where a gate froze thresholds of the source."""
@@ -23,12 +25,12 @@ def postprocess_json(
     labels: Sequence[str],
     signature: Signature,
     *,
-    thresholds: Mapping[str, float] = NO_THRESHOLDS,
+    thresholds: Mapping[OperatingPoint, float] = MappingProxyType({}),
     codes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Labels in order, outputs by canonical name, and the task's rule; `rule` null where the task states none.
 
-    thresholds: label -> least probability at which it is the answer, fixed on the source by the gates that passed.
+    thresholds: point of the source -> least probability at which its label is the answer, as gates froze them.
     codes: label -> {value, scheme, meaning, category?}, coded concepts for DICOM; {} where the recipe states none.
     """
     decision: Mapping[str, Any] = task.decision() if isinstance(task, DecidingTask) else {}
@@ -41,12 +43,13 @@ def postprocess_json(
         "activation": decision.get("activation"),
         "axis": decision.get("axis"),
         "rule": _rule(decision.get("rule"), thresholds),
-        "thresholds": {**decision.get("thresholds", {}), **thresholds},
+        "thresholds": {point.label: least for point, least in thresholds.items()},
+        "points": {point.label: point.words for point in thresholds},
         "codes": dict(codes or {}),
     }
 
 
-def _rule(rule: str | None, thresholds: Mapping[str, float]) -> str | None:
+def _rule(rule: str | None, thresholds: Mapping[OperatingPoint, float]) -> str | None:
     """The task's rule, with what goes before it."""
     if rule is None or not thresholds or rule.startswith(EACH):
         return rule
@@ -60,14 +63,26 @@ EACH = "each label"
 def read_thresholds(folder: Path) -> dict[str, float]:
     """Label -> least probability, as a bundle's postprocess.json has them; none in bundles of before there were any.
     BundleError for a file that is none."""
-    from edgeft.ship.bundle import BundleError
+    return {label: float(least) for label, least in _section(folder, "thresholds", (int, float)).items()}
 
-    path = folder / "postprocess.json"
-    if not path.is_file():
+
+def read_points(folder: Path) -> dict[str, str]:
+    """Label -> where the source's threshold was fixed, in the words of its OperatingPoint. Errors as above."""
+    return {label: str(words) for label, words in _section(folder, "points", (str,)).items()}
+
+
+def _section(folder: Path, name: str, kinds: tuple[type, ...]) -> dict[str, Any]:
+    from edgeft.ship.bundle import BundleError
+    from edgeft.ship.verify import Refused, parse_json, read_small
+
+    path = folder / POSTPROCESS
+    if not path.exists():
         return {}
     try:
-        stated = json.loads(path.read_text(encoding="utf-8")).get("thresholds", {})
-        return {str(label): float(least) for label, least in stated.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        what = f"postprocess.json cannot be read: {error}"
+        found = parse_json(read_small(path, MAX_BYTES, "postprocess"), "postprocess", POSTPROCESS).get(name, {})
+        if not isinstance(found, dict) or not all(isinstance(value, kinds) for value in found.values()):
+            raise ValueError(f"{name} is not as edgeft writes it")
+    except (Refused, ValueError) as error:
+        what = f"{POSTPROCESS} cannot be read: {error}"
         raise BundleError(what, where=str(folder), hint="build the bundle anew") from error
+    return found

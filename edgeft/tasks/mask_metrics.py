@@ -55,12 +55,13 @@ def measure_masks(
         what = f"{spaced.metric} needs the size of a pixel in mm, and these cases have none"
         raise StepError(what, hint=f"a source gives it as the column '{COLUMN}'")
     places = {name: _places(gate.metric, labels) for name, gate in found.items()}
+    asked = sorted({place for kept in places.values() for place in kept})
     for case in range(len(answered)):
         spacing = spacings[case] if spacings is not None else (1.0,) * (answered.ndim - 1)
-        per_label = [
-            _measure(answered[case] == place, truth[case] == place, spacing, found, places, place)
-            for place in range(len(labels))
-        ]
+        per_label = {
+            place: _measure(answered[case] == place, truth[case] == place, spacing, found, places, place)
+            for place in asked
+        }
         for name, kept in places.items():
             values[name][case] = np.mean([per_label[place][name] for place in kept])
     return values

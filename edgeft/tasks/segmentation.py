@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,18 @@ from edgeft.canonical import Facts
 from edgeft.data.pack import image_bytes
 from edgeft.errors import StepError
 from edgeft.gate import Gate
-from edgeft.metric_names import MASK_FAMILIES, MASK_MEANS
-from edgeft.task import NO_THRESHOLDS, Arrays, Score
+from edgeft.task import Arrays, Score
 from edgeft.tasks.image_classification import ImageTask
-from edgeft.tasks.image_spec import PREPROCESS, read_spec
+from edgeft.tasks.image_spec import read_spec
+from edgeft.tasks.mask_answers import (
+    MaskTask,
+    check_count,
+    checked,
+    class_maps,
+    confusion,
+    read_labels,
+    score_confusions,
+)
 from edgeft.tasks.mask_metrics import MEASURED, measure_masks, scored_spacings
 
 if TYPE_CHECKING:
@@ -28,12 +35,8 @@ if TYPE_CHECKING:
     Maps = NDArray[np.uint8]
     Floats = NDArray[np.float64]
 
-RIGHT_IOU = 0.5
-"""A case counts as right from this mean IoU on (the threshold of PASCAL VOC); used for counting flips only."""
-MAX_LABELS = 255
 
-
-class Segmentation(ImageTask):
+class Segmentation(MaskTask, ImageTask):
     """Dice, IoU, border distances and volumes per case, over all labels but the first, which is the background.
 
     A class that neither truth nor answer has scores 1 in that case (a distance or volume error: 0), one that only one
@@ -42,17 +45,12 @@ class Segmentation(ImageTask):
     """
 
     name = "segmentation"
-    metrics: tuple[str, ...] = ("mean_dice", "mean_iou", "pixel_accuracy")
-    gated: tuple[str, ...] = MASK_MEANS
-    families: tuple[str, ...] = MASK_FAMILIES
-    headline = "mean_dice"
 
     def prepare(
         self, model: Path, splits: Mapping[str, Path], labels: Sequence[str], serve: Mapping[str, Any], out: Path
     ) -> Facts:
         """As for any image, stretched to the network's size: what is cut off could not be scored."""
-        if len(labels) > MAX_LABELS:
-            raise StepError(f"{len(labels)} labels are more than {MAX_LABELS}", where="data.labels")
+        check_count(labels)
         return super().prepare(model, splits, labels, serve, out)
 
     def masks(self, rows: pa.Table, prepared: Path) -> NDArray[np.int64]:
@@ -120,79 +118,6 @@ class Segmentation(ImageTask):
             found.append(row if logits is None else show_shift(row, logits[0][place], logits[1][place]))
         return found
 
-    def answer(
-        self, outputs: Arrays, labels: Sequence[str], thresholds: Mapping[str, float] = NO_THRESHOLDS
-    ) -> list[dict[str, Any]]:
-        """Per case: share of the pixels of each label, and `mask`, uint8 (height, width)."""
-        import numpy as np
-
-        found = []
-        for mask in class_maps(outputs):
-            shares = np.bincount(mask.ravel(), minlength=len(labels)) / mask.size
-            found.append({"shares": dict(zip(labels, shares.tolist(), strict=True)), "mask": mask})
-        return found
-
-
-def score_confusions(counts: NDArray[np.int64], labels: Sequence[str]) -> Score:
-    """The scores that confusions (n, classes, classes), rows true, hold; of images and of volumes."""
-    import numpy as np
-
-    dice, iou = overlaps(counts)
-    hits = np.einsum("nkk->n", counts)
-    cases: dict[str, Floats] = {
-        "mean_dice": dice.mean(axis=1), "mean_iou": iou.mean(axis=1), "pixel_accuracy": hits / counts.sum((1, 2)),
-        **{f"dice_{label}": dice[:, place] for place, label in enumerate(labels[1:])},
-        **{f"iou_{label}": iou[:, place] for place, label in enumerate(labels[1:])},
-    }  # fmt: skip
-    foreground = counts.sum(axis=1)[:, 1:]
-    predictions = np.where(foreground.sum(axis=1) > 0, foreground.argmax(axis=1) + 1, 0).astype(np.int64)
-    return Score(
-        metrics={name: float(values.mean()) for name, values in cases.items()},
-        correct=cases["mean_iou"] >= RIGHT_IOU,
-        predictions=predictions,
-        confusion=counts.sum(axis=0),
-        cases=cases,
-    )
-
-
-def read_labels(prepared: Path) -> tuple[str, ...]:
-    """As preprocess.json states them."""
-    return tuple(json.loads((prepared / PREPROCESS).read_text(encoding="utf-8"))["labels"])
-
-
-def checked(outputs: Arrays) -> NDArray[np.floating[Any]]:
-    """`logits` (n, classes, height, width); StepError for another shape or a value that is not finite."""
-    import numpy as np
-
-    logits: NDArray[np.floating[Any]] = np.asarray(outputs.get("logits", np.zeros(0)))
-    if logits.ndim != 4:
-        raise StepError(f"logits have shape {tuple(logits.shape)}, (n, classes, height, width) is expected")
-    broken = np.flatnonzero(~np.isfinite(logits).reshape(len(logits), -1).all(axis=1))
-    if len(broken):
-        raise StepError(f"logits of {len(broken)} of {len(logits)} cases are NaN or infinite")
-    return logits
-
-
-def class_maps(outputs: Arrays) -> Maps:
-    """uint8 (n, height, width): as kept, or the highest logit's place."""
-    import numpy as np
-
-    if "classes" in outputs:
-        return np.asarray(outputs["classes"], dtype=np.uint8)
-    return np.asarray(checked(outputs).argmax(axis=1), dtype=np.uint8)
-
-
-def overlaps(counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """(Dice, IoU), each (n, classes - 1), from confusions (n, classes, classes), rows true; background left out."""
-    import numpy as np
-
-    hits = np.einsum("nkk->nk", counts)[:, 1:].astype(np.float64)
-    total = (counts.sum(axis=1) + counts.sum(axis=2))[:, 1:].astype(np.float64)
-    empty = total == 0
-    dice = np.where(empty, 1.0, 2 * hits / np.where(empty, 1, total))
-    iou = np.where(empty, 1.0, hits / np.where(empty, 1, total - hits))
-    return dice, iou
-
 
 def read_masks(rows: pa.Table, size: tuple[int, int]) -> Maps:
     """uint8 (n, height, width) of the rows' masks, resized by nearest neighbour."""
@@ -226,10 +151,7 @@ def _confusions(answered: Maps, rows: pa.Table, classes: int) -> NDArray[np.int6
     for start in range(0, len(answered), CASES):
         masks = read_masks(rows.slice(start, CASES), size)
         for place, mask in enumerate(masks, start):
-            if mask.max(initial=0) >= classes or answered[place].max(initial=0) >= classes:
-                raise StepError(f"a mask or an answer names a class above {classes - 1}")
-            pairs = mask.astype(np.int64).ravel() * classes + answered[place].ravel()
-            counts[place] = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+            counts[place] = confusion(mask, answered[place], classes)
     return counts
 
 

@@ -11,12 +11,11 @@ from edgeft.data.spacing import COLUMN, read_spacing
 from edgeft.data.table import read_split
 from edgeft.data.volumes import volume_masks, volumes
 from edgeft.errors import StepError
-from edgeft.metric_names import MASK_FAMILIES, MASK_MEANS
 from edgeft.task import Arrays, Score
 from edgeft.tasks.classification import DECISION
 from edgeft.tasks.image_spec import PIXELS, PREPROCESS, VALUES
+from edgeft.tasks.mask_answers import MaskTask, check_count, class_maps, confusion, read_labels, score_confusions
 from edgeft.tasks.mask_metrics import MEASURED, measure_masks
-from edgeft.tasks.segmentation import MAX_LABELS, read_labels, score_confusions
 from edgeft.tasks.volume_spec import make_volume_spec, read_volume_spec, volume_json
 from edgeft.tasks.volume_windows import OUTSIDE, cut_masks, cut_windows, drawn_rows, is_window_table, window_rows
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from edgeft.record import ExampleRow
 
 
-class VolumeSegmentation:
+class VolumeSegmentation(MaskTask):
     """Dice and IoU per volume, over all labels but the first, which is the background.
 
     A case is a whole volume: `whole` and `plan` say how it is answered window by window. Where a step wants feeds it
@@ -40,18 +39,14 @@ class VolumeSegmentation:
     """
 
     name = "volume-segmentation"
+    axes = 3
     columns: tuple[str, ...] = ("image",)
-    metrics: tuple[str, ...] = ("mean_dice", "mean_iou", "pixel_accuracy")
-    gated: tuple[str, ...] = MASK_MEANS
-    families: tuple[str, ...] = MASK_FAMILIES
-    headline = "mean_dice"
 
     def prepare(
         self, model: Path, splits: Mapping[str, Path], labels: Sequence[str], serve: Mapping[str, Any], out: Path
     ) -> Facts:
         """Write preprocess.json; of the splits only the volumes' extents are looked at."""
-        if len(labels) > MAX_LABELS:
-            raise StepError(f"{len(labels)} labels are more than {MAX_LABELS}", where="data.labels")
+        check_count(labels)
         shapes = [volume.shape for path in splits.values() for _, volume in volumes(read_split(path))]
         spec = make_volume_spec(model, serve, [max(extents) for extents in zip(*shapes, strict=True)])
         takes = {"takes": serve["takes"]} if serve.get("takes") else {}
@@ -110,7 +105,7 @@ class VolumeSegmentation:
         """mean_dice, mean_iou, pixel_accuracy, dice_<label>; each the mean over cases of a value per case."""
         import numpy as np
 
-        answered = class_volumes(outputs)
+        answered = class_maps(outputs, self.axes)
         if len(answered) != rows.num_rows or not rows.num_rows:
             raise StepError(f"{len(answered)} outputs for {rows.num_rows} rows")
         counts = np.stack(
@@ -129,7 +124,7 @@ class VolumeSegmentation:
 
         if not any(gate.metric.startswith(MEASURED) for gate in wanted):
             return {}
-        answered, parts = class_volumes(outputs), []
+        answered, parts = class_maps(outputs, self.axes), []
         stated = rows.column(COLUMN).to_pylist() if COLUMN in rows.column_names else [""] * rows.num_rows
         for text, truth, answer in zip(stated, _truths(rows, answered.shape[1:]), answered, strict=True):
             known = [read_spacing(text)] if text else None
@@ -141,36 +136,11 @@ class VolumeSegmentation:
         from edgeft.tasks.volume_pictures import draw_planes
 
         dice = self.score(outputs, rows, read_labels(prepared)).cases["mean_dice"]
-        return draw_planes(class_volumes(outputs), dice, rows)
+        return draw_planes(class_maps(outputs, self.axes), dice, rows)
 
     def decision(self) -> Mapping[str, Any]:
         """Blend the windows' logits as preprocess.json says, then the highest."""
         return {**DECISION, "rule": f"blend the windows (preprocess.json: volume), then {DECISION['rule']}"}
-
-    def answer(self, outputs: Arrays, labels: Sequence[str]) -> list[dict[str, Any]]:
-        """Per case: share of the voxels of each label, and `mask`, uint8 (depth, rows, columns)."""
-        import numpy as np
-
-        found = []
-        for mask in class_volumes(outputs):
-            shares = np.bincount(mask.ravel(), minlength=len(labels)) / mask.size
-            found.append({"shares": dict(zip(labels, shares.tolist(), strict=True)), "mask": mask})
-        return found
-
-
-def class_volumes(outputs: Arrays) -> NDArray[np.uint8]:
-    """uint8 (n, depth, rows, columns): as kept, or the highest of the windows' logits. StepError for another shape."""
-    import numpy as np
-
-    if "classes" in outputs:
-        found: NDArray[np.uint8] = np.asarray(outputs["classes"], dtype=np.uint8)
-        return found
-    logits = np.asarray(outputs.get("logits", np.zeros(0)))
-    if logits.ndim != 5:
-        raise StepError(f"logits have shape {logits.shape}, (n, classes, depth, height, width) is expected")
-    if not np.isfinite(logits).all():
-        raise StepError("logits are NaN or infinite")
-    return np.asarray(logits.argmax(axis=1), dtype=np.uint8)
 
 
 def _truths(rows: pa.Table, window: Sequence[int]) -> Iterator[Any]:
@@ -184,12 +154,7 @@ def _inside(truth: Any) -> tuple[slice, ...]:
 
 def _confusion(truth: Any, answer: Any, classes: int) -> NDArray[np.int64]:
     """(classes, classes) voxel counts, rows true; what is OUTSIDE is left out."""
-    import numpy as np
-
     if truth.shape != answer.shape:
         raise StepError(f"an answer of {answer.shape} for a volume of {truth.shape}")
-    known = np.asarray(truth).ravel() != OUTSIDE if truth.dtype != np.uint8 else slice(None)
-    wanted, given = np.asarray(truth).ravel()[known].astype(np.int64), answer.ravel()[known]
-    if wanted.max(initial=0) >= classes or given.max(initial=0) >= classes:
-        raise StepError(f"a mask or an answer names a class above {classes - 1}")
-    return np.bincount(wanted * classes + given, minlength=classes * classes).reshape(classes, classes)
+    known = truth != OUTSIDE if truth.dtype != "uint8" else ...
+    return confusion(truth[known], answer[known], classes)

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from edgeft.errors import RecipeError
+from edgeft.pipeline.checks.gate_checks import check_gates
 from edgeft.pipeline.checks.gate_names import name_gates
 from edgeft.pipeline.checks.preflight import check_recipe, load_devices
 from edgeft.recipe.load import LoadedRecipe, load_recipe
+from edgeft.tasks.segmentation import Segmentation
 from edgeft.tasks.text_classification import TextClassification
 
 RECIPE = """\
@@ -102,3 +104,12 @@ def test_a_misspelt_metric_is_told_the_near_one(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="has no metric 'acuracy'") as caught:
         check_recipe(loaded, load_devices(loaded), TextClassification())
     assert "did you mean 'accuracy'?" in caught.value.render()
+
+
+def test_an_own_metric_of_masks_is_refused_before_the_gate_set(tmp_path: Path) -> None:
+    """Of masks only classes are kept: the function would have been given logits that are not there."""
+    (tmp_path / "score.py").write_text("def mean(logits, labels, rows):\n    return 0.5\n")
+    loaded = load(tmp_path, "local-cpu", "local-cpu", "score.py:mean")
+    with pytest.raises(RecipeError, match="of segmentation only classes are kept") as caught:
+        check_gates(loaded, load_devices(loaded), Segmentation())
+    assert "gate mean_dice, " in caught.value.render()

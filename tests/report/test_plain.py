@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeft.evaluate.gates import decide_data_gate
+from edgeft.evaluate.gates import decide_data_gate, decide_resource_gate
 from edgeft.gate import Gate, Verdict
+from edgeft.measurement import Measurement
 from edgeft.record import ExampleRow
 from edgeft.report.examples import example_blocks, plot_example
 from edgeft.report.html import render_html
@@ -71,6 +72,29 @@ def test_each_subgroup_that_does_not_pass_is_named() -> None:
 )  # fmt: skip
 def test_a_level_says_which_end_counts(gate: Gate, starts: str) -> None:
     assert told(gate, VALUES).startswith(starts)
+
+
+def test_a_gate_with_its_own_unit_names_subgroups_and_units_by_their_columns() -> None:
+    truth = np.zeros(400, np.int64)
+    gate = hd95(by="site", unit="patient")
+    score = replace(score_of(truth, truth, 2), cases={gate.values: VALUES})
+    enough = np.where(SITES == "B", "A", SITES)
+    verdict = decide_data_gate(gate, "t", score, score, np.arange(400), groups=enough)
+    assert plain_verdict(verdict.to_json()).endswith("The same holds for each site by itself: A and C.")
+    few = decide_data_gate(gate, "t", score, score, np.arange(400) // 100, groups=enough)
+    text = plain_verdict(few.to_json())
+    assert "HD95, lesion (at worst 20) for site A: undecided, on 212 cases in 3 units (patient): it may be" in text
+    assert "units (patient) like these would decide it" in text
+
+
+def test_times_are_of_runs_and_a_label_may_sound_like_a_condition() -> None:
+    gate = Gate(metric="latency_p90_ms", at_most=6)
+    time = Measurement("latency_p90_ms", 5.9, "ms", 1024, "measured", "t", (5.7, 6.1), 0.95, "blocks")
+    text = plain_verdict(decide_resource_gate(gate, "t", time).to_json())
+    assert "undecided, on 1,024 runs: it may be as high as 6.10 ms (6.00 ms allowed); about" in text
+    assert text.endswith(" runs would decide it.")
+    odd = Gate(metric="hd95_mm_at least mild", at_most=3, at_worst=20)
+    assert told(odd, VALUES).startswith("HD95, at least mild (at worst 20) is at most 2.")
 
 
 def test_shares_are_told_in_points() -> None:

@@ -23,7 +23,7 @@ def test_bounds_are_the_best_of_all_by_the_tasks_own_score() -> None:
     """Brute force over every pair of a coarse picture, scored as the task scores cases: Dice per case, empty is 1."""
     import numpy as np
 
-    from edgeft.tasks.segmentation import overlaps
+    from edgeft.tasks.mask_answers import overlaps
 
     draw = np.random.default_rng(3)
     levels = np.array([10, 60, 90, 130, 170, 220])

@@ -157,7 +157,7 @@ def test_serve_that_is_no_window_is_refused(tmp_path: Path) -> None:
 def test_an_answer_says_the_shares_of_the_labels() -> None:
     mask = np.zeros((1, 2, 2, 2), np.uint8)
     mask[0, 0] = 1
-    found = TASK.answer({"classes": mask}, LABELS)[0]
+    found = TASK.answer({"classes": mask}, LABELS, {"grey": 0.9})[0]  # as `edgeft run` calls every task
     assert found["shares"] == {"rest": 0.5, "grey": 0.5, "white": 0.0} and found["mask"].shape == (2, 2, 2)
 
 

@@ -21,8 +21,7 @@ from edgeft.pipeline.judging.scoring import (
     answered_rows,
     baseline_arrays,
     baseline_score,
-    score_outputs,
-    source_score,
+    score_both,
     split_rows,
     with_gated,
 )
@@ -121,29 +120,40 @@ def _open(
     }
     rule = [rule_answers_spec(plan.loaded, "gate")] if recipe.baseline else []
     used = {gate.released for gates in sealed.values() for gate in gates}
-    baselines = [released_spec(plan.loaded, item) for path, item in plan.released.items() if path in used]
-    result.opening = _count_opening(plan, executor, chosen, [source_step, *rule, *baselines, *specs.values()])
-    for step in (source_step, *rule, *baselines):
+    released = [released_spec(plan.loaded, item) for path, item in plan.released.items() if path in used]
+    result.opening = _count_opening(plan, executor, chosen, [source_step, *rule, *released, *specs.values()])
+    for step in (source_step, *rule, *released):
         executor.perform(step)
     for device, spec in specs.items():
-        outputs = executor.perform(spec)
-        rows = answered_rows(executor, "gate", None, outputs)
-        units = column_array(rows, "unit")
-        score = score_outputs(executor, outputs, "gate", None, sealed[device])
-        source = source_score(executor, "gate", None, outputs, sealed[device])
-        result.rows[device] = GateSetRow(
-            n=rows.num_rows,
-            units=len(set(units.tolist())),
-            source=dict(with_gated(source, source, rows, sealed[device]).metrics),
-            artefact=dict(with_gated(score, source, rows, sealed[device]).metrics),
-            flips=dict(flips(source, score)),
-            confusion=score.confusion.tolist(),
-            thresholds={f"{point.label} at the source's {point.words}": at for point, at in score.thresholds.items()},
-            **_rule_figures(executor, rule, rows, outputs, source, sealed[device]),
-        )
-        for gate in sealed[device]:
-            theirs = baseline_id(gate, plan.released)
-            result.verdicts[device].append(_decide(gate, device, executor, score, theirs, outputs, rows))
+        _meet(plan, executor, device, executor.perform(spec), sealed[device], rule, result)
+
+
+def _meet(
+    plan: Plan, executor: Executor, device: str, outputs: Artifact, gates: Sequence[Gate], rule: Sequence[Spec],
+    result: Judgement,
+) -> None:  # fmt: skip
+    """One target's answers on the gate set: its row and its verdicts. Each side is scored once, for all gates."""
+    rows = answered_rows(executor, "gate", None, outputs)
+    units = column_array(rows, "unit")
+    score, source = score_both(executor, outputs, "gate", rows, gates)
+    result.rows[device] = GateSetRow(
+        n=rows.num_rows,
+        units=len(set(units.tolist())),
+        source=dict(with_gated(source, source, rows, gates).metrics),
+        artefact=dict(with_gated(score, source, rows, gates).metrics),
+        flips=dict(flips(source, score)),
+        confusion=score.confusion.tolist(),
+        thresholds={f"{point.label} at the source's {point.words}": at for point, at in score.thresholds.items()},
+        **_rule_figures(executor, rule, rows, outputs, source, gates),
+    )
+    baselines = {"source/gate": source}
+    for gate in gates:
+        step = baseline_id(gate, plan.released)
+        if step not in baselines:
+            same = [other for other in gates if other.released == gate.released]
+            baselines[step] = baseline_score(executor, step, rows, outputs, same)
+        pair = score, baselines[step]
+        result.verdicts[device].append(_decide(gate, device, executor, pair, step, outputs, rows))
 
 
 def _rule_figures(
@@ -191,17 +201,16 @@ def _held(executor: Executor, cases: int) -> tuple[int, Held]:
 
 
 def _decide(
-    gate: Gate, device: str, executor: Executor, score: Score, baseline: str, outputs: Artifact, rows: Any
+    gate: Gate, device: str, executor: Executor, pair: tuple[Score, Score], baseline: str, outputs: Artifact, rows: Any
 ) -> Verdict:
-    """baseline: the step that answered for what the gate compares with."""
+    """pair: of the artefact, and of what the gate compares with; baseline: the step that answered for that."""
     custom, units = None, gate_units(gate, rows)
-    source = baseline_score(executor, baseline, rows, outputs, [gate])
     if ":" in gate.metric:
         ours = load_arrays(outputs.path / "outputs.npz")["logits"]
         custom = custom_values(gate, ours, baseline_arrays(executor, baseline, outputs)["logits"], rows)
     groups = column_array(rows, by_column(gate.by)) if gate.by else None
     truth = column_array(rows, "label")
-    return decide_data_gate(gate, device, score, source, units, truth=truth, custom=custom, groups=groups)
+    return decide_data_gate(gate, device, *pair, units, truth=truth, custom=custom, groups=groups)
 
 
 def gate_units(gate: Gate, rows: Any) -> Any:

@@ -33,12 +33,21 @@ def answered_rows(executor: Executor, split: str, most: int | None, outputs: Art
     return split_rows(executor, split, most, int(outputs.facts["n"]))
 
 
-def score_outputs(
-    executor: Executor, outputs: Artifact, split: str, most: int | None, gates: Collection[Gate] = ()
-) -> Score:
-    """Score a step's outputs.npz against the rows they answer. gates: what they name besides is computed too."""
+def score_outputs(executor: Executor, outputs: Artifact, split: str, most: int | None) -> Score:
+    """Score a step's outputs.npz against the rows they answer."""
     rows = answered_rows(executor, split, most, outputs)
-    return _score(executor, load_arrays(outputs.path / "outputs.npz"), rows, gates)
+    return _score(executor, load_arrays(outputs.path / "outputs.npz"), rows, ())
+
+
+def score_both(
+    executor: Executor, outputs: Artifact, split: str, rows: Any, gates: Collection[Gate]
+) -> tuple[Score, Score]:
+    """(the artefact's, the source's) on the rows that `outputs` answer, with all that the gates name besides: values
+    that are computed for a gate alone, and the thresholds, frozen once for both."""
+    thresholds = frozen_thresholds(executor, gates)
+    ours = _score(executor, load_arrays(outputs.path / "outputs.npz"), rows, gates)
+    theirs = baseline_score(executor, f"source/{split}", rows, outputs, gates)
+    return replace(ours, thresholds=thresholds), replace(theirs, thresholds=thresholds)
 
 
 def source_arrays(executor: Executor, split: str, outputs: Artifact) -> dict[str, Any]:
@@ -54,14 +63,6 @@ def baseline_arrays(executor: Executor, step: str, outputs: Artifact) -> dict[st
     return dict(arrays) if index is None else {name: array[index] for name, array in arrays.items()}
 
 
-def source_score(
-    executor: Executor, split: str, most: int | None, outputs: Artifact, gates: Collection[Gate] = ()
-) -> Score:
-    """The source on the very cases that `outputs` answer."""
-    rows = answered_rows(executor, split, most, outputs)
-    return _score(executor, source_arrays(executor, split, outputs), rows, gates)
-
-
 def baseline_score(
     executor: Executor, step: str, rows: Any, outputs: Artifact, gates: Collection[Gate] = ()
 ) -> Score:  # fmt: skip
@@ -72,8 +73,7 @@ def baseline_score(
 def _score(executor: Executor, arrays: Mapping[str, Any], rows: Any, gates: Collection[Gate]) -> Score:
     labels, task = _labels(executor), executor.task
     score = task.score(arrays, rows, labels)
-    score = replace(score, cases={**score.cases, **measured(task, arrays, rows, labels, gates)})
-    return replace(score, thresholds=frozen_thresholds(executor, gates))
+    return replace(score, cases={**score.cases, **measured(task, arrays, rows, labels, gates)})
 
 
 def measured(

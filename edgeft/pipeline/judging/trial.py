@@ -11,7 +11,7 @@ from edgeft.device.protocol import ArtefactRefused
 from edgeft.exporter import Unsupported
 from edgeft.measurement import Measurement
 from edgeft.pipeline.execute import Executor
-from edgeft.pipeline.judging.scoring import answered_rows, score_outputs, source_score, with_gated
+from edgeft.pipeline.judging.scoring import answered_rows, score_both, with_gated
 from edgeft.pipeline.plan import Plan
 from edgeft.pipeline.steps.branches import making_specs
 from edgeft.pipeline.steps.candidates import Candidate
@@ -129,11 +129,8 @@ def _try(plan: Plan, executor: Executor, trial: Trial, timed: bool) -> None:
 
 def score_trial(executor: Executor, trial: Trial, recipe: Recipe, outputs: Artifact) -> None:
     """Its score and the source's on the same search cases, with every metric that a gate names."""
-    cases = recipe.measure.search_cases
-    rows = answered_rows(executor, "search", cases, outputs)
-    gates = recipe.gates
-    ours = score_outputs(executor, outputs, "search", cases, gates)
-    theirs = source_score(executor, "search", cases, outputs, gates)
+    gates, rows = recipe.gates, answered_rows(executor, "search", recipe.measure.search_cases, outputs)
+    ours, theirs = score_both(executor, outputs, "search", rows, gates)
     trial.score = with_gated(ours, theirs, rows, gates)
     trial.source = with_gated(theirs, theirs, rows, gates)
 

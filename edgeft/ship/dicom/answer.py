@@ -58,7 +58,7 @@ def mask_volume(answering: Answering, volume: Volume, tell: OnSlices) -> NDArray
     """uint8 (slices, rows, columns) of places in `labels`, on the grid that the volume was acquired on."""
     import numpy as np
 
-    from edgeft.tasks.segmentation import checked
+    from edgeft.tasks.mask_answers import checked
 
     if isinstance(answering.task, WindowedTask):
         return segment_volume(answering.bundle, volume, tell)
