@@ -17,6 +17,8 @@ JobKind = Literal[
 ]
 TIMED: frozenset[str] = frozenset({"latency", "compare", "cold", "operators", "probe"})
 """Kinds whose answer is a time or a memory figure: meaningless, and refused, on an emulated device."""
+ANSWERING: frozenset[str] = frozenset({"predict", "slide", "preprocess"})
+"""Kinds whose answer includes arrays."""
 OnProgress = Callable[[float, float], None]
 
 
@@ -32,8 +34,8 @@ class ArtefactRefused(DeviceError):
 class Job:
     """One piece of work on a target.
 
-    runtime: the runtime's one file (of preprocess: the reference's). models: role (`model`, `other`, `order`) -> file
-    on the host; its folder is what travels.
+    runtime: the runtime's one file (of preprocess: the reference's). models: role (`model`, `other`) -> file on the
+    host; its folder is what travels.
     feeds: role (`feeds`, `other_feeds`) -> runtime input name -> (n, ...) array; of slide, place -> one whole case.
     settings: JSON, by kind: plan, input, dtype and output (slide), batch (all others but inspect and describe), runs,
     seconds and most_warmup (latency), blocks and seconds (compare), runs (operators), operations and seconds or
@@ -53,7 +55,7 @@ class Job:
 @dataclass(frozen=True)
 class Result:
     """data: what the worker wrote into result.json. arrays: outputs by runtime name (predict), classes by place
-    (slide), else empty."""
+    (slide), pixels (preprocess), else empty."""
 
     data: Mapping[str, Any]
     arrays: Arrays

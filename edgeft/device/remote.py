@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from edgeft.device.jobs import ENVIRONMENT, LARGEST_OUTPUTS, LONGEST_RESULT, OUTPUTS, RESULT, read_result, write_job
 from edgeft.device.link import Link
 from edgeft.device.process import run_process
-from edgeft.device.protocol import Job, OnProgress, Result
+from edgeft.device.protocol import ANSWERING, Job, OnProgress, Result
 from edgeft.device.remote_python import Python, choose_python
 from edgeft.device.remote_scripts import EVICT, RUN, SETUP, fill
 from edgeft.device.transport import worker_files
@@ -88,7 +88,7 @@ class RemoteTransport(ABC):
         said = (folder / "stderr.txt").read_bytes()[-4096:].decode("utf-8", "replace")
         if (error := link.failure(code, said)) is not None:
             raise error
-        if link.fetch(f"{place.work}/{RESULT}", folder / RESULT, LONGEST_RESULT) and job.kind in ("predict", "slide"):
+        if link.fetch(f"{place.work}/{RESULT}", folder / RESULT, LONGEST_RESULT) and job.kind in ANSWERING:
             link.fetch(f"{place.work}/{OUTPUTS}", folder / OUTPUTS, LARGEST_OUTPUTS)
         return self._read(link, job, folder, code, python, said)
 

@@ -13,7 +13,7 @@ from edgeft.errors import DeviceError
 if TYPE_CHECKING:
     from edgeft.device.profile import Device
 
-WORKER_FILES = ("worker.py", "timing.py", "conditions.py", "probes.py", "../medical/sliding.py")
+WORKER_FILES = ("worker.py", "timing.py", "conditions.py", "probes.py", "../medical/sliding.py", "../medical/order.py")
 
 
 class Transport(Protocol):

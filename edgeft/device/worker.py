@@ -1,8 +1,8 @@
 """Runs one job on the target: `python worker.py job.json` in the job's folder. It never starts another process.
 
-Standard library and numpy only, no import of edgeft; timing.py, conditions.py, probes.py, sliding.py and the runtime's
-one file lie beside it. The job comes as JSON and .npz, progress goes to standard output as JSON lines, results to
-result.json and outputs.npz. Whatever a library prints goes to standard error.
+Standard library and numpy only, no import of edgeft; timing.py, conditions.py, probes.py, sliding.py, order.py and the
+runtime's one file lie beside it. The job comes as JSON and .npz, progress goes to standard output as JSON lines,
+results to result.json and outputs.npz. Whatever a library prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def preprocess(job: Mapping[str, Any], runtime: Any, progress: Progress) -> dict
     """Decoded slices, each feed the bytes of one, to pixels as job['stated'] says. runtime: the reference."""
     import numpy as np
 
-    order, slices = _module(job["order"]), _feeds(job)
+    order, slices = _beside("order"), _feeds(job)
     parts = [runtime.pixels(array.tobytes(), job["stated"], order) for array in slices.values()]
     np.savez("outputs.npz", np.stack(parts))
     return {"n": len(parts), "outputs": ["pixels"]}
@@ -242,10 +242,6 @@ def _module(path: str) -> Any:
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    if (
-        spec.name == "order"
-    ):  # its dataclass looks itself up; a runtime's file may be called like the package it imports
-        sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 

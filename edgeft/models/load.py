@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,9 +68,10 @@ def load_model(
         module = _load_transformers(model, labels, task, dtype=held, seed=seed, new_head=new_head, carried=carried)
     if quantise == "nf4":
         _to_nf4(module, {"double_quant": double_quant, **about}, compute_dtype, device)
-        for parameter in module.parameters():
-            if parameter.is_floating_point():
-                parameter.data = parameter.data.to(getattr(torch, dtype))
+    if held != dtype:  # what is not in 4 bits; statistics of normalisation are buffers
+        for tensor in itertools.chain(module.parameters(), module.buffers()):
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.to(getattr(torch, dtype))
     module = module.to(device)
     if adapter:
         module = attach_adapter(module, adapter.path)

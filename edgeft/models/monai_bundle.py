@@ -7,6 +7,7 @@ Format: the MONAI bundle specification, docs.monai.io/en/stable/bundle_intro.htm
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,8 +27,17 @@ NETS = (
     "DynUNet", "SegResNet", "SwinUNETR", "UNETR", "UNet", "VNet",
 )  # fmt: skip
 """Classes of monai.networks.nets that are built from plain arguments and fetch nothing."""
-PLACES = ("monai.networks.nets.", "monai.networks.nets")
-MOST_BYTES, MOST_VALUES, DEEPEST = 4 << 20, 4096, 12
+DEFAULTS: Mapping[str, Mapping[str, int]] = {
+    "BasicUNet": {"spatial_dims": 3, "in_channels": 1, "out_channels": 2},
+    "BasicUNetPlusPlus": {"spatial_dims": 3, "in_channels": 1, "out_channels": 2},
+    "SegResNet": {"spatial_dims": 3, "in_channels": 1, "out_channels": 2},
+    "SwinUNETR": {"spatial_dims": 3},
+    "UNETR": {"spatial_dims": 3},
+    "VNet": {"spatial_dims": 3, "in_channels": 1, "out_channels": 1},
+}
+"""What MONAI takes for these arguments where a bundle does not state them; of the other classes they must be stated."""
+PLACE = "monai.networks.nets."
+MOST_BYTES, MOST_VALUES, MOST_RESOLVED, DEEPEST = 4 << 20, 4096, 100_000, 12
 HINT = "give the network as code: model: {code: net.py:build, weights: FILE}"
 
 
@@ -41,8 +51,21 @@ class Network:
     @property
     def outputs(self) -> int | None:
         """Classes it answers, where it says so."""
-        found = self.arguments.get("out_channels", 2 if self.net in ("UNet",) else None)
-        return found if isinstance(found, int) else None
+        return self._number("out_channels")
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of an image, where it says so."""
+        return self._number("in_channels")
+
+    @property
+    def dimensions(self) -> int | None:
+        """2 for images, 3 for volumes, where it says so."""
+        return self._number("spatial_dims")
+
+    def _number(self, name: str) -> int | None:
+        found = self.arguments.get(name, DEFAULTS.get(self.net, {}).get(name))
+        return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
 def is_bundle(folder: Path) -> bool:
@@ -79,9 +102,9 @@ def read_labels(folder: Path) -> tuple[str, ...] | None:
 
 
 def _checked(net: Any, arguments: Any, where: str) -> Network:
-    name = str(net).removeprefix("monai.networks.nets.").rpartition(".")[2]
+    name = str(net).rpartition(".")[2]
     prefix = str(net)[: -len(name)]
-    if name not in NETS or (prefix and not prefix.startswith(PLACES[0])):
+    if name not in NETS or (prefix and not prefix.startswith(PLACE)):
         raise StepError(f"its network is {str(net)[:120]!r}, not one of {', '.join(NETS)}", where=where, hint=HINT)
     if not isinstance(arguments, Mapping):
         raise StepError("its network has no arguments", where=where, hint=HINT)
@@ -107,20 +130,30 @@ def _check_plain(value: Any, where: str, depth: int) -> None:
             _check_plain(item, where, depth + 1)
 
 
-def resolved(value: Any, config: Mapping[str, Any], where: str, depth: int = 0) -> Any:
-    """The value with `@key` and `@key::part` replaced by what they name; anything else stays as it is written."""
-    if depth > DEEPEST:
-        raise StepError("its references go round in circles", where=where)
-    if isinstance(value, str) and value.startswith("@"):
-        named: Any = config
-        for part in value[1:].replace("#", "::").split("::"):
-            named = named.get(part) if isinstance(named, Mapping) else _item(named, part)
-        return resolved(named, config, where, depth + 1)
-    if isinstance(value, Mapping):
-        return {key: resolved(item, config, where, depth + 1) for key, item in value.items()}
-    if isinstance(value, list):
-        return [resolved(item, config, where, depth + 1) for item in value[:MOST_VALUES]]
-    return value
+def resolved(value: Any, config: Mapping[str, Any], where: str) -> Any:
+    """The value with `@key` and `@key::part` replaced by what they name; anything else stays as it is written.
+
+    StepError for references that go round in circles, or that name each other so often that they would fill the memory.
+    """
+    counted = itertools.count()
+
+    def resolve(value: Any, depth: int) -> Any:
+        if depth > DEEPEST:
+            raise StepError("its references go round in circles", where=where)
+        if next(counted) > MOST_RESOLVED:
+            raise StepError(f"it has more than {MOST_RESOLVED:,} values with its references resolved", where=where)
+        if isinstance(value, str) and value.startswith("@"):
+            named: Any = config
+            for part in value[1:].replace("#", "::").split("::"):
+                named = named.get(part) if isinstance(named, Mapping) else _item(named, part)
+            return resolve(named, depth + 1)
+        if isinstance(value, Mapping):
+            return {key: resolve(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list):
+            return [resolve(item, depth + 1) for item in value]
+        return value
+
+    return resolve(value, 0)
 
 
 def _item(value: Any, part: str) -> Any:

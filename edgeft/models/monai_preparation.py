@@ -40,7 +40,7 @@ def read_preparation(folder: Path) -> Preparation:
             found = replace(
                 found, values=_pair(step, "a_min", "a_max", place), result=_pair(step, "b_min", "b_max", place)
             )
-        elif name == "NormalizeIntensity" and _number(step.get("subtrahend")) and _number(step.get("divisor")):
+        elif name == "NormalizeIntensity" and _number(step.get("subtrahend")) and _positive(step.get("divisor")):
             found = replace(found, mean=float(step["subtrahend"]), std=float(step["divisor"]))
         elif name in ("NormalizeIntensity", "ScaleIntensity", "ScaleIntensityRangePercentiles", "HistogramNormalize"):
             what = (
@@ -60,7 +60,10 @@ def processor_of(folder: Path) -> dict[str, Any]:
     """The same as preprocessor_config.json would say it, for 8-bit pixels of the stated range; size where fixed."""
     network, said = read_network(folder), read_preparation(folder)
     low, high = said.result
-    channels = network.arguments.get("in_channels", 1)
+    channels = network.channels
+    if channels not in (1, 3):
+        what = f"its {network.net} takes {channels} channels; images have one (grey) or three"
+        raise StepError(what, where=str(folder), hint="give a network of one or three channels")
     # 0..255 stands for a_min..a_max; ((x / 255) * (high - low) + low - mean) / std.
     spread = high - low
     stated: dict[str, Any] = {
@@ -95,6 +98,10 @@ def _pair(step: Mapping[str, Any], low: str, high: str, place: Path) -> tuple[fl
         what = f"its ScaleIntensityRange has {low}: {given[0]}, {high}: {given[1]}"
         raise StepError(what, where=str(place), hint="both are numbers, the first below the second")
     return float(given[0]), float(given[1])  # type: ignore[arg-type]
+
+
+def _positive(value: Any) -> bool:
+    return _number(value) and value > 0
 
 
 def _number(value: Any) -> bool:

@@ -43,8 +43,10 @@ def serve_image(module: torch.nn.Module, spec: ImageSpec, *, dense: bool) -> tor
     import torch
 
     from edgeft.medical.reference import resize_matrix
-    from edgeft.models.predict import forward_logits
 
+    size = (spec.height, spec.width) if dense else None
+    if spec.embed == "none":
+        return serve_values(module, size)
     shape = (1, spec.channels, 1, 1)
     # One multiplication and one addition: (x * scale - mean) / std.
     factor = torch.tensor(np.reshape(spec.scale / np.array(spec.std), shape).astype(np.float32))
@@ -68,7 +70,14 @@ def serve_image(module: torch.nn.Module, spec: ImageSpec, *, dense: bool) -> tor
                 x = torch.matmul(torch.matmul(self.rows, x), self.columns)
             if spec.order == "BGR":
                 x = torch.cat([x[:, 2:3], x[:, 1:2], x[:, 0:1]], dim=1)
-            return _answer(self.model, x * self.factor + self.offset)
+            return sized_logits(self.model, x * self.factor + self.offset, size)
+
+    return ServedPixels().eval()
+
+
+def serve_values(module: torch.nn.Module, size: tuple[int, ...] | None) -> torch.nn.Module:
+    """The module with `pixel_values` as its one input; logits per pixel come out at `size`, where one is given."""
+    import torch
 
     class ServedValues(torch.nn.Module):  # type: ignore[misc,unused-ignore]
         def __init__(self) -> None:
@@ -76,29 +85,32 @@ def serve_image(module: torch.nn.Module, spec: ImageSpec, *, dense: bool) -> tor
             self.model = module
 
         def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-            return _answer(self.model, pixel_values)
+            return sized_logits(self.model, pixel_values, size)
 
-    def _answer(model: Any, values: torch.Tensor) -> torch.Tensor:
-        logits = forward_logits(model, {"pixel_values": values})
-        return full_size(logits, (spec.height, spec.width)) if dense else logits
+    return ServedValues().eval()
 
-    return (ServedPixels() if spec.embed != "none" else ServedValues()).eval()
+
+def sized_logits(model: Any, values: torch.Tensor, size: tuple[int, ...] | None) -> torch.Tensor:
+    """The model's answer to `values`, (batch, channels, ...), at `size`, where one is given."""
+    from edgeft.models.predict import forward_logits
+
+    logits = forward_logits(model, {"pixel_values": values})
+    return logits if size is None else full_size(logits, size)
 
 
 def plain_module(module: torch.nn.Module, prepared: Path) -> torch.nn.Module:
     """The module that the host's plain `pixel_values` go to: itself, or with logits brought to full size."""
     stated = json.loads((prepared / "preprocess.json").read_text(encoding="utf-8"))
     if stated.get("kind") == "volume":
-        from edgeft.models.served_volume import serve_volume
         from edgeft.tasks.volume_spec import read_volume_spec
 
-        return serve_volume(module, read_volume_spec(prepared).model_copy(update={"embed": "none"}))
+        return serve_values(module, read_volume_spec(prepared).patch)
     if stated.get("task") != "segmentation":
         return module
     from edgeft.tasks.image_spec import read_spec
 
-    spec = read_spec(prepared).model_copy(update={"embed": "none"})
-    return serve_image(module, spec, dense=True)
+    spec = read_spec(prepared)
+    return serve_values(module, (spec.height, spec.width))
 
 
 def full_size(logits: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:

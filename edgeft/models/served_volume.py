@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
@@ -18,8 +18,10 @@ def serve_volume(module: torch.nn.Module, spec: VolumeSpec) -> torch.nn.Module:
     """
     import torch
 
-    from edgeft.models.predict import forward_logits
-    from edgeft.models.served import full_size
+    from edgeft.models.served import serve_values, sized_logits
+
+    if spec.embed != "pixels":
+        return serve_values(module, spec.patch)
 
     class ServedWindow(torch.nn.Module):  # type: ignore[misc,unused-ignore]
         def __init__(self) -> None:
@@ -29,17 +31,6 @@ def serve_volume(module: torch.nn.Module, spec: VolumeSpec) -> torch.nn.Module:
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             # One channel: moving its axis is a reshape. One multiplication, one addition: (x * scale - mean) / std.
             x = pixels.reshape(-1, 1, *spec.patch).to(torch.float32)
-            return _answer(self.model, x * (spec.scale / spec.std) + (-spec.mean / spec.std))
+            return sized_logits(self.model, x * (spec.scale / spec.std) + (-spec.mean / spec.std), spec.patch)
 
-    class ServedValues(torch.nn.Module):  # type: ignore[misc,unused-ignore]
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = module
-
-        def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-            return _answer(self.model, pixel_values)
-
-    def _answer(model: Any, values: torch.Tensor) -> torch.Tensor:
-        return full_size(forward_logits(model, {"pixel_values": values}), spec.patch)
-
-    return (ServedWindow() if spec.embed == "pixels" else ServedValues()).eval()
+    return ServedWindow().eval()

@@ -37,10 +37,10 @@ def run_reference(device: Device, slices: Sequence[bytes], stated: Mapping[str, 
     """Pixels (n, rows, columns, channels) of decoded slices, computed by the device's own numpy."""
     import numpy as np
 
-    runtime, order = reference_files()
+    runtime, _ = reference_files()
     feeds = {f"case{place:03d}": np.frombuffer(raw, np.uint8) for place, raw in enumerate(slices)}
     settings = {"stated": {name: stated[name] for name in ("image", "medical")}}
-    result = run_job(device, Job("preprocess", runtime, {"order": order}, {"feeds": feeds}, settings))
+    result = run_job(device, Job("preprocess", runtime, feeds={"feeds": feeds}, settings=settings))
     if "pixels" not in result.arrays:
         raise StepError("the device gave no pixels", where=device.name)
     return np.asarray(result.arrays["pixels"])

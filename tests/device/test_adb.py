@@ -111,3 +111,22 @@ def test_without_adb_a_serial_or_with_a_hostile_one(
     with pytest.raises(DeviceError, match="adb is not installed") as caught:
         run_job(device(phone), make_job())
     assert "apt install adb" in caught.value.hint
+
+
+def test_what_the_phone_prepares_comes_back(adb: Path, phone: Path) -> None:
+    """Decoded slices through the reference on the device, with no model to send: pixels are fetched like outputs."""
+    import numpy as np
+
+    from edgeft.medical import order, reference
+    from edgeft.targets.preprocessing import run_reference
+
+    image = {"height": 6, "width": 5, "source": None, "shortest": None, "channels": 1}
+    medical = {"window": [-100.0, 300.0], "orientation": "plane", "spacing": None, "invert": True}
+    stated = {"image": image, "medical": medical}
+    slices = [
+        reference.pack(np.arange(30, dtype=np.float32).reshape(1, 6, 5) * scale, np.eye(4), scale > 10)
+        for scale in (3, 12)
+    ]
+    found = run_reference(device(phone), slices, stated)
+    assert np.array_equal(found, np.stack([reference.pixels(raw, stated, order) for raw in slices]))
+    assert "models" not in (adb / "LOG").read_text()

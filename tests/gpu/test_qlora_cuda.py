@@ -105,7 +105,7 @@ def test_the_host_holds_the_weights_as_stored(cuda_world: World, tmp_path: Path)
     stored = Artifact("torch-model", tmp_path, digest_tree(tmp_path), {"form": "transformers"})
     options = {"labels": LABELS, "quantise": "nf4", "compute_dtype": "bfloat16"}
     gpu, cpu = (load_model(stored, device=device, **options) for device in ("cuda", "cpu"))  # type: ignore[arg-type]
-    ours, theirs = (dict(module.named_parameters()) for module in (gpu, cpu))
+    ours, theirs = ({**dict(module.named_parameters()), **dict(module.named_buffers())} for module in (gpu, cpu))
     assert ours.keys() == theirs.keys()
     for name, parameter in ours.items():
         assert parameter.device.type == "cuda" and parameter.dtype == theirs[name].dtype, name

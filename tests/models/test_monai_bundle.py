@@ -11,7 +11,7 @@ import pytest
 
 from edgeft.artifact import Artifact
 from edgeft.errors import RecipeError, StepError
-from edgeft.models.monai_bundle import is_bundle, read_labels, read_network
+from edgeft.models.monai_bundle import DEFAULTS, NETS, is_bundle, read_labels, read_network
 from edgeft.models.monai_preparation import processor_of, read_preparation
 from edgeft.pipeline.given.inputs import Inputs, resolve_inputs
 from edgeft.recipe.load import load_recipe
@@ -165,6 +165,9 @@ def test_a_bundle_is_trained_adapted_merged_and_read_again(tmp_path: Path) -> No
         ({**UNET, "_target_": "DenseNet121", "pretrained": True}, "weights would be fetched"),
         ({**UNET, "spatial_dims": 3}, "is for 3-D images"),
         ({**UNET, "in_channels": 4}, "takes 4 channels"),
+        ({**UNET, "in_channels": "two"}, "takes None channels"),
+        ({**UNET, "in_channels": 10**12}, "takes 1000000000000 channels"),
+        ({"_target_": "BasicUNet", "out_channels": 3}, "BasicUNet is for 3-D images"),
         ("$import_anything()", "no network_def that could be read"),
     ],
 )
@@ -221,6 +224,29 @@ def test_a_hostile_configuration_is_an_error_in_words(tmp_path: Path, text: str)
     folder = write_bundle(tmp_path)
     (folder / "configs/inference.json").write_text(text)
     assert refused(tmp_path).what
+
+
+def test_references_that_multiply_are_stopped(tmp_path: Path) -> None:
+    """Five names, each a list of the next a hundred times: a file of 5 KB that would be 10^10 values."""
+    folder = write_bundle(tmp_path)
+    names = {f"n{place}": [f"@n{place + 1}"] * 100 for place in range(5)}
+    (folder / "configs/inference.json").write_text(json.dumps({"network_def": {**UNET, "channels": "@n0"}, **names}))
+    assert "more than 100,000 values" in refused(tmp_path).what
+
+
+@pytest.mark.ml
+def test_defaults_of_arguments_are_those_of_monai() -> None:
+    pytest.importorskip("monai")
+    import inspect
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import monai.networks.nets as nets
+    for net in NETS:
+        parameters = inspect.signature(getattr(nets, net)).parameters
+        stated = {name: parameters[name].default for name in ("spatial_dims", "in_channels", "out_channels")}
+        known = {name: value for name, value in stated.items() if value is not inspect.Parameter.empty}
+        assert known == DEFAULTS.get(net, {}), net
 
 
 def test_labels_come_from_the_metadata(tmp_path: Path) -> None:

@@ -137,8 +137,9 @@ def test_qlora_of_a_segformer_is_merged_and_answers_alike(tmp_path: Path) -> Non
     assert [row["base"] for row in merge_row(merged)["candidates"]] == ["original", "quantised"]
 
 
-def test_only_some_rows_are_trained_on_and_validated(slices: Slices) -> None:
+def test_only_some_rows_are_trained_on_and_validated(slices: Slices, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgeft.data.table import by_column
+    from edgeft.stages.finetune import train
     from edgeft.stages.finetune.data import read_examples
 
     ctx = slices.context("finetune")
@@ -149,10 +150,18 @@ def test_only_some_rows_are_trained_on_and_validated(slices: Slices) -> None:
             assert set(found.rows.column(by_column("scanner")).to_pylist()) == kept
             assert len(found) == slices.facts["splits"][split]["n"] * len(kept) // 2
             assert len(found[0]["labels"]) == 1
+    read: dict[str, Any] = {}
+    monkeypatch.setattr(
+        train,
+        "read_examples",
+        lambda ctx, split, *of, **how: read.setdefault(split, read_examples(ctx, split, *of, **how)),
+    )
     row = slices.train(slices.code(UNET), method="full", batch_size=9, epochs=1, only={"scanner": "plain"}).facts[
         "training"
     ]
-    assert row["steps"] == 27 // 9
+    assert row["steps"] == 27 // 9 and set(read) == {"train", "validation"}
+    for found in read.values():
+        assert set(found.rows.column(by_column("scanner")).to_pylist()) == {"plain"}
     with pytest.raises(StepError, match="no row has scanner nobody"):
         slices.train(slices.code(UNET), method="full", **STEPS, only={"scanner": "nobody"})
     with pytest.raises(StepError, match="no column 'site'"):

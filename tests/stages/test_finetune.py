@@ -136,6 +136,20 @@ def test_frozen_weights_in_16_bits(learned: World) -> None:
     assert QLora(method="qlora").load_base(learned.base, learned.context("four"), "cpu").dtype == torch.float32
 
 
+def test_16_bits_where_nothing_computes_in_them(world: World) -> None:
+    with pytest.raises(StepError, match="is for a GPU, and this step trains on the CPU"):
+        world.run({"method": "lora", "base_dtype": "bfloat16", "device": "cpu", **QUICK}, "half-cpu")
+    with pytest.raises(ValueError, match="base_dtype"):  # what QLoRA would not heed
+        QLora.model_validate({"method": "qlora", "base_dtype": "bfloat16"})
+
+
+def test_a_metric_that_the_task_does_not_have(world: World) -> None:
+    """It would never be found in the log: the last weights would pass for the best, and patience never run out."""
+    with pytest.raises(StepError, match="text-classification has no mean_dice") as caught:
+        world.run({"method": "lora", "metric": "mean_dice", **QUICK}, "no-metric")
+    assert caught.value.hint.startswith("it has accuracy")
+
+
 def test_named_targets_only(world: World) -> None:
     made = world.run({"method": "lora", "target_modules": ["query", "layer.1.output.dense"], **QUICK}, "named")
     config = json.loads((made.path / "adapter_config.json").read_text())

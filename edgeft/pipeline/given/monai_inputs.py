@@ -54,16 +54,13 @@ def bundle_artifact(
     try:
         network, labels = read_network(folder), read_labels(folder)
         said = read_preparation(folder) if not stated.tokenizer else Preparation()
-        channels = processor_of(folder)["num_channels"] if not stated.tokenizer else 1
+        if not stated.tokenizer:
+            processor_of(folder)
     except EdgeftError as error:
         raise loaded.error(AT, f"{error.what} ({Path(error.where).name})", error.hint) from error
-    dims = network.arguments.get("spatial_dims", 2)
-    if dims != 2:
-        what = f"its {network.net} is for {dims}-D images, task {stated.task} is for 2-D ones"
+    if network.dimensions != 2:
+        what = f"its {network.net} is for {network.dimensions}-D images, task {stated.task} is for 2-D ones"
         raise loaded.error(AT, what, "give a 2-D network, or a task for volumes")
-    if channels not in (1, 3):
-        what = f"its {network.net} takes {channels} channels; images have one (grey) or three"
-        raise loaded.error(AT, what, "give a network of one or three channels")
     facts: dict[str, Any] = {"form": FORM} | ({"initialise": True} if initialise else {})
     about = {
         "name": folder.name, "form": FORM, "architecture": f"MONAI {network.net}",

@@ -103,17 +103,15 @@ class _Walk:
             raise self.loaded.error(
                 where, f"two steps are called {name}", "give one of them an id: {" + stage.name + ": {id: second}}"
             )
-        refs: dict[str, Ref] = {"model": self.current}
+        refs: dict[str, Ref] = {"model": self.current, "prepared": "prepare"}
         if "base" in stage.takes:
             refs["base"] = self.base
         if "teacher" in stage.takes:
             refs |= self._teacher(stage, where)
         index = where[1] if len(where) > 1 else None
         refs |= {role: self.others[index, role] for role in stage.models if (index, role) in self.others}
-        if any(split == "train" for split in stage.reads):
-            refs["prepared"] = "prepare"
         recipe = self.loaded.recipe
-        spec = stage_spec(name, stage, {**refs, "prepared": "prepare"}, recipe.seed, recipe.model.task)
+        spec = stage_spec(name, stage, refs, recipe.seed, recipe.model.task)
         if wants_ratio(stage):
             candidate = pick_candidate(stage, self.candidates, self.loaded, where)
             self.specs.append(ratio_spec(name, stage, spec, candidate, self.loaded))

@@ -13,6 +13,7 @@ from edgeft.canonical import Facts
 from edgeft.errors import StepError
 from edgeft.stage import Context, Stage
 from edgeft.stages.finetune.augment import Augment
+from edgeft.stages.finetune.curve import Metric
 from edgeft.stages.finetune.only import Only
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class FineTune(Stage):
         None, ge=1, description="Evaluate every so many steps; default once an epoch, and always at the end."
     )
     patience: int | None = Field(None, ge=1, description="Stop after this many evaluations without a better one.")
-    metric: Literal["accuracy", "macro_f1", "mean_dice", "mean_iou", "pixel_accuracy", "loss"] | None = Field(
+    metric: Metric | None = Field(
         None, description="Validation metric that decides which weights are kept; default the task's first."
     )
     label_smoothing: float = Field(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from edgeft.record import CurvePoint
 
-Metric = Literal["accuracy", "macro_f1", "mean_dice", "mean_iou", "pixel_accuracy", "loss"]
+Metric = Literal["accuracy", "macro_f1", "label_accuracy", "mean_dice", "mean_iou", "pixel_accuracy", "loss"]
 Log = Sequence[Mapping[str, Any]]
 
 

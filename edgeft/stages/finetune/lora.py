@@ -9,6 +9,7 @@ from pydantic import Field
 
 from edgeft.artifact import Artifact, Kind
 from edgeft.canonical import Facts
+from edgeft.errors import StepError
 from edgeft.stage import Context
 from edgeft.stages.finetune.base import FineTune
 
@@ -72,6 +73,16 @@ class Lora(FineTune):
             model, labels=ctx.labels, task=ctx.task.name, device=device, quantise=None, seed=ctx.seed, new_head=True,
             dtype=self.frozen_dtype(device),
         )  # fmt: skip
+
+    def choose_device(self) -> str:
+        """As every method chooses. StepError for 16-bit weights on a CPU, where nothing computes in 16 bits."""
+        device = super().choose_device()
+        if self.base_dtype in ("bfloat16", "float16") and not device.startswith("cuda"):
+            raise StepError(
+                f"base_dtype: {self.base_dtype} is for a GPU, and this step trains on the CPU, in float32",
+                hint="leave base_dtype out: 16 bits on a GPU, float32 on a CPU",
+            )
+        return device
 
     def frozen_dtype(self, device: str) -> str:
         """base_dtype with `auto` resolved for the device."""

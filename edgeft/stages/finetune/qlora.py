@@ -23,6 +23,9 @@ class QLora(Lora):
         "auto",
         description="Of the 4-bit products; auto: bfloat16 where the hardware has it, else float32 (float16 on a GPU).",
     )
+    base_dtype: Literal["auto"] = Field(
+        "auto", description="Of method lora alone: here the frozen weights are NF4, their products in compute_dtype."
+    )
 
     def load_base(self, model: Artifact, ctx: Context, device: str) -> torch.nn.Module:
         """The base with its linear layers below the head in NF4; the head is never quantised."""

@@ -1,0 +1,19 @@
+"""`python -m bench`: what runs without being named."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import __main__ as bench
+
+
+def test_what_writes_gigabytes_runs_only_where_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(bench, "NAMES", {name: lambda name=name: ran.append(name) for name in bench.NAMES})
+    assert bench.main([]) == 0
+    assert "medical-stream" not in ran and len(ran) == len(bench.NAMES) - len(bench.ON_PURPOSE)
+    assert "medical-stream: skipped, it writes 10 GB" in capsys.readouterr().out
+    assert bench.main(["medical-stream"]) == 0 and ran[-1] == "medical-stream"
+    assert bench.main(["medical-streams"]) == 2 and "there are: startup" in capsys.readouterr().err
