@@ -205,7 +205,7 @@ def _keep_golden(build: Build) -> None:
 def _probe(build: Build) -> None:
     """Describe each target, and set every timed candidate against the floor of its device."""
     for name, device in build.plan.devices.items():
-        spec = target_probe(build.plan.candidates, name)
+        spec = target_probe(build.plan.candidates, name, build.loaded.recipe)
         if spec is None:
             continue
         facts = build.about[name] = build.executor.perform(spec).facts

@@ -81,7 +81,8 @@ def make_plan(
     for candidate in candidates:
         known = {spec.id for spec in specs}
         specs += [spec for spec in candidate_specs(candidate, trunk, loaded.recipe) if spec.id not in known]
-    specs += [probe for device in devices if (probe := target_probe(candidates, device)) is not None]
+    probes = [target_probe(candidates, device, loaded.recipe) for device in devices]
+    specs += [probe for probe in probes if probe is not None]
     return Plan(loaded, inputs, trunk, candidates, devices, source, specs, checks)
 
 

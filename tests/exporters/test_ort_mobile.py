@@ -20,8 +20,9 @@ from tests.exporters import tiny
 pytestmark = pytest.mark.ml
 
 SETTINGS = {**tiny.SETTINGS, "platform": ""}
-SAME_ANSWERS = 0.97
-"""Share of equal classes, 8-bit against float, on random tokens with decided logits; chance is a third."""
+SAME_ANSWERS = 0.95
+"""Share of equal classes, 8-bit against float, on random tokens with decided logits; chance is a third. 0.97 and more
+were observed with VNNI, 0.965 on an x86 without it, whose sums of 8-bit products saturate."""
 
 
 @pytest.fixture(scope="module")

@@ -53,6 +53,7 @@ serve: {batch: 1, height: 20, width: 16}
 seed: 3
 steps:
   - finetune: {method: full, epochs: 3, batch_size: 8, learning_rate: 0.01}
+measure: {protocol: none}
 targets:
   - {device: local-cpu, export: [onnx], optimise: size, candidates: [float]}
 gates:
@@ -223,6 +224,7 @@ serve: {batch: 1, height: 16, width: 16}
 bundle: {golden_rows: false}
 steps:
   - finetune: {method: full, epochs: 10, batch_size: 4, learning_rate: 0.02, dice: 1.0}
+measure: {protocol: none}
 targets:
   - {device: local-cpu, export: [onnx], optimise: size, candidates: [float]}
 gates:

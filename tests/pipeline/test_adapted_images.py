@@ -38,6 +38,7 @@ seed: 3
 steps:
   - finetune: {{id: base, method: full, max_steps: 6, batch_size: 8, learning_rate: 0.01}}
 {adapt}
+measure: {{protocol: none}}
 targets:
   - {{device: local-cpu, export: [onnx], optimise: size, candidates: [float, int8-static]}}
 gates:

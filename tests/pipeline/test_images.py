@@ -24,6 +24,7 @@ serve: {batch: 1, height: 16, width: 16}
 seed: 3
 steps:
   - finetune: {method: full, epochs: 8, batch_size: 16, learning_rate: 0.01, augment: {shift: 0.1, brightness: 0.2}}
+measure: {protocol: none}
 targets:
   - {device: local-cpu, export: [onnx], optimise: size, candidates: [float]}
 gates:
@@ -43,6 +44,7 @@ serve: {batch: 1, height: 24, width: 24}
 seed: 3
 steps:
   - finetune: {method: full, epochs: 12, batch_size: 8, learning_rate: 0.02, dice: 1.0, augment: {flip: true}}
+measure: {protocol: none}
 targets:
   - {device: local-cpu, export: [onnx], optimise: size, candidates: [float]}
 gates:
@@ -90,7 +92,9 @@ def test_bytes_end_in_a_bundle_that_takes_files(tmp_path: Path) -> None:
     bench = Workbench(tmp_path, tmp_path / "store")
     write_digits(bench.folder / "images")
     (bench.folder / "net.py").write_text(CONV)
-    recipe = CLASSES.replace("width: 16}", "width: 16, embed_preprocessing: bytes}")
+    recipe = CLASSES.replace("width: 16}", "width: 16, embed_preprocessing: bytes}").replace(
+        "protocol: none", "protocol: quick"
+    )
     (bench.folder / "recipe.yaml").write_text(recipe.replace("[float]", "[float, int8-static]"))
     run = bench.run("build", "recipe.yaml")
     assert run.returncode == 0, run.stderr + run.stdout

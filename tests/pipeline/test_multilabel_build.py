@@ -48,6 +48,7 @@ serve: {batch: 1, height: 16, width: 16}
 seed: 3
 steps:
   - finetune: {method: full, epochs: 10, batch_size: 16, learning_rate: 0.01}
+measure: {protocol: none}
 targets:
   - {device: local-cpu, export: [onnx], optimise: size, candidates: [float]}
 gates:

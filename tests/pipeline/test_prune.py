@@ -162,6 +162,7 @@ seed: 3
 steps:
   - finetune: {method: full, max_steps: 120, batch_size: 32, learning_rate: 0.01}
   - prune: {method: structured, ratio: 0.5, importance: taylor, spread: global, heal_steps: 30, heal_learning_rate: 0.005}
+measure: {protocol: none}
 targets:
   - {device: local-cpu, export: [onnx], candidates: [int8-static], optimise: size}
 gates:

@@ -137,7 +137,7 @@ def test_a_failed_step_is_not_cached(workbench: Bench) -> None:
     assert bench.record()["error"]["step"] == "finetune"
 
 
-def test_offline_opens_no_socket(workbench: Bench) -> None:
+def test_offline_reaches_no_network(workbench: Bench) -> None:
     if shutil.which("strace") is None:
         if os.environ.get("CI"):
             pytest.fail("strace must be installed in CI")
@@ -168,8 +168,9 @@ def test_offline_opens_no_socket(workbench: Bench) -> None:
         timeout=600,
     )
     assert run.returncode in (0, 1, 5), run.stderr
-    # libuuid asks a datagram socket for the network card's address and connects it to nothing: that is not a connection.
-    silent = re.compile(r"socket\(AF_INET6?, SOCK_DGRAM, IPPROTO_IP\)")
+    # A socket alone reaches nothing. libuuid connects one to nothing to ask for the network card's address, and urllib3,
+    # imported along by transformers, binds one to this machine's own ::1 to see whether IPv6 is there.
+    silent = re.compile(r"socket\(|bind\(.*\"::1\"")
     reached = [
         line for line in log.read_text().splitlines() if re.search(r"AF_INET6?\b", line) and not silent.search(line)
     ]

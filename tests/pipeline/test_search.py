@@ -61,6 +61,7 @@ data:
   unit: row
   fractions: {{train: 0.0, validation: 0.0, calibration: 0.1, search: 0.4, gate: 0.5}}
 serve: {{batch: 1, length: 32}}
+measure: {{protocol: none}}
 targets:
   - {{device: local-cpu, export: [onnx], optimise: size, candidates: [int8-static], search: {{repairs: false}}}}
 gates:

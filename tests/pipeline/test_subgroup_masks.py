@@ -50,6 +50,7 @@ data:
   unit: row
 serve: {batch: 1}
 seed: 3
+measure: {protocol: none}
 targets:
   - {device: local-cpu, export: [onnx], optimise: size, candidates: [float]}
 gates:

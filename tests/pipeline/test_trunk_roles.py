@@ -93,7 +93,10 @@ def test_adapters_over_zeros_are_refused_unless_allowed(tmp_path: Path, tiny_ber
 def test_each_adapter_is_merged_by_a_step_of_its_own(tmp_path: Path, tiny_bert: Path, text_csv: Path) -> None:
     steps = STEP + "  - finetune: {id: again, method: lora, max_steps: 4}\n"
     planned = trunk(tmp_path, tiny_bert, text_csv, steps)
-    assert [spec.id for spec in planned.specs[2:]] == ["finetune", "merge", "again", "merge-again"]
+    first = [spec.id for spec in planned.specs[2:]]
+    assert first == ["again/foreseen", "finetune", "merge", "again", "merge-again"], (
+        "layers are looked up before training"
+    )
     found = roles(planned, "merge-again")
     assert (found["model"], found["base"]) == ("again", "merge")
     assert planned.source == {"base": "merge", "adapter": "again"} and planned.model == "merge-again"

@@ -49,6 +49,7 @@ serve: {batch: 1, depth: 12, height: 12, width: 16, overlap: 0.25}
 seed: 3
 steps:
   - finetune: {method: full, epochs: 4, windows: 2, batch_size: 4, learning_rate: 0.02, dice: 1.0}
+measure: {protocol: none}
 targets:
   - {device: local-cpu, export: [onnx], optimise: size, candidates: [float]}
 gates:

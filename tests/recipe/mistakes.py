@@ -32,7 +32,7 @@ MISTAKES: list[Mistake] = [
         [("serve:", "zzz:")],
         "demo.yaml:4:1",
         "unknown key 'zzz'",
-        "known keys: name, description, extends, env, model, data, preprocess, serve, seed, steps, targets, measure, bundle, gates",
+        "known keys: name, description, extends, env, model, data, preprocess, serve, seed, steps, baseline, targets, measure, bundle, gates",
     ),
     (
         "unknown-model",
@@ -171,8 +171,9 @@ MISTAKES: list[Mistake] = [
         "union",
         [("rank: 8", "target_modules: 3")],
         "demo.yaml:6:47 steps[0].finetune.target_modules",
-        "must be all-linear or a list, got 3",
-        "target_modules: Layers to adapt, by name or end of name; all-linear: every linear layer below the head.",
+        "must be all-linear or all-layers or a list, got 3",
+        "target_modules: Layers to adapt, by name or end of name; all-linear: every linear layer below the head; "
+        "all-layers: convolutions, too, except grouped and transposed ones.",
     ),
     (
         "milestones",

@@ -40,6 +40,7 @@ data:
 serve: {{batch: 1, length: 32}}
 steps:
   - finetune: {{method: full, epochs: 1, batch_size: 16, learning_rate: 0.003}}
+measure: {{protocol: none}}
 targets:
   - {{device: local-cpu, export: [onnx], candidates: [int8-dynamic], optimise: size}}
 gates:

@@ -27,6 +27,12 @@ def check_gates(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task)
             raise loaded.error(("gates", index, "metric"), *(spacing_problem(gate, 0) or ("", "")))
         held = [gate.device] if gate.device else list(devices)
         if gate.metric in LATENCY_METRICS | {"peak_memory_mb"}:
+            if loaded.recipe.measure.protocol == "none":
+                raise loaded.error(
+                    ("gates", index, "metric"),
+                    f"{gate.metric} is not measured: measure.protocol is none",
+                    "measure: {protocol: quick}, or leave this gate out",
+                )
             for name in held:
                 if devices[name].how == "emulated":
                     raise loaded.error(

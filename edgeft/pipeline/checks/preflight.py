@@ -122,6 +122,12 @@ def _check_targets(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:
                 f"{device.name} is emulated: {what} there means nothing",
                 "optimise: size, or name a real device",
             )
+        if loaded.recipe.measure.protocol == "none" and target.optimise != "size":
+            raise loaded.error(
+                ("targets", index, "optimise"),
+                "nothing is timed: measure.protocol is none, and the fastest cannot be told",
+                "optimise: size, or measure: {protocol: quick}",
+            )
         for name in target.export:
             runtime = plugins.load("exporters", name)().runtime
             if runtime not in device.runtimes:

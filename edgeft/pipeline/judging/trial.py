@@ -120,7 +120,7 @@ def _try(plan: Plan, executor: Executor, trial: Trial, timed: bool) -> None:
     trial.outputs = executor.done.get(spec.id) or executor.perform(spec)  # a search may have its answers already
     score_trial(executor, trial, recipe, trial.outputs)
     changes: dict[str, Any] = {}
-    if candidate.emulated or not timed:
+    if not timed or not candidate.is_timed(recipe):
         trial.measurements = [_size(candidate, trial.artifact)]
     else:
         changes = _timed(plan, executor, trial)

@@ -49,7 +49,7 @@ def _try_best(plan: Plan, executor: Executor, oracle: Oracle, best: Evaluation) 
     """What the search proposes, in full where only its answers are known: its time is measured before the choice."""
     candidate = oracle.candidate(best.ask.exporter, best.ask.variant)
     known = oracle.trials.get(candidate.name)
-    if known is not None and (known.row.latency is not None or candidate.emulated):
+    if known is not None and (known.row.latency is not None or not candidate.is_timed(plan.loaded.recipe)):
         return
     trial = oracle.trials[candidate.name] = new_trial(candidate)
     try_one(plan, executor, trial)

@@ -27,6 +27,8 @@ def running_specs(candidate: Candidate, recipe: Recipe) -> list[Spec]:
     outputs = outputs_spec(candidate, recipe, "search")
     if candidate.emulated:
         return [pace_spec(candidate, recipe), outputs]
+    if not candidate.is_timed(recipe):
+        return [outputs]
     return [outputs, latency_spec(candidate, recipe), operators_spec(candidate, recipe)]
 
 

@@ -12,7 +12,7 @@ from edgeft.device.profile import Device
 from edgeft.exporter import Exporter, Variant
 from edgeft.pipeline.spec import Host
 from edgeft.recipe.load import LoadedRecipe
-from edgeft.recipe.schema import Target
+from edgeft.recipe.schema import Recipe, Target
 
 FLOAT = "float"
 DeviceFacts = Mapping[str, str]
@@ -52,6 +52,10 @@ class Candidate:
     def emulated(self) -> bool:
         """Answers count, times mean nothing."""
         return self.device.how == "emulated"
+
+    def is_timed(self, recipe: Recipe) -> bool:
+        """Whether the build takes its times: they mean something there, and the recipe asks for them."""
+        return not self.emulated and recipe.measure.protocol != "none"
 
 
 def plan_candidates(loaded: LoadedRecipe, devices: Mapping[str, Device], reached: Reached) -> list[Candidate]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
+
+from edgeft.recipe.schema import Recipe
 
 Estimate = Callable[[Mapping[str, int], int], Mapping[str, Any]]
 """(rows per split, bytes of the model) -> {seconds, memory_mb, disk_mb, basis}, each only where it can be said."""
@@ -32,6 +34,13 @@ def quarter_model(rows: Mapping[str, int], model_bytes: int) -> dict[str, Any]:
         "disk_mb": round(megabytes / 4, 1),
         "basis": "estimated: 8-bit weights on disk, two float copies in memory",
     }
+
+
+def timing_protocol(recipe: Recipe) -> Literal["quick", "full"]:
+    """How a step that takes times takes them; a plan without times (protocol none) has no such step."""
+    if recipe.measure.protocol == "none":
+        raise ValueError("measure.protocol is none: nothing is timed")
+    return recipe.measure.protocol
 
 
 def protocol_time(protocol: str) -> Estimate:

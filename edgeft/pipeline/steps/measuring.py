@@ -22,7 +22,7 @@ from edgeft.pipeline.steps.answers import (
 )
 from edgeft.pipeline.steps.candidates import Candidate, device_config, run_host, run_tools
 from edgeft.pipeline.steps.embedded import parity_cases, parity_rows
-from edgeft.pipeline.steps.estimates import protocol_time
+from edgeft.pipeline.steps.estimates import protocol_time, timing_protocol
 from edgeft.pipeline.steps.windowed import window_words
 from edgeft.recipe.schema import Recipe
 from edgeft.stage import Context
@@ -154,7 +154,7 @@ def latency_spec(candidate: Candidate, recipe: Recipe) -> Spec:
             signature,
             feeds,
             batch=recipe.serve.batch,
-            protocol=recipe.measure.protocol,
+            protocol=timing_protocol(recipe),
             note=window_words(ctx.task, prepared_of(ctx)),
             on_progress=lambda done, total: ctx.progress(done, total, "s"),
         )
@@ -182,7 +182,7 @@ def latency_spec(candidate: Candidate, recipe: Recipe) -> Spec:
         tools=(*FEED_TOOLS, *run_tools(candidate)),
         host=run_host(candidate, timed=True),
         measures=True,
-        estimate=protocol_time(recipe.measure.protocol),
+        estimate=protocol_time(timing_protocol(recipe)),
     )
 
 

@@ -10,12 +10,13 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import Facts, canonical_json
 from edgeft.pipeline.spec import Spec
 from edgeft.pipeline.steps.candidates import Candidate, device_config, run_host, run_tools
+from edgeft.recipe.schema import Recipe
 from edgeft.stage import Context
 
 
-def probe_spec(candidate: Candidate, runtimes: Sequence[str]) -> Spec:
-    """The device's own description by each runtime, and, where times mean something, its peak rates."""
-    device = candidate.device
+def probe_spec(candidate: Candidate, runtimes: Sequence[str], recipe: Recipe) -> Spec:
+    """The device's own description by each runtime, and, where times are taken, its peak rates."""
+    device, timed = candidate.device, candidate.is_timed(recipe)
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         from edgeft.targets.measure import describe_device
@@ -24,27 +25,27 @@ def probe_spec(candidate: Candidate, runtimes: Sequence[str]) -> Spec:
         conditions: dict[str, str] = {}
         for runtime in runtimes:
             conditions |= describe_device(device, runtime)
-        probe = None if candidate.emulated else probe_device(device).model_dump(mode="json")
+        probe = probe_device(device).model_dump(mode="json") if timed else None
         facts: dict[str, Any] = {"conditions": conditions, "probe": probe}
         (out / "probe.json").write_bytes(canonical_json(facts, indent=1))
         return facts
 
     return Spec(
         id=f"{device.name}/probe",
-        title=f"Ask {device.name} what it is and how fast it could be",
+        title=f"Ask {device.name} what it is" + (" and how fast it could be" if timed else ""),
         name="probe",
         version=1,
         makes="record",
         run=run,
-        config={"runtimes": list(runtimes), "device": device_config(candidate, timed=True)},
+        config={"runtimes": list(runtimes), "timed": timed, "device": device_config(candidate, timed=True)},
         tools=run_tools(candidate),
         host=run_host(candidate, timed=True),
         measures=True,
     )
 
 
-def target_probe(candidates: Sequence[Candidate], device: str) -> Spec | None:
+def target_probe(candidates: Sequence[Candidate], device: str, recipe: Recipe) -> Spec | None:
     """The probe step of one target; None where it has no candidates."""
     own = [candidate for candidate in candidates if candidate.device.name == device]
     runtimes = tuple(dict.fromkeys(candidate.exporter.runtime for candidate in own))
-    return probe_spec(own[0], runtimes) if own else None
+    return probe_spec(own[0], runtimes, recipe) if own else None

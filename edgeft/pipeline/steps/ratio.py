@@ -20,6 +20,7 @@ from edgeft.errors import StepError
 from edgeft.pipeline.spec import Spec
 from edgeft.pipeline.steps.answers import prepared_of, read_cases, sample_feeds
 from edgeft.pipeline.steps.candidates import Candidate, device_config, run_host, run_tools
+from edgeft.pipeline.steps.estimates import timing_protocol
 from edgeft.pipeline.steps.measuring import LATENCY_CASES
 from edgeft.pipeline.steps.serve import serve_shape
 from edgeft.recipe.load import LoadedRecipe
@@ -53,6 +54,11 @@ def pick_candidate(
         near = get_close_matches(stage.latency_candidate, here, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(here)}"
         raise loaded.error(where, f"latency_candidate: {device} has no candidate '{stage.latency_candidate}'", hint)
+    if loaded.recipe.measure.protocol == "none":
+        raise loaded.error(
+            where, "target_latency_ms needs times: measure.protocol is none",
+            "measure: {protocol: quick}, or give ratio",
+        )  # fmt: skip
     if not chosen.device.times_count:
         raise loaded.error(
             where, f"target_latency_ms: a time taken on {device} would not be the device's own",
@@ -66,7 +72,7 @@ def ratio_spec(name: str, stage: Any, pruning: Spec, candidate: Candidate, loade
     recipe = loaded.recipe
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
-        search = find_ratio(stage, inputs["model"], candidate, serve_shape(recipe.serve), recipe.measure.protocol, ctx)
+        search = find_ratio(stage, inputs["model"], candidate, serve_shape(recipe.serve), timing_protocol(recipe), ctx)
         (out / FILE).write_bytes(canonical_json({"ratio": search.ratio}, indent=1))
         return {"search": search.model_dump(mode="json")}
 
