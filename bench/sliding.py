@@ -72,10 +72,10 @@ def template(side: int) -> tuple[Any, Any]:
     import nibabel
     import numpy as np
 
-    from edgeft.data.sources.mni_slices import LIKELY, _files
+    from edgeft.data.sources.mni_slices import LIKELY, template_files
 
     found = {}
-    for kind, path in _files().items():
+    for kind, path in template_files().items():
         values = np.asarray(nibabel.load(path).dataobj).transpose(2, 1, 0)
         low = [max(0, (have - side) // 2) for have in values.shape]
         values = values[tuple(slice(at, at + side) for at in low)]

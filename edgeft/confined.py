@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 _FORBIDDEN = (
     *("socket.", "subprocess.", "urllib.", "ctypes.dlopen", "os.system", "os.exec", "os.fork", "os.posix_spawn"),
     *("os.spawn", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil."),
+    *("os.mkdir", "os.chmod", "os.chown", "os.chflags", "os.utime", "os.setxattr", "os.removexattr", "os.kill"),
 )
+_CHANGES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+"""What of os.open's flags changes a file: one opened for reading alone may still be made, or emptied."""
 
 
 def set_limits(memory: int, file_size: int) -> list[str]:
@@ -39,7 +43,7 @@ def fence(may_write: Callable[[str], bool]) -> None:
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
             path, mode, flags = args[0], args[1] or "", args[2] or 0
-            writes = any(letter in str(mode) for letter in "wax+") or flags & 0o3
+            writes = any(letter in str(mode) for letter in "wax+") or flags & _CHANGES
             if writes and not may_write(str(path)):
                 raise PermissionError(f"a parser may not write {path}")
         elif event.startswith(_FORBIDDEN):

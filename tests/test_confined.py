@@ -28,6 +28,11 @@ print(json.dumps({
     "memory": tried(lambda: bytearray(256 << 20)),
     "write outside": tried(lambda: open(other, "a")),
     "create outside": tried(lambda: os.open(other + "x", os.O_CREAT | os.O_WRONLY)),
+    "create for reading": tried(lambda: os.open(other + "y", os.O_CREAT | os.O_RDONLY)),
+    "empty for reading": tried(lambda: os.open(other, os.O_TRUNC | os.O_RDONLY)),
+    "folder": tried(lambda: os.mkdir(other + "z")),
+    "mode": tried(lambda: os.chmod(other, 0)),
+    "signal": tried(lambda: os.kill(os.getppid(), 0)),
     "remove": tried(lambda: os.remove(other)),
     "rename": tried(lambda: os.rename(other, folder + "/b")),
     "run": tried(lambda: subprocess.run(["true"])),
@@ -51,3 +56,4 @@ def test_a_parser_reads_and_writes_its_own_and_nothing_else(tmp_path: Path) -> N
     assert said.pop("memory") == "MemoryError"
     assert set(said.values()) == {"PermissionError"}, said
     assert other.read_text() == "kept" and [path.name for path in folder.iterdir()] == ["a"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "own"]

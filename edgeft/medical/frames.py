@@ -8,9 +8,12 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeft.medical.limits import Refusal
+
 _INT16 = np.iinfo(np.int16)
 _EXACT = 1 << 24
 """Whole numbers up to here are exact in float32."""
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class FrameWriter:
@@ -26,6 +29,8 @@ class FrameWriter:
     def add(self, frame: NDArray[np.float64], integral: bool) -> None:
         """The next frame; the first that int16 does not hold turns the whole file to float32."""
         low, high = float(frame.min()), float(frame.max())
+        if not max(-low, high) <= _LARGEST:  # NaN fails this, too: a slope can turn finite numbers into neither
+            raise Refusal(f"holds values that float32 does not, in slice {self.count + 1}", "scale them before saving")
         if self.dtype.kind == "i" and not (integral and low >= _INT16.min and high <= _INT16.max):
             self._widen()
         if integral and max(-low, high) > _EXACT:

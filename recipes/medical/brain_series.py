@@ -20,10 +20,10 @@ def main(folder: Path) -> None:
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
     from edgeft.data.sources.mni_scans import slice_affine
-    from edgeft.data.sources.mni_slices import _read_half
+    from edgeft.data.sources.mni_slices import read_half
 
     folder.mkdir(parents=True, exist_ok=True)
-    brain, _ = _read_half()
+    brain, _ = read_half()
     study, series, frame = generate_uid(), generate_uid(), generate_uid()
     for place in range(FIRST, LAST):
         plane = np.ascontiguousarray(brain[:, ::-1, place].T)

@@ -109,14 +109,14 @@ def test_slabs_lie_apart_and_blocks_do_not_overlap() -> None:
 
 def test_blocks_of_the_template_hold_what_the_slices_hold(tmp_path: Path) -> None:
     pytest.importorskip("nilearn")
-    from edgeft.data.sources.mni_slices import _read_half
+    from edgeft.data.sources.mni_slices import read_half
 
     spec = Data(source="mni-volumes", options={"scanners": ["plain"]}, labels=("rest", "grey", "white"))
     source = source_for(spec)
     assert source.whole and source.decodes
     medical = {"window": [0, 255], "orientation": "RAS", "spacing": None, "invert": True}
     table = source.read_into(spec, None, ("image", "label", "slab"), print, Intake(tmp_path, medical)).to_pylist()
-    brain, tissues = _read_half()
+    brain, tissues = read_half()
     assert len(table) == len(list(blocks())) and {row["spacing"] for row in table} == {"1 1 1"}
     for row, block in list(zip(table, blocks(), strict=True))[::17]:
         image, mask = (read_volume(Path(row[name]).read_bytes(), name) for name in ("file", "mask_file"))

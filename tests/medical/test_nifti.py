@@ -144,6 +144,18 @@ def test_values_that_are_not_finite(tmp_path: Path, reader: Reader, bad: float) 
         reader.read(write(tmp_path / "a.nii", values))
 
 
+def test_values_that_float32_does_not_hold(tmp_path: Path, reader: Reader) -> None:
+    values = np.zeros((2, 2, 2), np.float64)
+    values[1, 1, 1] = -1e300
+    with pytest.raises(StepError, match="holds values that float32 does not, in slice 2"):
+        reader.read(write(tmp_path / "a.nii", values))
+    raw = (write(tmp_path / "b.nii", np.full((2, 2, 2), 9, np.int16))).read_bytes()
+    slope = np.float32(3e38).tobytes()
+    (tmp_path / "b.nii").write_bytes(raw[:112] + slope + raw[116:])
+    with pytest.raises(StepError, match="float32 does not"):
+        reader.read(tmp_path / "b.nii")
+
+
 def test_more_than_three_dimensions(reader: Reader) -> None:
     with pytest.raises(StepError, match=r"more than three dimensions \(128 x 96 x 24 x 2\)"):
         reader.read(DATA / "example4d.nii.gz")

@@ -103,9 +103,9 @@ def write_volume(path: Path, values: Any, affine: Any) -> None:
 def test_a_nifti_file_is_answered_on_its_own_grid_however_it_is_stored(built: Workbench) -> None:
     import nibabel
 
-    from edgeft.data.sources.mni_slices import _files
+    from edgeft.data.sources.mni_slices import template_files
 
-    file = nibabel.load(_files()["t1"])
+    file = nibabel.load(template_files()["t1"])
     whole = np.asarray(file.dataobj)[98:150, 60:100, 60:90]
     affine = file.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ (98, 60, 60)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeft.data.source import DataSpec, Intake, Warn, require_columns
 from edgeft.data.sources.decoded import Slice, Writer
-from edgeft.data.sources.mni_slices import PATIENT, MniSlicesSource, _read_half, _seen_by, _slices
+from edgeft.data.sources.mni_slices import PATIENT, MniSlicesSource, read_half, seen_by, used_slices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,11 +40,11 @@ class MniScansSource(MniSlicesSource):
         require_columns(columns, COLUMNS, f"source '{self.name}'")
         found: dict[str, list[str]] = {name: [] for name in COLUMNS}
         writer = Writer(intake, dense=True)
-        brain, tissues = _read_half()
-        for place, (part, slab) in _slices():
+        brain, tissues = read_half()
+        for place, (part, slab) in used_slices():
             truth = tissues[:, ::-1, place].T[None]
             for scanner in self.scanners:
-                seen = _seen_by(scanner, brain[:, :, place], place)[:, ::-1].T[None]
+                seen = seen_by(scanner, brain[:, :, place], place)[:, ::-1].T[None]
                 one = Slice(seen, slice_affine(place), False, truth, 0, 1)
                 row = {
                     "image": f"{scanner}/z{place:03d}", "patient": PATIENT, "slab": slab, "split": part,

@@ -60,7 +60,7 @@ class MniSlicesSource(Source):
 
     def fingerprint(self, spec: DataSpec, file_digest: FileDigest) -> dict[str, Any]:
         """The three files, and the versions that decide pixels and bytes."""
-        files = {kind: file_digest(path) for kind, path in _files().items()}
+        files = {kind: file_digest(path) for kind, path in template_files().items()}
         versions = {name: version_of(name, "examples") for name in ("nibabel", "numpy", "pillow")}
         options = {"scanners": list(self.scanners)}
         content = {"files": files, "versions": versions}
@@ -78,14 +78,14 @@ class MniSlicesSource(Source):
         require_columns(columns, COLUMNS, "source 'mni-slices'")
         found: dict[str, list[str]] = {name: [] for name in COLUMNS}
         root = own_folder("mni", self.folder)
-        brain, tissues = _read_half()
-        for place, (part, slab) in _slices():
+        brain, tissues = read_half()
+        for place, (part, slab) in used_slices():
             mask_file = root / "masks" / f"z{place:03d}.png"
             write_png(_picture(tissues[:, :, place]), mask_file)
             counts = np.bincount(tissues[:, :, place].ravel(), minlength=3)
             for scanner in self.scanners:
                 name = f"{scanner}/z{place:03d}.png"
-                write_png(_picture(_seen_by(scanner, brain[:, :, place], place)), root / name)
+                write_png(_picture(seen_by(scanner, brain[:, :, place], place)), root / name)
                 row = {
                     "image": name, "label": str(int(counts[1:].argmax()) + 1), "patient": PATIENT, "slab": slab,
                     "split": part, "scanner": scanner, "file": str(root / name), "mask_file": str(mask_file),
@@ -96,7 +96,7 @@ class MniSlicesSource(Source):
         return pa.table({column: pa.array(values, pa.string()) for column, values in found.items()})
 
 
-def _slices() -> Iterator[tuple[int, tuple[str, str]]]:
+def used_slices() -> Iterator[tuple[int, tuple[str, str]]]:
     """(slice, (split, slab)) of every slice that is used."""
     start = FIRST
     for number, (part, thick) in enumerate(SLABS):
@@ -105,7 +105,7 @@ def _slices() -> Iterator[tuple[int, tuple[str, str]]]:
         start += thick + GAP
 
 
-def _files() -> dict[str, Path]:
+def template_files() -> dict[str, Path]:
     """The three volumes, found without importing nilearn."""
     spec = PathFinder.find_spec("nilearn")
     if spec is None or not spec.submodule_search_locations:
@@ -120,7 +120,7 @@ def _files() -> dict[str, Path]:
     return found
 
 
-def _read_half() -> tuple[Volume, Volume]:
+def read_half() -> tuple[Volume, Volume]:
     """(T1, tissue 0..2), each uint8 (80, 192, 189)."""
     import numpy as np
 
@@ -128,7 +128,7 @@ def _read_half() -> tuple[Volume, Volume]:
     import nibabel
 
     volumes: dict[str, Volume] = {}
-    for kind, path in _files().items():
+    for kind, path in template_files().items():
         values = np.asarray(nibabel.load(path).dataobj)
         if values.shape != SHAPE or values.dtype != np.uint8:
             what = f"a volume of {values.dtype} {values.shape}, uint8 {SHAPE} is expected"
@@ -138,7 +138,7 @@ def _read_half() -> tuple[Volume, Volume]:
     return volumes["t1"], tissues
 
 
-def _seen_by(scanner: str, plane: Volume, place: int) -> Volume:
+def seen_by(scanner: str, plane: Volume, place: int) -> Volume:
     """One slice, uint8 (80, 192), as the made-up scanner shows it."""
     import numpy as np
 

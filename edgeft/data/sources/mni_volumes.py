@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeft.data.source import DataSpec, Intake, Warn, require_columns
 from edgeft.data.sources.decoded import Slice, VolumeWriter
-from edgeft.data.sources.mni_slices import MniSlicesSource, _read_half, _seen_by
+from edgeft.data.sources.mni_slices import MniSlicesSource, read_half, seen_by
 from edgeft.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ class MniVolumesSource(MniSlicesSource):
             raise RecipeError(f"source '{self.name}' needs a window", where="preprocess", hint=WINDOW)
         found: dict[str, list[str]] = {name: [] for name in COLUMNS}
         writer = VolumeWriter(intake, dense=True)
-        brain, tissues = _read_half()
+        brain, tissues = read_half()
         truth = tissues.transpose(2, 1, 0)
         for scanner in self.scanners:
-            planes = [_seen_by(scanner, brain[:, :, place], place).T for place in range(brain.shape[2])]
+            planes = [seen_by(scanner, brain[:, :, place], place).T for place in range(brain.shape[2])]
             seen = np.stack(planes)
             for block in blocks():
                 row = {
