@@ -71,7 +71,8 @@ def load(path: Path, mapped: bool) -> Any:
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with torch.serialization.safe_globals(_numbers()):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         text = str(error)
         found = re.search(r"GLOBAL ([\w.]+)", text)
@@ -88,6 +89,18 @@ def load(path: Path, mapped: bool) -> Any:
         if any(text in str(error) for text in _NO_MEMORY):
             raise Refusal(_no_room()) from None
         raise Refusal(f"cannot be read: {_first_line(str(error))}", "is the file complete?") from None
+
+
+def _numbers() -> list[Any]:
+    """numpy's scalars, under the names of numpy 1 and 2: training loops keep their losses in them beside the weights.
+
+    They hold a number each. Arrays stay refused, since those of objects are pickles of their own.
+    """
+    import numpy as np
+
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in ("f8", "f4", "f2", "i8", "i4", "u8", "u1", "?")]
+    return [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), np.dtype, *kinds]
 
 
 def _no_room() -> str:

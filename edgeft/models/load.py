@@ -10,8 +10,8 @@ from edgeft.artifact import Artifact
 from edgeft.errors import StepError
 from edgeft.models.adapter import adapter_about, attach_adapter, whole_modules
 from edgeft.models.code import damaged, load_code, mismatch
+from edgeft.models.foreign_net import FORM, load_bundle
 from edgeft.models.layers import below_heads, body_linears, head_modules
-from edgeft.models.monai_net import FORM, load_bundle
 from edgeft.models.quiet import quiet_transformers
 from edgeft.models.surgery import Surgery, read_surgery, remember, replay
 

@@ -11,8 +11,8 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import Facts, canonical_json
 from edgeft.errors import StepError
 from edgeft.models.code import WEIGHTS, code_file
+from edgeft.models.foreign_net import FORM, save_bundle
 from edgeft.models.layers import is_transformers, unwrap
-from edgeft.models.monai_net import FORM, save_bundle
 from edgeft.models.quiet import quiet_transformers
 from edgeft.models.surgery import surgery_of, write_surgery
 

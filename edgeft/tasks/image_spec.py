@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edgeft.artifact import TensorSpec
 from edgeft.errors import RecipeError, StepError
-from edgeft.models.monai_bundle import is_bundle
-from edgeft.models.monai_preparation import processor_of
+from edgeft.models.foreign import is_foreign, processor_of
 from edgeft.tasks.tokenizer import read_json
 
 PREPROCESS = "preprocess.json"
@@ -106,7 +105,7 @@ class ImageServe:
 
 def own_size(folder: Path) -> tuple[int, int] | None:
     """(rows, columns) that a model folder's preprocessor_config.json or config.json names; None where neither does."""
-    stated = _processor(folder)
+    stated = read_processor(folder)
     for name in ("crop_size", "size"):
         if name == "crop_size" and stated.get("do_center_crop") is False:
             continue
@@ -115,10 +114,10 @@ def own_size(folder: Path) -> tuple[int, int] | None:
     return _pair(read_json(folder / "config.json").get("image_size"))
 
 
-def _processor(folder: Path) -> dict[str, Any]:
-    """preprocessor_config.json, or what a MONAI bundle states of the same; {} where neither is there."""
+def read_processor(folder: Path) -> dict[str, Any]:
+    """preprocessor_config.json, or what a MONAI bundle or an nnU-Net folder states of the same; {} without any."""
     stated = read_json(folder / "preprocessor_config.json")
-    if not stated and is_bundle(folder):
+    if not stated and is_foreign(folder):
         return processor_of(folder)
     return stated
 
@@ -129,7 +128,7 @@ def make_spec(folder: Path, serve: ImageServe, *, whole: bool = False) -> ImageS
     whole: nothing may be cut off. Without preprocessor_config.json: stretched, bilinear, scaled to 0..1, mean 0.5 and
     std 0.5 per channel (ViT's).
     """
-    stated, config = _processor(folder), read_json(folder / "config.json")
+    stated, config = read_processor(folder), read_json(folder / "config.json")
     size = own_size(folder) or (DEFAULT_SIZE, DEFAULT_SIZE)
     height, width = serve.height or size[0], serve.width or size[1]
     channels = 1 if config.get("num_channels") == 1 or stated.get("num_channels") == 1 else 3

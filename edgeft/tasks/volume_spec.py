@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edgeft.artifact import TensorSpec
 from edgeft.errors import RecipeError, StepError
-from edgeft.tasks.image_spec import PIXELS, PREPROCESS, VALUES, normalisation
+from edgeft.tasks.image_spec import PIXELS, PREPROCESS, VALUES, normalisation, read_processor
 from edgeft.tasks.tokenizer import read_json
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class VolumeSpec(BaseModel):
 
 def make_volume_spec(folder: Path, serve: Mapping[str, Any], largest: Sequence[int]) -> VolumeSpec:
     """The spec of a model folder's preprocessor_config.json under a recipe's `serve`. RecipeError where it is none."""
-    stated = read_json(folder / "preprocessor_config.json")
+    stated = read_processor(folder)
     mean, std = normalisation(stated)
     values = {
         "embed": serve.get("embed_preprocessing") or "pixels",

@@ -11,8 +11,9 @@ import pytest
 
 from edgeft.artifact import Artifact
 from edgeft.errors import RecipeError, StepError
-from edgeft.models.monai_bundle import DEFAULTS, NETS, is_bundle, read_labels, read_network
-from edgeft.models.monai_preparation import processor_of, read_preparation
+from edgeft.models.foreign import processor_of, read_labels, read_network, read_preparation
+from edgeft.models.monai_bundle import is_bundle
+from edgeft.models.network import DEFAULTS, MONAI_NETS
 from edgeft.pipeline.given.inputs import Inputs, resolve_inputs
 from edgeft.recipe.load import load_recipe
 from edgeft.store import Store
@@ -207,18 +208,6 @@ def test_the_window_spacing_and_orientation_are_told(tmp_path: Path) -> None:
     assert processor_of(folder)["image_mean"] == [0] and processor_of(folder)["image_std"] == [1]
 
 
-def test_an_nnunet_folder_is_refused_by_what_its_plans_say(tmp_path: Path) -> None:
-    folder = tmp_path / "bundle"
-    folder.mkdir()
-    architecture = {"network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet"}
-    plans = {"configurations": {"2d": {"architecture": architecture, "spacing": [0.7, 0.7], "patch_size": [256, 256]}}}
-    (folder / "plans.json").write_text(json.dumps(plans))
-    (tmp_path / "demo.yaml").write_text(RECIPE)
-    error = refused(tmp_path)
-    assert "nnU-Net v2 folder (network PlainConvUNet; configurations 2d; spacing [0.7, 0.7]" in error.what
-    assert "checkpoint_final.pth --key network_weights" in error.hint
-
-
 @pytest.mark.parametrize("text", ["{", "[]", "9" * 100, '{"network_def": ' + "[" * 5000 + "]" * 5000 + "}"])
 def test_a_hostile_configuration_is_an_error_in_words(tmp_path: Path, text: str) -> None:
     folder = write_bundle(tmp_path)
@@ -242,7 +231,7 @@ def test_defaults_of_arguments_are_those_of_monai() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import monai.networks.nets as nets
-    for net in NETS:
+    for net in MONAI_NETS:
         parameters = inspect.signature(getattr(nets, net)).parameters
         stated = {name: parameters[name].default for name in ("spatial_dims", "in_channels", "out_channels")}
         known = {name: value for name, value in stated.items() if value is not inspect.Parameter.empty}

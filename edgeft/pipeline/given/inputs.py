@@ -11,11 +11,12 @@ from typing import Any
 from edgeft.artifact import Artifact
 from edgeft.canonical import digest_json
 from edgeft.errors import RecipeError
-from edgeft.models.monai_net import bundle_weights
+from edgeft.models.foreign import is_foreign
+from edgeft.models.foreign_net import bundle_weights
 from edgeft.pipeline.given.adapted_layers import check_target_modules
 from edgeft.pipeline.given.find_folder import find_folder
+from edgeft.pipeline.given.foreign_inputs import bundle_artifact, processor_files
 from edgeft.pipeline.given.model_folder import check_folder, check_weights, read_config
-from edgeft.pipeline.given.monai_inputs import bundle_artifact, is_foreign, processor_files
 from edgeft.pipeline.given.other_models import digest_folder, other_models, transformers_artifact
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.store import Store
@@ -89,7 +90,7 @@ def _bundle_inputs(loaded: LoadedRecipe, store: Store, folder: Path, about: Mapp
         raise loaded.error(("model", "adapter"), "an adapter goes with a transformers folder", "merge it beforehand")
     check_target_modules(loaded, bundle_weights(folder) if not model.initialise else folder, None)
     if not _image(loaded):
-        raise loaded.error(("model", "task"), f"a MONAI network does no {model.task}", "task: segmentation")
+        raise loaded.error(("model", "task"), f"a network of images does no {model.task}", "task: segmentation")
     tokenizer = Path(model.tokenizer) if model.tokenizer else folder
     return Inputs(artifact, _tokenizer_artifact(store, tokenizer), None, labels, {**found, **about})
 

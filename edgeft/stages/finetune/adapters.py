@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,9 @@ def target_layers(module: torch.nn.Module, wanted: str | Sequence[str], where: s
     and ends of names, each of which must match."""
     heads = head_modules(module)
     if isinstance(wanted, str):
-        return _all_layers(module, heads, where, convolutions=wanted == "all-layers")
+        every = _all_layers(module, heads, where, convolutions=wanted == "all-layers")
+        _refuse_twice_named(module, every, where)
+        return every
     known = below_heads(
         [name for name, child in module.named_modules() if name and type(child).__name__ in ADAPTABLE], heads
     )
@@ -65,7 +67,20 @@ def target_layers(module: torch.nn.Module, wanted: str | Sequence[str], where: s
         if not matches:
             raise _no_such_layer(entry, known, heads, where)
         found += [name for name in matches if name not in found]
+    _refuse_twice_named(module, found, where)
     return tuple(found)
+
+
+def _refuse_twice_named(module: torch.nn.Module, names: Iterable[str], where: str) -> None:
+    """A layer that the network holds in two places is replaced in one of them alone: it may be the other that runs."""
+    places: dict[int, list[str]] = {}
+    for name, child in module.named_modules(remove_duplicate=False):
+        places.setdefault(id(child), []).append(name)
+    for name in names:
+        held = places[id(module.get_submodule(name))]
+        if len(held) > 1:
+            what = f"the layer '{held[0]}' is also '{held[1]}': an adapter would replace one, and perhaps never run"
+            raise StepError(what, where=where, hint="method: full, or leave such layers out of target_modules")
 
 
 def _all_layers(module: torch.nn.Module, heads: Sequence[str], where: str, *, convolutions: bool) -> tuple[str, ...]:

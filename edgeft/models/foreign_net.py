@@ -1,4 +1,4 @@
-"""Networks of MONAI bundles as modules: built by name from plain arguments, filled from safetensors."""
+"""Networks of MONAI bundles and nnU-Net folders: built by name from plain arguments, filled from safetensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import Facts, canonical_json
 from edgeft.errors import StepError
 from edgeft.models.code import fill
-from edgeft.models.monai_bundle import OWN, WEIGHTS, read_network
+from edgeft.models.foreign import read_network
+from edgeft.models.monai_bundle import WEIGHTS
+from edgeft.models.network import NNUNET_NETS, OWN
+from edgeft.models.nnunet import BUILD_ERRORS, build_nnunet
 from edgeft.models.surgery import read_surgery, remember, replay
 
 if TYPE_CHECKING:
@@ -65,13 +68,15 @@ def save_bundle(module: torch.nn.Module, source: Artifact, out: Path) -> Facts:
 
 
 def _build(net: str, arguments: dict[str, object], where: str) -> torch.nn.Module:
+    if net in NNUNET_NETS:
+        return build_nnunet(net, arguments, where)
     try:
         import monai.networks.nets as nets
     except ImportError as error:
         raise StepError("MONAI is not installed", where=where, hint="pip install 'edgeft[medical]'") from error
     try:
         module: torch.nn.Module = getattr(nets, net)(**arguments)
-    except (TypeError, ValueError, NotImplementedError, RuntimeError, KeyError, AttributeError, IndexError) as error:
+    except BUILD_ERRORS as error:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise StepError(f"MONAI cannot build {net}: {first[:300]}", where=where, hint="see its network_def") from error
     return module
