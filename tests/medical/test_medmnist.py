@@ -16,6 +16,7 @@ from edgeft.data.pack import image_bytes
 from edgeft.data.patients import default_group
 from edgeft.errors import EdgeftError, RecipeError, StepError
 from edgeft.recipe.schema import Data
+from edgeft.tasks.image_multilabel import ImageMultilabel
 from tests.medical.files import medmnist_file
 
 from ..data.kit import ImageTask
@@ -24,11 +25,12 @@ from ..data.kit import ImageTask
 def build(out: Path, path: Path, warnings: list[str] | None = None, **more: Any) -> dict[str, Any]:
     out.mkdir(parents=True)
     data: dict[str, Any] = {"source": "medmnist", "path": str(path), "split": "split", "options": {"ungrouped": True}}
+    task = more.pop("task", ImageTask())
     spec = Data(**{**data, **more})
     heard = warnings if warnings is not None else []
     return dict(
         build_dataset(
-            spec, 7, ImageTask(), out, model_labels=None, trains=True, validates=True, warn=heard.append,
+            spec, 7, task, out, model_labels=None, trains=True, validates=True, warn=heard.append,
             progress=lambda *_: None,
         )
     )  # fmt: skip
@@ -47,6 +49,24 @@ def test_the_official_test_set_is_the_gate_set(tmp_path: Path, rgb: bool) -> Non
     found = [np.asarray(Image.open(io.BytesIO(raw))) for _, raw in image_bytes(table)]
     assert sorted(image.tobytes() for image in found) == wanted
     assert facts["splits"]["gate"]["classes"] == {"well": 45, "ill": 15}
+
+
+def test_several_labels_an_image_are_for_multilabel(tmp_path: Path) -> None:
+    path = medmnist_file(tmp_path / "a.npz", sizes=(120, 90, 60))
+    with np.load(path) as arrays:
+        held = dict(arrays)
+    draw = np.random.default_rng(4)
+    for part in ("train", "val", "test"):
+        held[f"{part}_labels"] = draw.integers(0, 2, (len(held[f"{part}_labels"]), 3)).astype(np.uint8)
+    np.savez(path, **held)
+    names = ("mass", "nodule", "effusion")
+    facts = build(tmp_path / "out", path, labels=names, task=ImageMultilabel())
+    assert tuple(facts["labels"]) == names
+    table = read_split(tmp_path / "out/gate.parquet")
+    wanted = {"|".join(name for name, there in zip(names, row, strict=True) if there) for row in held["test_labels"]}
+    assert set(table["label"].to_pylist()) == wanted and "" in wanted and "mass|nodule|effusion" in wanted
+    with pytest.raises(StepError, match=r"3 labels an image, data\.labels names 2"):
+        build(tmp_path / "again", path, labels=names[:2], task=ImageMultilabel())
 
 
 def test_it_names_no_patients_and_keeps_its_division(tmp_path: Path) -> None:
@@ -81,7 +101,7 @@ def hostile(path: Path, name: str) -> Path:
     elif name == "volume":
         held["train_images"] = np.zeros((120, 28, 28, 28), np.uint8)
     elif name == "many labels":
-        held["train_labels"] = np.zeros((120, 14), np.uint8)
+        held["train_labels"] = np.full((120, 14), 2, np.uint8)
     elif name == "float":
         held["train_images"] = held["train_images"].astype(np.float32)
     elif name == "count":
@@ -96,7 +116,7 @@ def hostile(path: Path, name: str) -> Path:
 
 FAULTS = {
     "objects": "val_images.npy is an array that is not read", "volume": "images of shape", "float": "images are <f4",
-    "many labels": "14 labels an image", "count": "120 images and 119 labels", "absent": "has no test_labels",
+    "many labels": "several labels an image are 0 or 1 each", "count": "120 images and 119 labels", "absent": "has no test_labels",
     "cut": "not a .npz file",
 }  # fmt: skip
 

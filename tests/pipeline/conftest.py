@@ -31,6 +31,12 @@ ASKS_FOR_TIMES = ("measure:", "_ms", "peak_memory")
 """A recipe by size without any of these is built without timing its candidates: most tests are of what it decides."""
 
 
+def untimed(recipe: str) -> str:
+    """The recipe, with `measure: {protocol: none}` unless it asks for times."""
+    by_size = recipe.count("optimise: size") == recipe.count("{device:")
+    return recipe + "measure: {protocol: none}\n" * (by_size and not any(word in recipe for word in ASKS_FOR_TIMES))
+
+
 @dataclass
 class Workbench:
     """A folder with recipe.yaml, a store of its own, and the `edgeft` command run in it."""
@@ -91,10 +97,7 @@ def workbench(tmp_path: Path, shared_store: Path, text_csv: Path, tiny_bert: Pat
         for old, new in replace:
             assert old in text, old
             text = text.replace(old, new)
-        by_size = text.count("optimise: size") == text.count("{device:")
-        if by_size and not any(word in text for word in ASKS_FOR_TIMES):
-            text += "measure: {protocol: none}\n"
-        (tmp_path / "recipe.yaml").write_text(text)
+        (tmp_path / "recipe.yaml").write_text(untimed(text))
         return Workbench(tmp_path, tmp_path / "store" if fresh else shared_store)
 
     return make

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from edgeft.data.labels import SEPARATOR
 from edgeft.data.pack import pixels_digest
 from edgeft.data.source import DataSpec, Intake, Meter, Source, Warn, path_of, require_columns
 from edgeft.data.sources.npy_stream import ArrayStream, open_array
@@ -30,7 +31,8 @@ class MedMnistSource(Source):
 
     `data.split: split` keeps the official test set as the gate set and the official training set as train; validation
     is divided into validation, calibration and search, equal images together. The files name no patients, so
-    `ungrouped: true` must say that you know. Sets of volumes and of several labels an image are refused by name.
+    `ungrouped: true` must say that you know. Sets of several labels an image (chestmnist) are for task
+    image-multilabel; sets of volumes are refused by name.
     """
 
     name: ClassVar[str] = "medmnist"
@@ -96,19 +98,22 @@ def _rows(
     where = f"{path}: {part}"
     with open_array(archive, f"{part}_labels.npy", where) as stream:
         numbers: Any = np.concatenate(list(stream.rows())) if stream.shape[0] else np.zeros(0, np.int64)
-    if numbers.ndim == 2 and numbers.shape[1] > 1:
-        hint = "take a set with one label an image, for instance pneumoniamnist"
-        raise StepError(f"{numbers.shape[1]} labels an image", where=where, hint=hint)
-    if numbers.dtype.kind not in "iu":
-        raise StepError(f"labels are {numbers.dtype}, whole numbers are expected", where=where)
-    numbers = numbers.reshape(-1)
+    if numbers.dtype.kind not in "iu" or numbers.ndim > 2:
+        what = f"labels are {numbers.dtype} {numbers.shape}, whole numbers, one or a row an image, are expected"
+        raise StepError(what, where=where)
+    several = numbers.ndim == 2 and numbers.shape[1] > 1
+    numbers = numbers if several else numbers.reshape(-1)
+    if several:
+        _check_several(numbers, labels, where)
     with open_array(archive, f"{part}_images.npy", where) as stream:
         _check_images(stream, len(numbers), where)
         (out / part).mkdir()
         for place, image in enumerate(row for block in stream.rows() for row in block):
             name, file = f"{part}/{place:06d}", out / part / f"{place:06d}.png"
             _write(image, file)
-            yield name, _spelt(int(numbers[place]), labels, where), pixels_digest(image), str(file)
+            row = numbers[place]
+            label = _spelt_several(row, labels) if several else _spelt(int(row), labels, where)
+            yield name, label, pixels_digest(image), str(file)
 
 
 def _check_images(stream: ArrayStream, n: int, where: str) -> None:
@@ -128,6 +133,24 @@ def _spelt(number: int, labels: Sequence[str] | None, where: str) -> str:
     if not 0 <= number < len(labels):
         raise StepError(f"label {number}, data.labels names {len(labels)}", where=where, hint="name every label")
     return labels[number]
+
+
+def _check_several(numbers: Any, labels: Sequence[str] | None, where: str) -> None:
+    """A column of 0 and 1 for each label; StepError for other values or another number of names."""
+    if labels is not None and len(labels) != numbers.shape[1]:
+        what, hint = (
+            f"{numbers.shape[1]} labels an image, data.labels names {len(labels)}",
+            "name every label, in order",
+        )
+        raise StepError(what, where=where, hint=hint)
+    if numbers.max(initial=0) > 1 or numbers.min(initial=0) < 0:
+        raise StepError("several labels an image are 0 or 1 each", where=where, hint="is it of MedMNIST?")
+
+
+def _spelt_several(row: Any, labels: Sequence[str] | None) -> str:
+    """As task image-multilabel reads it: a|b, empty for none."""
+    names = labels or [str(place) for place in range(len(row))]
+    return SEPARATOR.join(name for name, there in zip(names, row, strict=True) if there)
 
 
 def _write(image: Any, file: Path) -> None:
