@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeft.artifact import Signature
 from edgeft.gate import OperatingPoint
+from edgeft.medical.codes import LabelCode
 from edgeft.task import DecidingTask, Task
 
 FORMAT = 1
@@ -71,8 +72,16 @@ def read_points(folder: Path) -> dict[str, str]:
     return {label: str(words) for label, words in _section(folder, "points", (str,)).items()}
 
 
+def read_codes_of(folder: Path) -> dict[str, LabelCode]:
+    """Label -> code, as the recipe's data.codes stated them. Errors as above."""
+    stated = _section(folder, "codes", (dict,))
+    try:
+        return {label: LabelCode.of(code) for label, code in stated.items()}
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise _unreadable(folder, error) from error
+
+
 def _section(folder: Path, name: str, kinds: tuple[type, ...]) -> dict[str, Any]:
-    from edgeft.ship.bundle import BundleError
     from edgeft.ship.verify import Refused, parse_json, read_small
 
     path = folder / POSTPROCESS
@@ -83,6 +92,11 @@ def _section(folder: Path, name: str, kinds: tuple[type, ...]) -> dict[str, Any]
         if not isinstance(found, dict) or not all(isinstance(value, kinds) for value in found.values()):
             raise ValueError(f"{name} is not as edgeft writes it")
     except (Refused, ValueError) as error:
-        what = f"{POSTPROCESS} cannot be read: {error}"
-        raise BundleError(what, where=str(folder), hint="build the bundle anew") from error
+        raise _unreadable(folder, error) from error
     return found
+
+
+def _unreadable(folder: Path, error: Exception) -> Exception:
+    from edgeft.ship.bundle import BundleError
+
+    return BundleError(f"{POSTPROCESS} cannot be read: {error}", where=str(folder), hint="build the bundle anew")

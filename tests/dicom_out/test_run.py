@@ -166,6 +166,32 @@ def test_a_radiograph_becomes_a_report(classes: Path, run: Run, tmp_path: Path, 
     assert group.source_images[0].referenced_sop_instance_uid == pydicom.dcmread(plain).SOPInstanceUID
 
 
+def test_a_frozen_threshold_decides_and_is_told(classes: Path, run: Run, tmp_path: Path, errors_of: Validator) -> None:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = (np.kron(digits.images[int(np.flatnonzero(digits.target == 1)[150])], np.ones((2, 2))) * 15.9).astype(
+        np.uint16
+    )
+    image = write_dx(tmp_path / "plain.dcm", pixels)
+    shares = json.loads(run(classes, image, tmp_path / "before", "--json")[1])["findings"][0]["probabilities"]
+    least = min(shares, key=lambda label: shares[label])
+    copy = tmp_path / "bundle"
+    shutil.copytree(classes, copy)
+    stated = json.loads((copy / "postprocess.json").read_text())
+    stated["thresholds"] = {least: shares[least] / 2}
+    (copy / "postprocess.json").write_text(json.dumps(stated))
+    reseal(copy)
+    code, out, err = run(copy, image, tmp_path / "after", "--json")
+    assert code == 0, err
+    assert json.loads(out)["findings"][0]["label"] == least, "the unlikeliest, since its threshold is reached"
+    report = only(tmp_path / "after")
+    assert errors_of(report) == []
+    (group,) = hd.sr.srread(report).content.get_image_measurement_groups()
+    assert group.finding_type.meaning == least
+    assert f"threshold {least}={shares[least] / 2:.6g}".encode() in report.read_bytes()
+
+
 def test_a_series_of_findings_is_told_in_short(classes: Path, run: Run, tmp_path: Path) -> None:
     values, _ = drawn(np.random.default_rng(903), slices=7, side=16)
     write_ct(tmp_path / "series", values, oblique())

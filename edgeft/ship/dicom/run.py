@@ -15,13 +15,12 @@ from edgeft.medical.dicom_out.origin import Origin, Qualification
 from edgeft.medical.dicom_out.write import DRAFT, Source, Written, write_report, write_segmentation
 from edgeft.ship.bundle import Bundle, BundleError
 from edgeft.ship.dicom.answer import Answering, OnSlices, find_slices, mask_volume, open_answering
-from edgeft.ship.verify import MANIFEST, NOT_SHIPPED, Refused, parse_json, read_small
+from edgeft.ship.postprocess import read_codes_of, read_thresholds
+from edgeft.ship.verify import MANIFEST, NOT_SHIPPED
 
 if TYPE_CHECKING:
     from edgeft.medical.volume import Volume
 
-POSTPROCESS = "postprocess.json"
-MAX_POSTPROCESS_BYTES = 8 << 20
 Warn = Callable[[str], None]
 
 
@@ -53,9 +52,9 @@ def run_dicom(bundle: Bundle, wanted: Wanted, tell: OnSlices, warn: Warn) -> Ans
     """Write one object into `wanted.out`. EdgeftError says what is refused, and nothing is left behind then."""
     check_out(wanted.out, wanted.force)
     answering = open_answering(bundle)
-    stated = read_postprocess(bundle)
-    codes = label_codes(answering, stated.codes, wanted.codes, warn)
-    origin = origin_of(bundle, wanted, stated)
+    thresholds = read_thresholds(bundle.folder)
+    codes = label_codes(answering, read_codes_of(bundle.folder), wanted.codes, warn)
+    origin = origin_of(bundle, wanted, thresholds)
     check_answers(bundle)
     volume = read_source(wanted, warn)
     check_takes(bundle, volume)
@@ -67,7 +66,7 @@ def run_dicom(bundle: Bundle, wanted: Wanted, tell: OnSlices, warn: Warn) -> Ans
         if not any(answer.shares.values()):
             warn("no pixel has a label other than the background: every segment is empty")
     else:
-        found = find_slices(answering, volume, stated.thresholds, tell)
+        found = find_slices(answering, volume, thresholds, tell)
         written = write_report(found, source, codes, origin, wanted.out)
         rows = [{"label": row.label, "probabilities": dict(row.probabilities)} for row in found]
         answer = Answer(written, len(found), findings=rows)
@@ -89,28 +88,8 @@ def check_out(out: Path, force: bool) -> None:
         raise RecipeError(f"{place} cannot be written to", where="--out", hint="name another folder")
     if held and not force:
         hint = "name an empty folder, or write beside them with --force"
-        raise RecipeError(f"{out} holds {len(held)} files already", where="--out", hint=hint)
-
-
-@dataclass(frozen=True)
-class Stated:
-    """What postprocess.json says of labels. thresholds: least probability, where gates froze one."""
-
-    codes: Mapping[str, LabelCode]
-    thresholds: Mapping[str, float]
-
-
-def read_postprocess(bundle: Bundle) -> Stated:
-    """Of a bundle, empty where it has no such file; BundleError for a file that is none."""
-    path = bundle.folder / POSTPROCESS
-    if not path.exists():
-        return Stated({}, {})
-    try:
-        row = parse_json(read_small(path, MAX_POSTPROCESS_BYTES, "postprocess"), "postprocess", POSTPROCESS)
-        codes = {label: LabelCode.of(code) for label, code in row.get("codes", {}).items()}
-        return Stated(codes, {label: float(least) for label, least in row.get("thresholds", {}).items()})
-    except (Refused, ValueError, TypeError, AttributeError) as error:
-        raise BundleError(f"cannot be read: {error}", where=str(path), hint="build the bundle anew") from error
+        count = "a file" if len(held) == 1 else f"{len(held)} files"
+        raise RecipeError(f"{out} holds {count} already", where="--out", hint=hint)
 
 
 def label_codes(
@@ -137,7 +116,7 @@ def label_codes(
     return found
 
 
-def origin_of(bundle: Bundle, wanted: Wanted, stated: Stated) -> Origin:
+def origin_of(bundle: Bundle, wanted: Wanted, thresholds: Mapping[str, float]) -> Origin:
     """Algorithm identification: the bundle's name, and the SHA-256 of its manifest, which covers every file of it."""
     from edgeft import __version__
     from edgeft.canonical import digest_file
@@ -146,7 +125,7 @@ def origin_of(bundle: Bundle, wanted: Wanted, stated: Stated) -> Origin:
     parameters = {
         "candidate": str(manifest.get("candidate", "")), "runtime": manifest["runtime"],
         "device": str(manifest.get("device", "")), "artifact": str(manifest.get("artifact_digest", ""))[:16],
-        **{f"threshold {label}": f"{least:.6g}" for label, least in stated.thresholds.items()},
+        **{f"threshold {label}": f"{least:.6g}" for label, least in thresholds.items()},
     }  # fmt: skip
     try:
         return Origin(
