@@ -86,6 +86,7 @@ def test_facts_say_what_was_not_checked_here(made: Artifact) -> None:
     assert made.facts["bytes"] == sum(path.stat().st_size for path in made.path.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(classifier: Artifact, made: Artifact, tmp_path: Path) -> None:
     code = (
         "import sys, warnings; warnings.simplefilter('ignore')\n"

@@ -98,6 +98,7 @@ def test_the_signature_goes_by_position(made: Artifact) -> None:
     assert signature.outputs["logits"].shape == (1, len(tiny.LABELS))
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(classifier: Artifact, made: Artifact, tmp_path: Path) -> None:
     code = (
         "import sys, warnings; warnings.simplefilter('ignore')\n"

@@ -16,7 +16,7 @@ from edgeft.runtimes import xnnpack
 from edgeft.targets.measure import runtime_feeds
 from tests.exporters import tiny
 
-pytestmark = pytest.mark.ml
+pytestmark = [pytest.mark.ml, pytest.mark.slow]
 pytest.importorskip("executorch")
 
 SETTINGS = {"batch": 1, "length": 24}
