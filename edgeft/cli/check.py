@@ -40,7 +40,12 @@ DEFAULT_SHARE = "5%"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `check`."""
-    parser.add_argument("candidate", type=Path, metavar="CANDIDATE", help="a bundle, a build's folder, or a model file")
+    parser.add_argument(
+        "candidate",
+        type=Path,
+        metavar="CANDIDATE",
+        help="a bundle, its archive, a build's folder, or a model file",
+    )
     parser.add_argument("--baseline", type=Path, required=True, help="the released one: likewise")
     parser.add_argument("--data", type=Path, metavar="FILE", help="labelled cases: a table, or a folder of images")
     parser.add_argument("--recipe", metavar="RECIPE", help="says task, preprocessing, columns and margins")

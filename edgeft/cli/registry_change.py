@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from edgeft.errors import Exit, RecipeError
 from edgeft.ship.keys import trusted_keys
@@ -30,8 +28,9 @@ def change_action(args: argparse.Namespace) -> int:
 
 def _add(registry: Registry, args: argparse.Namespace) -> str:
     from edgeft.report.words import bytes_text
+    from edgeft.ship.archive import opened
 
-    with _opened(args.bundle) as folder:
+    with opened(args.bundle) as folder:
         added = registry.add(folder, args.name, args.version, args.parent, args.by)
     entry, stored = added.entry, added.stored
     facts = registry.facts(stored.digest)
@@ -42,24 +41,6 @@ def _add(registry: Registry, args: argparse.Namespace) -> str:
     lines.append(f"  {size}{'' if stored.new else ', stored before: nothing was copied'}")
     lines.append(f"  sha-256 of the manifest: {stored.digest}")
     return "\n".join(lines)
-
-
-@contextmanager
-def _opened(place: Path) -> Iterator[Path]:
-    """A bundle's folder: the one that was named, or what an archive holds, in a private folder."""
-    if not place.is_file():
-        yield place
-        return
-    from edgeft.ship.archive import unpack
-    from edgeft.ship.verify import Refused
-
-    with TemporaryDirectory(prefix="edgeft-registry-") as private:
-        try:
-            folder = unpack(place, Path(private) / "unpacked")
-        except Refused as refusal:
-            hint = "`edgeft pack` makes one; a folder is taken too"
-            raise RecipeError(f"is no bundle's archive: {refusal}", where=str(place), hint=hint) from refusal
-        yield folder
 
 
 def _promote(registry: Registry, args: argparse.Namespace) -> str:

@@ -42,7 +42,9 @@ MAX_IMAGE_BYTES = 256 << 20
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `run`."""
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="targets/DEVICE of a build, or the build's folder")
+    parser.add_argument(
+        "bundle", type=Path, metavar="BUNDLE", help="targets/DEVICE of a build, the build's folder, or an archive"
+    )
     parser.add_argument(
         "input", metavar="INPUT", nargs="?", help="a text or an image file, or - for one a line on standard input"
     )
@@ -52,14 +54,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Answer and print."""
-    from edgeft.pipeline.noise import to_log
+    from edgeft.ship.archive import opened
     from edgeft.ship.bundle import open_bundle
-    from edgeft.ship.verify import NOT_SHIPPED
-    from edgeft.ship.volumes import takes_volumes
 
     run_dicom.check_usage(args)
     texts = _texts(args.input) if args.dicom is None else []
-    bundle = open_bundle(args.bundle)
+    with opened(args.bundle) as folder:
+        return _run(args, open_bundle(folder), texts)
+
+
+def _run(args: argparse.Namespace, bundle: Bundle, texts: list[str]) -> int:
+    from edgeft.pipeline.noise import to_log
+    from edgeft.ship.verify import NOT_SHIPPED
+    from edgeft.ship.volumes import takes_volumes
+
     if (bundle.folder / NOT_SHIPPED).exists():
         print("warning: this artefact did not pass its gates", file=sys.stderr)
     if args.dicom is not None:

@@ -18,12 +18,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, BinaryIO, cast
 
 from edgeft.canonical import walk_files
 from edgeft.errors import EdgeftError, RecipeError
 from edgeft.ship.verify import CHUNK, MANIFEST, MOST_FILES, SIGNATURE, Refused, check_names, shown
 
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can state: that of every member."""
 END, END_BYTES, LARGEST_COMMENT = b"PK\x05\x06", 22, 65_535
@@ -94,6 +96,27 @@ class _Forward:
 
     def tell(self) -> int:
         return self._stream.tell()
+
+
+@contextmanager
+def opened(place: Path) -> Iterator[Path]:
+    """A bundle's folder: the one that is named, or what an archive holds, in a folder that nobody else can write to and
+    that goes afterwards. RecipeError for a file that is no archive of a bundle."""
+    if not place.is_file():
+        yield place
+        return
+    with TemporaryDirectory(prefix="edgeft-archive-") as private:
+        try:
+            folder = unpack(place, Path(private) / "unpacked")
+        except Refused as refusal:
+            hint = "`edgeft pack` makes one; a folder is taken too"
+            raise RecipeError(f"is no bundle's archive: {refusal}", where=str(place), hint=hint) from refusal
+        yield folder
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file's name is an archive's, not a model's."""
+    return path.is_file() and path.name.lower().endswith(ARCHIVES)
 
 
 def unpack(archive: Path, folder: Path, limits: Limits = LIMITS) -> Path:

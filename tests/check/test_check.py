@@ -69,6 +69,26 @@ def test_what_is_larger_fails_exactly(world: Path, texts: kit.Texts, ask: Ask) -
     assert ask(f"large --baseline base --no-accuracy --no-latency --size-margin {needed - 0.01:.4f}%")[0] == 1
 
 
+def test_an_archive_is_a_side_like_its_folder(
+    world: Path, texts: kit.Texts, ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from edgeft.ship.archive import pack
+
+    kit.text_bundle(world / "bad", texts, kit.worse(texts.weights, 0.3))
+    pack(world / "bad", world / "bad.zip")
+    pack(world / "base", world / "base.zip")
+    code, record = ask("bad.zip --baseline base.zip --data test.csv --no-latency")
+    assert code == 1 and verdict(record, "accuracy")["status"] == "FAIL"
+    assert record["candidate"]["form"] == "bundle" and record["candidate"]["path"].endswith("bad.zip")
+    code, record = ask("base.zip --baseline base --data test.csv --no-latency")
+    assert code == 0 and record["identical"]
+    raw = (world / "base.zip").read_bytes()
+    (world / "cut.zip").write_bytes(raw[: len(raw) // 2])
+    capsys.readouterr()
+    assert cli.main(["check", "cut.zip", "--baseline", "base", "--data", "test.csv", "--no-latency"]) == 2
+    assert "cut.zip: is no bundle's archive: it is broken" in capsys.readouterr().err
+
+
 def test_too_few_cases_are_inconclusive_and_say_how_many_would_do(world: Path, ask: Ask) -> None:
     code, record = ask("same --baseline base --data test.csv --cases 100 --no-latency")
     accuracy = verdict(record, "accuracy")

@@ -116,6 +116,9 @@ def test_run_answers_from_the_bundle_without_torch(trained: tuple[Workbench, dic
     answer = json.loads(run.stdout)
     assert answer["label"] in {"networkx", "jinja2", "rich"}
     assert 0 < answer["probability"] <= 1
+    packed = bench.run("pack", "out/tiny", "--out", "tiny.zip")
+    again = bench.run("run", "tiny.zip", "Returns the shortest path between two nodes of a graph.", "--json")
+    assert again.stdout == run.stdout, packed.stderr + again.stderr
     seen = bench.run("inspect", "out/tiny")
     assert seen.returncode == 0 and "model.onnx: " in seen.stdout, seen.stderr
     packed = bench.run("profile", "out/tiny", "--pack", "job.zip")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from edgeft.artifact import SIGNATURE, Signature, TensorSpec
 from edgeft.canonical import digest_file, digest_json, walk_files
 from edgeft.device.profile import Device
 from edgeft.errors import RecipeError
+from edgeft.ship.archive import is_archive, opened
 from edgeft.ship.bundle import Bundle, has_bundle, open_bundle
 from edgeft.ship.check.record import SideRow, shown
 from edgeft.ship.verify import NOT_SHIPPED
@@ -82,18 +83,20 @@ class Contender:
 
 @contextmanager
 def open_side(role: Role, path: Path) -> Iterator[Contender]:
-    """A bundle (its files checked against its manifest) or a model file. RecipeError or BundleError."""
+    """A bundle (its files checked against its manifest), as a folder or an archive, or a model file. RecipeError or
+    BundleError."""
     if not path.exists():
         raise RecipeError("there is no such file or folder", where=f"{role} {path}")
-    bundle = open_bundle(path) if path.is_dir() and has_bundle(path) else None
-    reading, place, runtime = None, path, None
-    if bundle is not None:
-        manifest = bundle.manifest
-        place, runtime = bundle.folder / str(manifest["model"]), str(manifest["runtime"])
-        task: Task = plugins.load("tasks", manifest["task"])()
-        reading = Reading(task, bundle.folder, tuple(manifest["labels"]), "its own")
-    with open_model(place, runtime) as model:
-        yield Contender(role, path, replace(model, label=str(path)), bundle, reading)
+    with opened(path) if is_archive(path) else nullcontext(path) as root:
+        bundle = open_bundle(root) if root.is_dir() and has_bundle(root) else None
+        reading, place, runtime = None, root, None
+        if bundle is not None:
+            manifest = bundle.manifest
+            place, runtime = bundle.folder / str(manifest["model"]), str(manifest["runtime"])
+            task: Task = plugins.load("tasks", manifest["task"])()
+            reading = Reading(task, bundle.folder, tuple(manifest["labels"]), "its own")
+        with open_model(place, runtime) as model:
+            yield Contender(role, path, replace(model, label=str(path)), bundle, reading)
 
 
 def share_reading(sides: tuple[Contender, Contender], stated: Reading | None) -> tuple[Contender, Contender]:
