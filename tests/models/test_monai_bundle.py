@@ -167,7 +167,9 @@ def test_a_bundle_is_trained_adapted_merged_and_read_again(tmp_path: Path) -> No
         ({**UNET, "spatial_dims": 3}, "is for 3-D images"),
         ({**UNET, "in_channels": 4}, "takes 4 channels"),
         ({**UNET, "in_channels": "two"}, "takes None channels"),
-        ({**UNET, "in_channels": 10**12}, "takes 1000000000000 channels"),
+        ({**UNET, "in_channels": 60_000}, "takes 60000 channels"),
+        ({**UNET, "in_channels": 10**12}, "1000000000000 is no number that a network is built with"),
+        ({**UNET, "dropout": float("nan")}, "nan is no number that a network is built with"),
         ({"_target_": "BasicUNet", "out_channels": 3}, "BasicUNet is for 3-D images"),
         ("$import_anything()", "no network_def that could be read"),
     ],
@@ -206,6 +208,34 @@ def test_the_window_spacing_and_orientation_are_told(tmp_path: Path) -> None:
     notes = " ".join(given(tmp_path, []).about["notes"])
     assert all(text in notes for text in ("-175..250", "1.5, 1.5 mm", "RAS", "CropForeground", "columns before rows"))
     assert processor_of(folder)["image_mean"] == [0] and processor_of(folder)["image_std"] == [1]
+
+
+def test_a_side_that_monai_keeps_is_kept_by_the_recipe_too(tmp_path: Path) -> None:
+    steps = [{"_target_": "Spacingd", "keys": "image", "pixdim": [1.5, -1]}]
+    assert read_preparation(write_bundle(tmp_path, steps=steps)).spacing == (1.5, 0)
+    steps = [{"_target_": "Spacingd", "keys": "image", "pixdim": [1.5, "one"]}]
+    said = read_preparation(write_bundle(tmp_path / "text", steps=steps))
+    assert said.spacing is None and "Spacing" in said.skipped
+
+
+def test_what_a_bundle_states_is_told_without_commanding_the_terminal(tmp_path: Path) -> None:
+    steps = [
+        {"_target_": "Orientationd", "keys": "image", "axcodes": "R\x1b[31mS"},
+        {"_target_": "Crop\x1b]0;owned\x07", "keys": "image"},
+    ]
+    write_bundle(tmp_path, steps=steps)
+    assert all(note.isprintable() for note in given(tmp_path, []).about["notes"])
+
+
+@pytest.mark.ml
+def test_a_network_larger_than_the_machine_is_refused_before_it_is_built(tmp_path: Path) -> None:
+    pytest.importorskip("monai")
+    from edgeft.models.load import load_model
+
+    huge = {"_target_": "BasicUNet", "spatial_dims": 2, "out_channels": 3, "features": [60_000] * 6}
+    write_bundle(tmp_path, network=huge)
+    with pytest.raises(StepError, match="its BasicUNet takes [0-9,]+ GB, this machine has"):
+        load_model(given(tmp_path, []).model, labels=("rest", "grey", "white"), task="segmentation")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "9" * 100, '{"network_def": ' + "[" * 5000 + "]" * 5000 + "}"])

@@ -11,7 +11,7 @@ from edgeft.errors import EdgeftError
 from edgeft.models.foreign import processor_of, read_labels, read_network, read_preparation
 from edgeft.models.foreign_net import FORM
 from edgeft.models.monai_bundle import CONFIGS, METADATA, PICKLES, WEIGHTS, is_bundle
-from edgeft.models.network import OWN, Network, Preparation
+from edgeft.models.network import OWN, Network, Preparation, told
 from edgeft.models.nnunet import DATASET, PLANS, is_nnunet
 from edgeft.pipeline.given.find_folder import TOKENIZER_FILES
 from edgeft.pipeline.given.model_folder import check_weights
@@ -44,7 +44,8 @@ def bundle_artifact(
         if not stated.tokenizer:
             processor_of(folder)
     except EdgeftError as error:
-        raise loaded.error(AT, f"{error.what} ({Path(error.where).name})", error.hint) from error
+        what, place = told(error.what, 600), told(Path(error.where).name)
+        raise loaded.error(AT, f"{what} ({place})", told(error.hint, 600)) from error
     wanted = 3 if stated.task == VOLUMES else 2
     if network.dimensions != wanted:
         what = f"its {network.net} is for {network.dimensions}-D images, task {stated.task} is for {wanted}-D ones"
@@ -98,7 +99,7 @@ def _notes(said: Preparation, network: Network, stated: bool) -> list[str]:
     if said.spacing and not stated:
         found.append(f"{whose} resamples to a spacing of {', '.join(f'{side:g}' for side in said.spacing)} mm")
     if said.orientation:
-        found.append(f"{whose} turns images to {said.orientation}")
+        found.append(f"{whose} turns images to {told(said.orientation)}")
     if said.patch:
         sides = " x ".join(map(str, said.patch))
         found.append(f"{whose} trained on windows of {sides}; it keeps axes as stored (orientation: stored)")
@@ -119,7 +120,7 @@ def _notes(said: Preparation, network: Network, stated: bool) -> list[str]:
         "AsChannelFirst",
         "",
     }
-    if unknown := [name for name in said.skipped if name not in known]:
+    if unknown := [told(name) for name in said.skipped if name not in known]:
         found.append(f"the bundle's {', '.join(unknown)} is not taken over: see that your images are as it leaves them")
     return found
 
