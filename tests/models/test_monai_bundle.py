@@ -234,7 +234,7 @@ def test_a_network_larger_than_the_machine_is_refused_before_it_is_built(tmp_pat
 
     huge = {"_target_": "BasicUNet", "spatial_dims": 2, "out_channels": 3, "features": [60_000] * 6}
     write_bundle(tmp_path, network=huge)
-    with pytest.raises(StepError, match="its BasicUNet takes [0-9,]+ GB, this machine has"):
+    with pytest.raises(StepError, match=r"its BasicUNet takes [0-9,]+ GB, this machine has"):
         load_model(given(tmp_path, []).model, labels=("rest", "grey", "white"), task="segmentation")
 
 
