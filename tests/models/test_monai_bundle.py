@@ -227,6 +227,14 @@ def test_what_a_bundle_states_is_told_without_commanding_the_terminal(tmp_path: 
     assert all(note.isprintable() for note in given(tmp_path, []).about["notes"])
 
 
+def test_the_axes_of_a_volume_are_told_in_the_recipes_letters(tmp_path: Path) -> None:
+    """MONAI's letters begin with the first axis, which holds the slices here; the recipe's letters end with them."""
+    steps = [{"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"}]
+    write_bundle(tmp_path, network={**UNET, "spatial_dims": 3}, steps=steps)
+    notes = " ".join(given(tmp_path, ["model.task=volume-segmentation"]).about["notes"])
+    assert "to RAS" in notes and "{orientation: SAR}" in notes and "columns before rows" not in notes
+
+
 @pytest.mark.ml
 def test_a_network_larger_than_the_machine_is_refused_before_it_is_built(tmp_path: Path) -> None:
     pytest.importorskip("monai")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,14 @@ def _notes(said: Preparation, network: Network, stated: bool) -> list[str]:
         found.append(f"{whose} brings values {low:g}..{high:g} to the network: 8-bit images must show that very window")
     if said.spacing and not stated:
         found.append(f"{whose} resamples to a spacing of {', '.join(f'{side:g}' for side in said.spacing)} mm")
-    if said.orientation:
+    turned = network.dimensions == 3 and re.fullmatch("[LRAPSI]{3}", said.orientation or "") is not None
+    if said.orientation and turned:
+        here = said.orientation[::-1]
+        found.append(
+            f"{whose} turns volumes to {said.orientation}, first axis first: preprocess: {{orientation: {here}}}, "
+            "which names columns, rows and slices"
+        )
+    elif said.orientation:
         found.append(f"{whose} turns images to {told(said.orientation)}")
     if said.patch:
         sides = " x ".join(map(str, said.patch))
@@ -106,7 +114,7 @@ def _notes(said: Preparation, network: Network, stated: bool) -> list[str]:
         found.append(
             "nnU-Net interpolates by cubic splines, edgeft linearly, and one fold is one network: see the gates"
         )
-    if "LoadImage" in said.skipped:
+    if "LoadImage" in said.skipped and not turned:
         found.append(
             "MONAI's LoadImage gives columns before rows, edgeft rows before columns: see which way it was trained"
         )
