@@ -329,3 +329,30 @@ def test_this_process_never_imports_torch_to_convert(tmp_path: Path) -> None:
     source = save(tmp_path / "a.pt", weights())
     code = "import sys; from edgeft.cli import main; assert main(sys.argv[1:]) == 0; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code, "convert", str(source)], check=True, timeout=120, capture_output=True)
+
+
+class Obeyed:
+    """Pickled as a numpy kind with a state of the writer's choice, and as a scalar of it."""
+
+    def __init__(self, state: tuple[Any, ...], scalar: bool) -> None:
+        self.state, self.scalar = state, scalar
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import numpy as np
+
+        if self.scalar:
+            return np.float64(0).__reduce__()[0], (Obeyed(self.state, scalar=False), b"A" * 8)
+        return np.dtype, ("f8", False, True), self.state
+
+
+def test_numbers_of_numpy_beside_the_weights_are_not_obeyed(tmp_path: Path) -> None:
+    """numpy would follow their states: to an address of the process in the first, into a fault of its own in the
+    second."""
+    from edgeft.models import convert_child
+
+    pointer, crooked = (3, "<", None, None, None, -1, -1, 4), (3, "<", None, ("a",), {"a": 5}, -1, -1, 63)
+    beside = {"loss": Obeyed(pointer, scalar=True), "kinds": {Obeyed(crooked, scalar=False): 1}}
+    source = save(tmp_path / "net.pt", {"state_dict": weights(), **beside})
+    found = convert_child.load(source, mapped=True)
+    assert type(found["loss"]) is convert_child.Number and type(next(iter(found["kinds"]))) is convert_child.Number
+    assert same(load(convert_checkpoint(source).output), weights())

@@ -23,8 +23,15 @@ def read_network(folder: Path) -> Network:
 
 
 def read_labels(folder: Path) -> tuple[str, ...] | None:
-    """Names of the classes in the network's order; None where it names none."""
-    return read_plans(folder).labels if is_nnunet(folder) else bundle_labels(folder)
+    """Names of the classes in the network's order; None where it names none. StepError for names that are none."""
+    found = read_plans(folder).labels if is_nnunet(folder) else bundle_labels(folder)
+    seen: set[str] = set()
+    for name in found or ():
+        if not name.strip() or not name.isprintable() or name in seen:
+            what = f"its label {name[:80]!a} is empty, there twice, or not to be shown"
+            raise StepError(what, where=str(folder), hint="give each label a name of its own, on one line")
+        seen.add(name)
+    return found
 
 
 def read_preparation(folder: Path) -> Preparation:

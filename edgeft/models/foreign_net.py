@@ -12,7 +12,7 @@ from edgeft.errors import StepError
 from edgeft.models.code import fill
 from edgeft.models.foreign import read_network
 from edgeft.models.monai_bundle import WEIGHTS
-from edgeft.models.network import NNUNET_NETS, OWN
+from edgeft.models.network import NNUNET_NETS, OWN, Network, told
 from edgeft.models.nnunet import BUILD_ERRORS, build_nnunet
 from edgeft.models.surgery import read_surgery, remember, replay
 
@@ -36,6 +36,7 @@ def load_bundle(model: Artifact, labels: int, seed: int = 0) -> torch.nn.Module:
         )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MONAI's, of its own optional parts
+        _check_memory(network, str(model.path))
         torch.manual_seed(seed)
         module = _build(network.net, dict(network.arguments), str(model.path))
     if model.facts.get("initialise"):
@@ -67,6 +68,23 @@ def save_bundle(module: torch.nn.Module, source: Artifact, out: Path) -> Facts:
     return {"form": FORM}
 
 
+def _check_memory(network: Network, where: str) -> None:
+    """StepError for a network that this machine cannot hold, before a byte of it is there: a few numbers in a file of
+    another's may ask for any size."""
+    import psutil
+    import torch
+
+    try:
+        with torch.device("meta"):
+            module = _build(network.net, dict(network.arguments), where)
+    except StepError:
+        return  # some networks look at values while they are built: the build itself says what is wrong
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+    if needed > (there := psutil.virtual_memory().total):
+        what = f"its {network.net} takes {needed / 1e9:,.0f} GB, this machine has {there / 1e9:,.0f} GB"
+        raise StepError(what, where=where, hint="see the sizes that it states for the network")
+
+
 def _build(net: str, arguments: dict[str, object], where: str) -> torch.nn.Module:
     if net in NNUNET_NETS:
         return build_nnunet(net, arguments, where)
@@ -78,5 +96,7 @@ def _build(net: str, arguments: dict[str, object], where: str) -> torch.nn.Modul
         module: torch.nn.Module = getattr(nets, net)(**arguments)
     except BUILD_ERRORS as error:
         first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise StepError(f"MONAI cannot build {net}: {first[:300]}", where=where, hint="see its network_def") from error
+        raise StepError(
+            f"MONAI cannot build {net}: {told(first, 300)}", where=where, hint="see its network_def"
+        ) from error
     return module

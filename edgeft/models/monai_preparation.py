@@ -32,8 +32,9 @@ def bundle_preparation(folder: Path) -> Preparation:
                 f"its preprocessing has {name}, which depends on the values of each image: an artefact cannot do that"
             )
             raise StepError(what, where=str(place), hint=f"train with a fixed range (ScaleIntensityRange), or {HINT}")
-        elif name == "Spacing" and isinstance(step.get("pixdim"), list):
-            found = replace(found, spacing=tuple(float(value) for value in step["pixdim"] if is_number(value)))
+        elif name == "Spacing" and isinstance(step.get("pixdim"), list) and all(map(is_number, step["pixdim"])):
+            # To MONAI a side of 0 or less keeps the image's own, as 0 does in `preprocess:`.
+            found = replace(found, spacing=tuple(max(0.0, float(value)) for value in step["pixdim"]))
         elif name == "Orientation" and isinstance(step.get("axcodes"), str):
             found = replace(found, orientation=str(step["axcodes"]))
         else:

@@ -33,6 +33,8 @@ DEFAULTS: Mapping[str, Mapping[str, int]] = {
 }
 """What MONAI takes for these arguments where a bundle does not state them; of the other classes they must be stated."""
 MOST_BYTES, MOST_VALUES, DEEPEST = 4 << 20, 4096, 12
+LARGEST = 1 << 16
+"""Of the numbers that a network is built with: none has so many stages, channels or sides."""
 HINT = "give the network as code: model: {code: net.py:build, weights: FILE}"
 
 
@@ -98,7 +100,7 @@ def checked(net: Any, arguments: Any, where: str) -> Network:
     if not isinstance(arguments, Mapping):
         raise StepError("its network has no arguments", where=where, hint=HINT)
     for key, value in arguments.items():
-        _check_plain(value, f"{where}.{key}", 0)
+        _check_plain(value, f"{where}.{told(key)}", 0)
     if arguments.get("pretrained"):
         raise StepError("pretrained: weights would be fetched while it is built", where=where, hint="set it to false")
     return Network(name, dict(arguments))
@@ -112,6 +114,8 @@ def _check_plain(value: Any, where: str, depth: int) -> None:
     """Numbers, texts that are no expressions, and lists and mappings of them."""
     if isinstance(value, str) and value.startswith(("$", "@", "%")):
         raise StepError(f"{value[:80]!r} is an expression, which is never run", where=where, hint="write its value")
+    if isinstance(value, int | float) and not abs(value) <= LARGEST:  # NaN fails this, too
+        raise StepError(f"{told(value)} is no number that a network is built with", where=where, hint=HINT)
     if isinstance(value, Mapping):
         if "_target_" in value:
             raise StepError(f"builds {str(value['_target_'])[:80]!r} as an argument", where=where, hint=HINT)
@@ -150,6 +154,11 @@ def dig(value: Any, *keys: str) -> Any:
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
+
+
+def told(value: Any, most: int = 80) -> str:
+    """What a stranger's file states, on one line of at most `most` characters that cannot command a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(value)[:most])
 
 
 def is_number(value: Any) -> bool:

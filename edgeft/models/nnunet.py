@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import StepError
-from edgeft.models.network import HINT, NNUNET_NETS, Network, Preparation, checked, dig, is_number, read_object
+from edgeft.models.network import HINT, NNUNET_NETS, Network, Preparation, checked, dig, is_number, read_object, told
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +27,11 @@ OPERATORS = (
 NAMED = ("conv_op", "norm_op", "dropout_op", "nonlin")
 BUILD_ERRORS = (
     *(TypeError, ValueError, NotImplementedError, RuntimeError, KeyError, AttributeError, IndexError, AssertionError),
+    *(ArithmeticError, NameError, ImportError, MemoryError),
 )
 """What a network's own code raises for arguments that it cannot be built with."""
+LEAST = 1e-6
+"""Of a deviation and of a range of values: what is divided by less is no image."""
 PACKAGE = "dynamic_network_architectures"
 
 
@@ -56,7 +59,7 @@ def read_plans(folder: Path) -> Plans:
     if not isinstance(channels, Mapping) or not channels:
         raise StepError("names no channels", where=str(folder / DATASET), hint="it needs channel_names")
     network = _network(stated, len(channels), len(labels), folder / PLANS)
-    return Plans(name, network, labels, _preparation(stated, plans, len(channels), folder / PLANS))
+    return Plans(name, network, labels, _preparation(stated, plans, network, folder / PLANS))
 
 
 def build_nnunet(net: str, arguments: Mapping[str, Any], where: str) -> torch.nn.Module:
@@ -75,7 +78,7 @@ def build_nnunet(net: str, arguments: Mapping[str, Any], where: str) -> torch.nn
         module: nn.Module = getattr(unet, net)(**given)
     except BUILD_ERRORS as error:
         first = next(iter(str(error).splitlines()), type(error).__name__)
-        what = f"{PACKAGE} cannot build {net}: {first[:300]}"
+        what = f"{PACKAGE} cannot build {net}: {told(first, 300)}"
         raise StepError(what, where=where, hint="see architecture.arch_kwargs in its plans") from error
     return module
 
@@ -89,8 +92,8 @@ def _configuration(folder: Path, plans: Mapping[str, Any]) -> tuple[str, Mapping
     name = folder.resolve().name.rpartition("__")[2]
     if name not in names:
         if len(names) > 1:
-            what = f"has the configurations {', '.join(names)}, and its folder's name says none"
-            hint = f"name the folder as nnU-Net does: nnUNetTrainer__nnUNetPlans__{names[0]}"
+            what = f"has the configurations {told(', '.join(names), 300)}, and its folder's name says none"
+            hint = f"name the folder as nnU-Net does: nnUNetTrainer__nnUNetPlans__{told(names[0])}"
             raise StepError(what, where=str(folder), hint=hint)
         name = names[0]
     stated, seen = dict(found[name]) if isinstance(found[name], Mapping) else {}, {name}
@@ -98,7 +101,7 @@ def _configuration(folder: Path, plans: Mapping[str, Any]) -> tuple[str, Mapping
         seen.add(str(above))
         stated = {**(found[above] if isinstance(found[above], Mapping) else {}), **stated}
     if stated.get("previous_stage"):
-        what = f"{name} is the second stage of a cascade: it takes another network's answer as a channel"
+        what = f"{told(name)} is the second stage of a cascade: it takes another network's answer as a channel"
         raise StepError(what, where=str(folder), hint="give 3d_fullres or 2d")
     return name, stated
 
@@ -116,7 +119,9 @@ def _labels(dataset: Mapping[str, Any], place: Path) -> tuple[str, ...]:
 
 
 def _place(value: Any) -> int:
-    return int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()) else -1
+    if isinstance(value, str) and value.isdecimal() and len(value) < 10:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else -1
 
 
 def _network(stated: Mapping[str, Any], channels: int, classes: int, place: Path) -> Network:
@@ -125,7 +130,7 @@ def _network(stated: Mapping[str, Any], channels: int, classes: int, place: Path
         what = "states no architecture with arch_kwargs, as nnU-Net before 2.3 wrote it"
         hint = "plan again with nnU-Net 2.3 or later: the same network, and its weights fit"
         raise StepError(what, where=str(place), hint=hint)
-    arguments = {"input_channels": channels, "num_classes": classes, **about["arch_kwargs"]}
+    arguments = {**about["arch_kwargs"], "input_channels": channels, "num_classes": classes}
     found = checked(about.get("network_class_name"), arguments, f"{place}: architecture")
     if found.net not in NNUNET_NETS:
         what = f"its network is {found.net}, not one of {', '.join(NNUNET_NETS)}"
@@ -133,6 +138,8 @@ def _network(stated: Mapping[str, Any], channels: int, classes: int, place: Path
     for key in NAMED:
         if arguments.get(key):
             _operator(arguments[key], f"{place}: {key}")
+    if found.dimensions is None:
+        raise StepError("its conv_op is neither Conv2d nor Conv3d", where=str(place), hint="restore the file")
     return found
 
 
@@ -144,12 +151,15 @@ def _operator(stated: Any, where: str) -> str:
     return name
 
 
-def _preparation(stated: Mapping[str, Any], plans: Mapping[str, Any], channels: int, place: Path) -> Preparation:
-    spacing, patch = _lengths(stated.get("spacing")), _lengths(stated.get("patch_size"))
+def _preparation(stated: Mapping[str, Any], plans: Mapping[str, Any], network: Network, place: Path) -> Preparation:
+    channels, spacing, patch = network.channels, _lengths(stated.get("spacing")), _lengths(stated.get("patch_size"))
     if spacing is None or patch is None or any(side != int(side) for side in patch):
         raise StepError("states no spacing and patch_size", where=str(place), hint="restore the file")
+    if not len(spacing) == len(patch) == network.dimensions:
+        what = f"states {len(spacing)} sides of spacing and {len(patch)} of patch_size for {network.dimensions} axes"
+        raise StepError(what, where=str(place), hint="restore the file")
     if plans.get("transpose_forward") not in (None, [0, 1, 2]):
-        what = f"turns the axes of every image by {plans['transpose_forward']}, which edgeft does not"
+        what = f"turns the axes of every image by {told(plans['transpose_forward'])}, which edgeft does not"
         raise StepError(what, where=str(place), hint="plan with data whose first axis is the slices'")
     base = Preparation(spacing=spacing, patch=tuple(int(side) for side in patch))
     schemes = stated.get("normalization_schemes")
@@ -160,7 +170,7 @@ def _preparation(stated: Mapping[str, Any], plans: Mapping[str, Any], channels: 
         known = dig(plans, "foreground_intensity_properties_per_channel", "0")
         low, high = dig(known, "percentile_00_5"), dig(known, "percentile_99_5")
         mean, std = dig(known, "mean"), dig(known, "std")
-        if not all(map(is_number, (low, high, mean, std))) or not low < high or std <= 0:
+        if not all(map(is_number, (low, high, mean, std))) or high - low < LEAST or std < LEAST:
             raise StepError("states no intensities for its CTNormalization", where=str(place), hint="restore the file")
         # Clipped to low..high, minus the mean, by the deviation: the same of 0..1 as of low..high.
         spread = float(high) - float(low)
@@ -168,7 +178,7 @@ def _preparation(stated: Mapping[str, Any], plans: Mapping[str, Any], channels: 
             values=(float(low), float(high)), mean=(float(mean) - float(low)) / spread, std=float(std) / spread,
             spacing=base.spacing, patch=base.patch,
         )  # fmt: skip
-    shown = ", ".join(sorted(kinds)) or "nothing"
+    shown = told(", ".join(sorted(kinds)), 200) or "nothing"
     what = f"its normalisation of {channels} channels is {shown}: only CTNormalization of one channel is fixed"
     hint = (
         "z-scores depend on the values of each image, which an artefact does not see beforehand: adapt the network to "

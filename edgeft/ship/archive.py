@@ -111,7 +111,11 @@ def opened(place: Path) -> Iterator[Path]:
         except Refused as refusal:
             hint = "`edgeft pack` makes one; a folder is taken too"
             raise RecipeError(f"is no bundle's archive: {refusal}", where=str(place), hint=hint) from refusal
-        yield folder
+        try:
+            yield folder
+        except EdgeftError as error:  # the folder is gone by the time that anyone reads its name
+            error.what, error.where = (text.replace(str(folder), str(place)) for text in (error.what, error.where))
+            raise
 
 
 def is_archive(path: Path) -> bool:

@@ -183,6 +183,7 @@ def set_at(*path: str) -> Callable[[Any], Change]:
 
 
 ARCHITECTURE = ("configurations", "3d_fullres", "architecture")
+RANGES = ("foreground_intensity_properties_per_channel", "0")
 HOSTILE: list[tuple[str, Change, str]] = [
     ("z-scores", set_at("configurations", "3d_fullres", "normalization_schemes")(["ZScoreNormalization"]), "ZScoreNor"),
     ("network", set_at(*ARCHITECTURE, "network_class_name")("os.system"), "'os.system', not one of"),
@@ -199,6 +200,20 @@ HOSTILE: list[tuple[str, Change, str]] = [
     ("regions", lambda plans, dataset: dataset.update(labels={"rest": 0, "all": [1, 2]}), "regions"),
     ("numbers", lambda plans, dataset: dataset.update(labels={"rest": 0, "grey": 2}), "not numbered"),
     ("channels", lambda plans, dataset: dataset.update(channel_names=[]), "names no channels"),
+    ("stages", set_at(*ARCHITECTURE, "arch_kwargs", "n_stages")(10**9), "1000000000 is no number"),
+    ("channels wide", set_at(*ARCHITECTURE, "arch_kwargs", "features_per_stage")([8, 10**6]), "1000000 is no number"),
+    ("no operator", set_at(*ARCHITECTURE, "arch_kwargs", "conv_op")(None), "neither Conv2d nor Conv3d"),
+    ("flat patch", set_at("configurations", "3d_fullres", "patch_size")([12, 16]), "2 of patch_size for 3 axes"),
+    ("flat spacing", set_at("configurations", "3d_fullres", "spacing")([1, 1]), "2 sides of spacing"),
+    ("no range", set_at(*RANGES)({**INTENSITIES, "percentile_99_5": -12.0 + 1e-12}), "no intensities"),
+    ("truth", lambda plans, dataset: dataset.update(labels={"rest": 0, "grey": True}), "not numbered"),
+    ("digits", lambda plans, dataset: dataset.update(labels={"rest": 0, "grey": "1" * 5000}), "not numbered"),
+    (
+        "two lines",
+        lambda plans, dataset: dataset.update(labels={"rest": 0, "a\nb": 1}),
+        "label 'a\\nb' is empty, there",
+    ),
+    ("escapes", set_at("transpose_forward")("\x1b[2J"), "by  [2J,"),
     ("two", lambda plans, dataset: dataset.update(channel_names={"0": "T1", "1": "T2"}), "of 2 channels"),
 ]
 

@@ -267,3 +267,14 @@ def test_flipped_bits_end_in_a_verdict(form: str, bundle: Path, tmp_path: Path, 
         (tmp_path / "changed").write_bytes(changed)
         codes.add(verify_any(tmp_path / "changed", trusted, golden=False).exit_code)
     assert codes <= {0, 1} and 1 in codes
+
+
+def test_an_error_in_an_opened_archive_names_the_archive(tmp_path: Path, capsys: Capture) -> None:
+    """The private folder is gone by then: its name would send people looking for nothing."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "manifest.json").write_text("{}")
+    place = as_zip(broken, tmp_path / "broken.zip")
+    assert cli.main(["run", str(place), "a text"]) == 3
+    said = capsys.readouterr().err
+    assert str(place / "manifest.json") in said and "edgeft-archive-" not in said

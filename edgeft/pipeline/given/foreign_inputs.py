@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from edgeft.errors import EdgeftError
 from edgeft.models.foreign import processor_of, read_labels, read_network, read_preparation
 from edgeft.models.foreign_net import FORM
 from edgeft.models.monai_bundle import CONFIGS, METADATA, PICKLES, WEIGHTS, is_bundle
-from edgeft.models.network import OWN, Network, Preparation
+from edgeft.models.network import OWN, Network, Preparation, told
 from edgeft.models.nnunet import DATASET, PLANS, is_nnunet
 from edgeft.pipeline.given.find_folder import TOKENIZER_FILES
 from edgeft.pipeline.given.model_folder import check_weights
@@ -44,7 +45,8 @@ def bundle_artifact(
         if not stated.tokenizer:
             processor_of(folder)
     except EdgeftError as error:
-        raise loaded.error(AT, f"{error.what} ({Path(error.where).name})", error.hint) from error
+        what, place = told(error.what, 600), told(Path(error.where).name)
+        raise loaded.error(AT, f"{what} ({place})", told(error.hint, 600)) from error
     wanted = 3 if stated.task == VOLUMES else 2
     if network.dimensions != wanted:
         what = f"its {network.net} is for {network.dimensions}-D images, task {stated.task} is for {wanted}-D ones"
@@ -97,15 +99,22 @@ def _notes(said: Preparation, network: Network, stated: bool) -> list[str]:
         found.append(f"{whose} brings values {low:g}..{high:g} to the network: 8-bit images must show that very window")
     if said.spacing and not stated:
         found.append(f"{whose} resamples to a spacing of {', '.join(f'{side:g}' for side in said.spacing)} mm")
-    if said.orientation:
-        found.append(f"{whose} turns images to {said.orientation}")
+    turned = network.dimensions == 3 and re.fullmatch("[LRAPSI]{3}", said.orientation or "") is not None
+    if said.orientation and turned:
+        here = said.orientation[::-1]
+        found.append(
+            f"{whose} turns volumes to {said.orientation}, first axis first: preprocess: {{orientation: {here}}}, "
+            "which names columns, rows and slices"
+        )
+    elif said.orientation:
+        found.append(f"{whose} turns images to {told(said.orientation)}")
     if said.patch:
         sides = " x ".join(map(str, said.patch))
         found.append(f"{whose} trained on windows of {sides}; it keeps axes as stored (orientation: stored)")
         found.append(
             "nnU-Net interpolates by cubic splines, edgeft linearly, and one fold is one network: see the gates"
         )
-    if "LoadImage" in said.skipped:
+    if "LoadImage" in said.skipped and not turned:
         found.append(
             "MONAI's LoadImage gives columns before rows, edgeft rows before columns: see which way it was trained"
         )
@@ -119,7 +128,7 @@ def _notes(said: Preparation, network: Network, stated: bool) -> list[str]:
         "AsChannelFirst",
         "",
     }
-    if unknown := [name for name in said.skipped if name not in known]:
+    if unknown := [told(name) for name in said.skipped if name not in known]:
         found.append(f"the bundle's {', '.join(unknown)} is not taken over: see that your images are as it leaves them")
     return found
 

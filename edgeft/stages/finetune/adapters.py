@@ -72,12 +72,16 @@ def target_layers(module: torch.nn.Module, wanted: str | Sequence[str], where: s
 
 
 def _refuse_twice_named(module: torch.nn.Module, names: Iterable[str], where: str) -> None:
-    """A layer that the network holds in two places is replaced in one of them alone: it may be the other that runs."""
+    """A layer that two modules hold is replaced in one of them alone: it may be the other that runs.
+
+    Where one module holds it, and is itself known by two names (DynUNet's blocks), both names lead to the adapter.
+    """
     places: dict[int, list[str]] = {}
-    for name, child in module.named_modules(remove_duplicate=False):
-        places.setdefault(id(child), []).append(name)
+    for owner, parent in module.named_modules():  # each once, whatever its names
+        for own, child in parent._modules.items():
+            places.setdefault(id(child), []).append(f"{owner}.{own}" if owner else own)
     for name in names:
-        held = places[id(module.get_submodule(name))]
+        held = places.get(id(module.get_submodule(name)), [])
         if len(held) > 1:
             what = f"the layer '{held[0]}' is also '{held[1]}': an adapter would replace one, and perhaps never run"
             raise StepError(what, where=where, hint="method: full, or leave such layers out of target_modules")
