@@ -216,18 +216,20 @@ def _probe(build: Build) -> None:
 
 def _choose(build: Build) -> None:
     from edgeft.pipeline.judging.gatekeeping import gates_for
+    from edgeft.pipeline.judging.likely import losing_miss
     from edgeft.pipeline.judging.rungs import AGAIN, next_rung
     from edgeft.targets.choose import choose
 
     recipe = build.plan.loaded.recipe
     for target, device in zip(recipe.targets, build.plan.devices, strict=True):
-        trials = build.trials[device]
+        trials, gates = build.trials[device], gates_for(recipe.gates, device)
+        misses = {item.row.name: item.unlikely or losing_miss(gates, item.score, item.source) for item in trials}
         choice = choose(
             [trial.row for trial in trials],
             target.optimise,
-            gates_for(recipe.gates, device),
+            gates,
             {trial.row.name: trial.source.metrics for trial in trials if trial.source is not None},
-            {trial.row.name: trial.unlikely for trial in trials if trial.unlikely is not None},
+            {name: miss for name, miss in misses.items() if miss is not None},
         )
         for trial, row in zip(trials, choice.rows, strict=True):
             trial.row = row

@@ -108,7 +108,7 @@ def _doubtful(row: CandidateRow, misses: Mapping[str, Miss]) -> bool:
 
 def _miss(row: CandidateRow, gate: Gate, source: Mapping[str, float]) -> tuple[str, float]:
     if gate.released or gate.cases_losing is not None:
-        return "", 0.0  # decided on what the gate set alone is asked for
+        return "", 0.0  # a released bundle meets the gate set alone; single cases are not in a row: see losing_miss
     found = measurement(row, gate.subject)
     if found is None:
         if gate.metric in RESOURCE_METRICS:

@@ -17,7 +17,7 @@ from edgeft.data.table import by_column
 from edgeft.evaluate.chance import chance_to_pass
 from edgeft.gate import Gate
 from edgeft.measurement import Measurement
-from edgeft.pipeline.judging.likely import HOPELESS, Likely, judge_likely
+from edgeft.pipeline.judging.likely import HOPELESS, Likely, judge_likely, losing_miss
 from edgeft.task import Score
 from tests.evaluate.gate_builders import score_of
 
@@ -113,3 +113,27 @@ def test_sensitivity_is_judged_by_the_cases_of_its_label(tmp_path: Path) -> None
     hurt = replace(score_of(TRUTH, found, 4), labels=LABELS)
     assert "in site 'south'" in judge(tmp_path, gate, score=hurt).why
     assert judge(tmp_path, gate.model_copy(update={"metric": "sensitivity_c"}), score=hurt).miss is None
+
+
+LOSING = Gate(metric="mean_dice", cases_losing=0.1, at_most=0.05)
+
+
+def dice(values: Any) -> Score:
+    """A segmentation's score with these values per case."""
+    plain = score_of(np.zeros(len(values), int), np.zeros(len(values), int), 2)
+    return replace(plain, cases={"mean_dice": np.asarray(values, float)})
+
+
+def test_a_candidate_of_the_ladder_is_not_chosen_where_too_many_cases_lose() -> None:
+    """Its mean is as good as the source's: 10 of 100 cases lose 0.2, the others gain."""
+    source, ours = np.full(100, 0.8), np.full(100, 0.83)
+    ours[:10] = 0.6
+    miss = losing_miss([LOSING], dice(ours), dice(source))
+    assert miss is not None and miss.metric == "mean_dice" and miss.distance == pytest.approx(0.05)
+    assert miss.reason == "10.0% of the search cases lose more than 0.1 of mean_dice, the gate allows 5.0%"
+    ours[:10] = 0.71
+    assert losing_miss([LOSING], dice(ours), dice(source)) is None, "0.09 each is not too much"
+    ours[:5] = 0.1
+    assert losing_miss([LOSING], dice(ours), dice(source)) is None, "5 of 100 are allowed"
+    assert losing_miss([LOSING.model_copy(update={"severity": "warn"})], dice(ours[:4]), dice(source[:4])) is None
+    assert losing_miss([LOSING], dice(ours[:4]), dice(source[:4])) is not None

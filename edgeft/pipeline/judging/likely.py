@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -15,6 +16,7 @@ from edgeft.pipeline.judging.trial import Trial
 from edgeft.pipeline.plan import Plan
 from edgeft.targets.choose import Miss
 from edgeft.targets.measure import artifact_bytes
+from edgeft.task import Score
 
 HOPELESS = -inf
 """Slack of what no layer in float can help: it breaks a limit on time, memory or size."""
@@ -66,6 +68,35 @@ def judge_likely(plan: Plan, executor: Executor, trial: Trial, asked: float) -> 
                 seen = f" in {gate.by} '{part}'" if part else _seen(gate, trial)
                 why = f"'{gate.describe()}': chance to pass {chance:.2f}, asked {asked * best:.2f}{seen}"
     return Likely(slack, least, why, metric, share) if slack < 0 else Likely(slack, least, "", share=share)
+
+
+def losing_miss(gates: Sequence[Gate], ours: Score | None, theirs: Score | None) -> Miss | None:
+    """The first blocking gate on cases that lose too much whose share is above its limit on the search set.
+
+    ours, theirs: the candidate's and the source's scores there. A user's own metric is computed on the gate set alone.
+    """
+    import numpy as np
+
+    from edgeft.evaluate.quantities import quantity_for
+    from edgeft.evaluate.statistics import Undecidable
+
+    if ours is None or theirs is None:
+        return None
+    units = np.arange(len(ours.correct)).astype(str)
+    for gate in gates:
+        known = (
+            gate.severity == "block" and gate.cases_losing is not None and not gate.released and ":" not in gate.metric
+        )
+        if not known or gate.at_most is None:
+            continue
+        try:
+            share = quantity_for(gate, ours, theirs, units, None, None).value
+        except Undecidable as error:
+            return Miss(gate.metric, f"'{gate.describe()}' on the search set: {error}", inf)
+        if share > gate.at_most:
+            reason = f"{share:.1%} of the search cases lose more than {gate.cases_losing:g} of {gate.subject}"
+            return Miss(gate.metric, f"{reason}, the gate allows {gate.at_most:.1%}", share - gate.at_most)
+    return None
 
 
 def _chances(plan: Plan, executor: Executor, trial: Trial, gate: Gate) -> list[tuple[str, float, float]]:
