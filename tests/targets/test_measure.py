@@ -182,7 +182,9 @@ def test_comparison_of_a_model_with_itself_is_level(exported: Artifact) -> None:
         found = compare_latency(HERE, RUNTIME, pair, pair, tiny.make_feeds(8), blocks=8, seconds=1.0)
         if not found.reasons:
             break
-    assert 0.7 < found.ratio < 1.4 and found.blocks == 8 and found.runs > 32
+    assert 0.7 < found.ratio < 1.4 and found.runs > 32
+    # Where another process took the core all four times, it is INVALID, with that reason: never fewer blocks unsaid.
+    assert found.blocks == 8 or f"only {found.blocks} of 8 quadruples" in found.reasons[0]
 
 
 @pytest.mark.slow
