@@ -184,7 +184,7 @@ def test_comparison_of_a_model_with_itself_is_level(exported: Artifact) -> None:
             break
     assert 0.7 < found.ratio < 1.4 and found.runs > 32
     # Where another process took the core all four times, it is INVALID, with that reason: never fewer blocks unsaid.
-    assert found.blocks == 8 or f"only {found.blocks} of 8 quadruples" in found.reasons[0]
+    assert found.blocks >= 8 or "of 8 quadruples of blocks were timed" in found.reasons[0]
 
 
 @pytest.mark.slow
