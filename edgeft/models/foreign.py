@@ -9,7 +9,7 @@ from edgeft.errors import StepError
 from edgeft.models.monai_bundle import bundle_labels, bundle_network, is_bundle
 from edgeft.models.monai_preparation import bundle_preparation, bundle_size
 from edgeft.models.network import Network, Preparation, own_network
-from edgeft.models.nnunet import is_nnunet, read_plans
+from edgeft.models.nnunet import is_nnunet, plans_preparation, read_plans
 
 
 def is_foreign(folder: Path) -> bool:
@@ -36,7 +36,7 @@ def read_labels(folder: Path) -> tuple[str, ...] | None:
 
 def read_preparation(folder: Path) -> Preparation:
     """What is done to every image alike. Raises StepError for a step that depends on the values of each image."""
-    return read_plans(folder).preparation if is_nnunet(folder) else bundle_preparation(folder)
+    return plans_preparation(folder) if is_nnunet(folder) else bundle_preparation(folder)
 
 
 def processor_of(folder: Path) -> dict[str, Any]:

@@ -42,7 +42,6 @@ class Plans:
     configuration: str
     network: Network
     labels: tuple[str, ...]
-    preparation: Preparation
 
 
 def is_nnunet(folder: Path) -> bool:
@@ -58,8 +57,16 @@ def read_plans(folder: Path) -> Plans:
     channels = dataset.get("channel_names", dataset.get("modality"))
     if not isinstance(channels, Mapping) or not channels:
         raise StepError("names no channels", where=str(folder / DATASET), hint="it needs channel_names")
-    network = _network(stated, len(channels), len(labels), folder / PLANS)
-    return Plans(name, network, labels, _preparation(stated, plans, network, folder / PLANS))
+    if plans.get("transpose_forward") not in (None, [0, 1, 2]):
+        what = f"turns the axes of every image by {told(plans['transpose_forward'])}, which edgeft does not"
+        raise StepError(what, where=str(folder / PLANS), hint="plan with data whose first axis is the slices'")
+    return Plans(name, _network(stated, len(channels), len(labels), folder / PLANS), labels)
+
+
+def plans_preparation(folder: Path) -> Preparation:
+    """What the plans do to every image alike. StepError where that depends on the values of each image."""
+    plans = read_object(folder / PLANS, MOST_BYTES)
+    return _preparation(_configuration(folder, plans)[1], plans, read_plans(folder).network, folder / PLANS)
 
 
 def build_nnunet(net: str, arguments: Mapping[str, Any], where: str) -> torch.nn.Module:
@@ -158,9 +165,6 @@ def _preparation(stated: Mapping[str, Any], plans: Mapping[str, Any], network: N
     if not len(spacing) == len(patch) == network.dimensions:
         what = f"states {len(spacing)} sides of spacing and {len(patch)} of patch_size for {network.dimensions} axes"
         raise StepError(what, where=str(place), hint="restore the file")
-    if plans.get("transpose_forward") not in (None, [0, 1, 2]):
-        what = f"turns the axes of every image by {told(plans['transpose_forward'])}, which edgeft does not"
-        raise StepError(what, where=str(place), hint="plan with data whose first axis is the slices'")
     base = Preparation(spacing=spacing, patch=tuple(int(side) for side in patch))
     schemes = stated.get("normalization_schemes")
     kinds = {str(item) for item in schemes} if isinstance(schemes, list) else set()

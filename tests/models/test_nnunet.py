@@ -167,6 +167,16 @@ def test_a_folder_says_its_configuration_by_its_name_and_may_inherit(tmp_path: P
     assert read_labels(flat) == ("rest", "grey", "white")
 
 
+def test_a_folder_of_another_configuration_is_another_model(tmp_path: Path) -> None:
+    """The same files: what the name says decides spacing and windows, so a cached step of the one is none of the other."""
+    found = []
+    for name in (NAME, NAME.replace("3d_fullres", "3d_small")):
+        write_weights(write_folder(tmp_path / name, name=name))
+        found.append(given(tmp_path / name))
+    assert found[0].model.digest != found[1].model.digest
+    assert found[0].tokenizer.digest != found[1].tokenizer.digest
+
+
 def set_at(*path: str) -> Callable[[Any], Change]:
     """A change of the plans at a path."""
 
@@ -223,6 +233,16 @@ def test_what_cannot_be_taken_over_is_refused_at_the_recipes_line(tmp_path: Path
     write_weights(write_folder(tmp_path, change))
     error = refused(tmp_path)
     assert what in error.what and "demo.yaml:2" in error.where and error.hint
+
+
+def test_z_scores_are_taken_over_by_a_preprocessing_of_ones_own(tmp_path: Path) -> None:
+    """What the refusal advises works: the network comes with the window that the recipe states."""
+    z_scores = set_at("configurations", "3d_fullres", "normalization_schemes")(["ZScoreNormalization"])
+    write_weights(write_folder(tmp_path, z_scores))
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/preprocessor_config.json").write_text('{"num_channels": 1}')
+    found = given(tmp_path, f"model.tokenizer={tmp_path / 'own'}", "preprocess.window=[0, 900]")
+    assert found.labels == ("rest", "grey", "white") and found.tokenizer.path == tmp_path / "own"
 
 
 def test_a_cascade_and_another_dimension_are_refused(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.artifact import Artifact
+from edgeft.canonical import digest_json
 from edgeft.errors import EdgeftError
 from edgeft.models.foreign import processor_of, read_labels, read_network, read_preparation
 from edgeft.models.foreign_net import FORM
 from edgeft.models.monai_bundle import CONFIGS, METADATA, PICKLES, WEIGHTS, is_bundle
 from edgeft.models.network import OWN, Network, Preparation, told
-from edgeft.models.nnunet import DATASET, PLANS, is_nnunet
+from edgeft.models.nnunet import DATASET, PLANS, is_nnunet, read_plans
 from edgeft.pipeline.given.find_folder import TOKENIZER_FILES
 from edgeft.pipeline.given.model_folder import check_weights
 from edgeft.pipeline.given.other_models import digest_folder
@@ -59,7 +60,13 @@ def bundle_artifact(
         "bytes": weights.stat().st_size if weights else 0,
         "notes": list(_notes(said, network, loaded.recipe.preprocess is not None)),
     }  # fmt: skip
-    return Artifact("torch-model", folder, digest_folder(store, folder, FILES), facts), labels, about
+    return Artifact("torch-model", folder, foreign_digest(store, folder, FILES), facts), labels, about
+
+
+def foreign_digest(store: Store, folder: Path, patterns: tuple[str, ...]) -> str:
+    """Digest of a folder's files, and of the configuration that an nnU-Net folder says by its name alone."""
+    files = digest_folder(store, folder, patterns)
+    return digest_json([files, read_plans(folder).configuration]) if is_nnunet(folder) else files
 
 
 def processor_files(folder: Path) -> tuple[str, ...]:
@@ -78,10 +85,10 @@ def _check_preprocess(loaded: LoadedRecipe, said: Preparation) -> None:
     for key, ours, theirs in pairs:
         if theirs is None or (ours is not None and len(ours) == len(theirs) and _near(ours, theirs)):
             continue
-        told = "left as stored" if ours is None else f"[{', '.join(f'{value:g}' for value in ours)}]"
+        here = "left as stored" if ours is None else f"[{', '.join(f'{value:g}' for value in ours)}]"
         needed = f"[{', '.join(f'{value:.9g}' for value in theirs)}]"
         what, hint = (
-            f"the network was trained with {key} {needed}, here it is {told}",
+            f"the network was trained with {key} {needed}, here it is {here}",
             f"preprocess: {{{key}: {needed}}}",
         )
         raise loaded.error(("preprocess", key) if ours is not None else ("preprocess",), what, hint)

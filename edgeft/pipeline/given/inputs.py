@@ -15,7 +15,7 @@ from edgeft.models.foreign import is_foreign
 from edgeft.models.foreign_net import bundle_weights
 from edgeft.pipeline.given.adapted_layers import check_target_modules
 from edgeft.pipeline.given.find_folder import find_folder
-from edgeft.pipeline.given.foreign_inputs import bundle_artifact, processor_files
+from edgeft.pipeline.given.foreign_inputs import bundle_artifact, foreign_digest, processor_files
 from edgeft.pipeline.given.model_folder import check_folder, check_weights, read_config
 from edgeft.pipeline.given.other_models import digest_folder, other_models, transformers_artifact
 from edgeft.recipe.load import LoadedRecipe
@@ -197,7 +197,7 @@ def _code_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
 
 
 def _tokenizer_artifact(store: Store, folder: Path) -> Artifact:
-    return Artifact("prepared", folder, digest_folder(store, folder, processor_files(folder)))
+    return Artifact("prepared", folder, foreign_digest(store, folder, processor_files(folder)))
 
 
 def _bytes(folder: Path) -> int:
