@@ -57,7 +57,7 @@ def build_dataset(
     progress(0, 3, "parts", "reading")
     with _decoded_folder(out) as folder:
         several = isinstance(task, SeveralTask)
-        rows, parts = _read(source, data, task.columns[0], by, note, Intake(folder, medical), several)
+        rows, parts = _read(source, data, task.columns[0], by, note, Intake(folder, medical, several))
         rows, labels = _label(rows, data, model_labels, trains, note, several)
         warn_ungrouped(source, rows, note)
         progress(1, 3, "parts", f"dividing {len(rows)} rows")
@@ -133,17 +133,16 @@ def _read(
     by: Sequence[str],
     warn: Warn,
     intake: Intake,
-    several: bool,
 ) -> tuple[Rows, Parts | None]:
     """All rows, and the places of each split where every split has its own path."""
     if data.paths is None:
-        return _read_one(source, data, None, content, by, warn, intake, several), None
+        return _read_one(source, data, None, content, by, warn, intake), None
     parts: Parts = {}
     pieces: list[Rows] = []
     start = 0
     for name, path in data.paths:
         if path:
-            piece = _read_one(source, data, name, content, by, warn, intake, several)
+            piece = _read_one(source, data, name, content, by, warn, intake)
             parts[name] = list(range(start, start + len(piece)))
             start += len(piece)
             pieces.append(piece)
@@ -158,16 +157,15 @@ def _read_one(
     by: Sequence[str],
     warn: Warn,
     intake: Intake,
-    several: bool,
 ) -> Rows:
     columns = wanted_columns(data, content, by)
-    own = Intake(intake.folder / (split or "all"), intake.medical)
+    own = replace(intake, folder=intake.folder / (split or "all"))
     own.folder.mkdir(parents=True)
     table = source.read_into(data, split, columns, warn, own)
     place = getattr(data.paths, split) if split else data.path
     where = str(place or f"source '{source.name}'")
     require_columns([content_column(data, content), *columns], table.column_names, where)
-    return to_rows(table, data, content, where, f"{split}:" if split else "", by, several)
+    return to_rows(table, data, content, where, f"{split}:" if split else "", by, intake.several)
 
 
 def _join(pieces: list[Rows]) -> Rows:

@@ -76,11 +76,12 @@ class Intake:
     """Where a source that decodes puts what it decoded, and what truth must be brought to.
 
     folder: empty, of this step alone, gone once the splits are written. medical: `preprocess:` of the recipe as
-    preprocess.json states it, None without a window.
+    preprocess.json states it, None without a window. several: whether the task takes any number of labels a case.
     """
 
     folder: Path
     medical: Mapping[str, Any] | None = None
+    several: bool = False
 
 
 class Source(BaseModel):

@@ -67,6 +67,9 @@ def test_several_labels_an_image_are_for_multilabel(tmp_path: Path) -> None:
     assert sorted(table["label"].to_pylist()) == wanted and {0, 7} <= set(wanted), "none of the labels, and all of them"
     with pytest.raises(StepError, match=r"3 labels an image, data\.labels names 2"):
         build(tmp_path / "again", path, labels=names[:2], task=ImageMultilabel())
+    np.savez(path, **{**held, "test_labels": held["test_labels"] + 1})
+    with pytest.raises(StepError, match="several labels an image are 0 or 1 each"):
+        build(tmp_path / "third", path, labels=names, task=ImageMultilabel())
 
 
 def test_it_names_no_patients_and_keeps_its_division(tmp_path: Path) -> None:
@@ -101,7 +104,7 @@ def hostile(path: Path, name: str) -> Path:
     elif name == "volume":
         held["train_images"] = np.zeros((120, 28, 28, 28), np.uint8)
     elif name == "many labels":
-        held["train_labels"] = np.full((120, 14), 2, np.uint8)
+        held["train_labels"] = np.zeros((120, 14), np.uint8)
     elif name == "float":
         held["train_images"] = held["train_images"].astype(np.float32)
     elif name == "count":
@@ -116,7 +119,7 @@ def hostile(path: Path, name: str) -> Path:
 
 FAULTS = {
     "objects": "val_images.npy is an array that is not read", "volume": "images of shape", "float": "images are <f4",
-    "many labels": "several labels an image are 0 or 1 each", "count": "120 images and 119 labels", "absent": "has no test_labels",
+    "many labels": "14 labels an image", "count": "120 images and 119 labels", "absent": "has no test_labels",
     "cut": "not a .npz file",
 }  # fmt: skip
 

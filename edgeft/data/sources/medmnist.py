@@ -60,7 +60,7 @@ class MedMnistSource(Source):
         with _opened(path) as archive:
             self._check_sizes(archive, path)
             for part in PARTS:
-                rows = list(_rows(archive, path, part, spec.labels, intake.folder))
+                rows = list(_rows(archive, path, part, spec.labels, intake))
                 names = [part] * len(rows) if part != "val" else _divided([row[2] for row in rows], spec)
                 for (name, label, pixels, file), home in zip(rows, names, strict=True):
                     for column, value in zip(COLUMNS, (name, label, home, pixels, file), strict=True):
@@ -90,7 +90,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
 
 
 def _rows(
-    archive: zipfile.ZipFile, path: Path, part: str, labels: Sequence[str] | None, out: Path
+    archive: zipfile.ZipFile, path: Path, part: str, labels: Sequence[str] | None, intake: Intake
 ) -> Iterator[tuple[str, str, str, str]]:
     """(name, label, digest of the pixels, PNG file) of each image of one part."""
     import numpy as np
@@ -103,13 +103,16 @@ def _rows(
         raise StepError(what, where=where)
     several = numbers.ndim == 2 and numbers.shape[1] > 1
     numbers = numbers if several else numbers.reshape(-1)
+    if several and not intake.several:
+        hint = "task: image-multilabel, or a set with one label an image, for instance pneumoniamnist"
+        raise StepError(f"{numbers.shape[1]} labels an image", where=where, hint=hint)
     if several:
         _check_several(numbers, labels, where)
     with open_array(archive, f"{part}_images.npy", where) as stream:
         _check_images(stream, len(numbers), where)
-        (out / part).mkdir()
+        (intake.folder / part).mkdir()
         for place, image in enumerate(row for block in stream.rows() for row in block):
-            name, file = f"{part}/{place:06d}", out / part / f"{place:06d}.png"
+            name, file = f"{part}/{place:06d}", intake.folder / part / f"{place:06d}.png"
             _write(image, file)
             row = numbers[place]
             label = _spelt_several(row, labels) if several else _spelt(int(row), labels, where)
