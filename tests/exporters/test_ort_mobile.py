@@ -16,13 +16,14 @@ from edgeft.exporter import Unsupported, Variant
 from edgeft.runtimes import ort
 from edgeft.targets.parity import TOLERANCE
 from tests.exporters import tiny
+from tests.material import saturates
 
 pytestmark = pytest.mark.ml
 
 SETTINGS = {**tiny.SETTINGS, "platform": ""}
-SAME_ANSWERS = 0.95
-"""Share of equal classes, 8-bit against float, on random tokens with decided logits; chance is a third. 0.97 and more
-were observed with VNNI, 0.965 on an x86 without it, whose sums of 8-bit products saturate."""
+SAME_ANSWERS = 0.95 if saturates() else 0.97
+"""Share of equal classes, 8-bit against float, on random tokens with decided logits; chance is a third. 0.965 was
+observed on an x86 without VNNI, whose sums of 8-bit products saturate."""
 
 
 @pytest.fixture(scope="module")
