@@ -154,7 +154,7 @@ def _warnings(build: Build) -> list[str]:
     found = [f"{row.id}: {text}" for row in build.executor.rows.values() if row.id != "data" for text in row.warnings]
     if build.executor.prepared is not None:
         found += [f"prepare: {text}" for text in build.executor.prepared.facts.get("warnings", ())]
-    if build.loaded.recipe.measure.protocol == "none":
+    if not build.loaded.recipe.measure.times:
         found.append("no times and no memory were measured: the recipe says measure: {protocol: none}")
     return list(dict.fromkeys(found))
 

@@ -237,6 +237,11 @@ class Measure(Section):
         5.0, gt=0, le=1440, description="Emulated devices answer as many cases of a split as fit in these minutes."
     )
 
+    @property
+    def times(self) -> bool:
+        """Whether anything is timed."""
+        return self.protocol != "none"
+
 
 class Bundled(Section):
     """What of the data the bundle may hold."""

@@ -27,7 +27,7 @@ def check_gates(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task)
             raise loaded.error(("gates", index, "metric"), *(spacing_problem(gate, 0) or ("", "")))
         held = [gate.device] if gate.device else list(devices)
         if gate.metric in LATENCY_METRICS | {"peak_memory_mb"}:
-            if loaded.recipe.measure.protocol == "none":
+            if not loaded.recipe.measure.times:
                 raise loaded.error(
                     ("gates", index, "metric"),
                     f"{gate.metric} is not measured: measure.protocol is none",

@@ -122,7 +122,7 @@ def _check_targets(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:
                 f"{device.name} is emulated: {what} there means nothing",
                 "optimise: size, or name a real device",
             )
-        if loaded.recipe.measure.protocol == "none" and target.optimise != "size":
+        if not loaded.recipe.measure.times and target.optimise != "size":
             raise loaded.error(
                 ("targets", index, "optimise"),
                 "nothing is timed: measure.protocol is none, and the fastest cannot be told",

@@ -55,7 +55,7 @@ class Candidate:
 
     def is_timed(self, recipe: Recipe) -> bool:
         """Whether the build takes its times: they mean something there, and the recipe asks for them."""
-        return not self.emulated and recipe.measure.protocol != "none"
+        return not self.emulated and recipe.measure.times
 
 
 def plan_candidates(loaded: LoadedRecipe, devices: Mapping[str, Device], reached: Reached) -> list[Candidate]:

@@ -54,7 +54,7 @@ def pick_candidate(
         near = get_close_matches(stage.latency_candidate, here, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(here)}"
         raise loaded.error(where, f"latency_candidate: {device} has no candidate '{stage.latency_candidate}'", hint)
-    if loaded.recipe.measure.protocol == "none":
+    if not loaded.recipe.measure.times:
         raise loaded.error(
             where, "target_latency_ms needs times: measure.protocol is none",
             "measure: {protocol: quick}, or give ratio",
