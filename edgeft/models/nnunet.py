@@ -46,7 +46,7 @@ class Plans:
 
 def is_nnunet(folder: Path) -> bool:
     """Whether a folder is laid out as nnU-Net v2 leaves a trained model."""
-    return (folder / PLANS).is_file() and (folder / DATASET).is_file()
+    return (folder / PLANS).is_file()
 
 
 def read_plans(folder: Path) -> Plans:

@@ -235,6 +235,14 @@ def test_what_cannot_be_taken_over_is_refused_at_the_recipes_line(tmp_path: Path
     assert what in error.what and "demo.yaml:2" in error.where and error.hint
 
 
+def test_a_folder_without_its_dataset_is_told_what_it_lacks(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)
+    write_weights(folder)
+    (folder / "dataset.json").unlink()
+    error = refused(tmp_path)
+    assert "dataset.json" in error.what and error.hint == "restore the file"
+
+
 def test_z_scores_are_taken_over_by_a_preprocessing_of_ones_own(tmp_path: Path) -> None:
     """What the refusal advises works: the network comes with the window that the recipe states."""
     z_scores = set_at("configurations", "3d_fullres", "normalization_schemes")(["ZScoreNormalization"])
