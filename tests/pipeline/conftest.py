@@ -13,13 +13,16 @@ from typing import Any
 
 import pytest
 
-from tests.material import MEASURED, TINY_DATA
+from tests.material import MEASURED, TINY_DATA, write_answered
 
-RECIPE = (
-    TINY_DATA
-    + """\
+STEPS = """\
 steps:
   - finetune: {{method: {method}, epochs: 2, batch_size: 16, learning_rate: 0.01, eval_steps: 10, checkpoint_steps: 5}}
+"""
+RECIPE = (
+    TINY_DATA
+    + STEPS
+    + """\
 targets:
   - {{device: local-cpu, export: [onnx], optimise: size}}
 gates:
@@ -86,6 +89,14 @@ class Workbench:
 def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One store for tests that only need a finished build, so that they do not train again."""
     return tmp_path_factory.mktemp("shared-store")
+
+
+@pytest.fixture(scope="session")
+def answered(tmp_path_factory: pytest.TempPathFactory, text_csv: Path, tiny_bert: Path) -> tuple[Path, Path]:
+    """(folder of a classifier, csv of the texts with its own answers as labels)."""
+    folder = tmp_path_factory.mktemp("answered")
+    write_answered(folder / "model", tiny_bert, text_csv, folder / "answered.csv")
+    return folder / "model", folder / "answered.csv"
 
 
 @pytest.fixture
