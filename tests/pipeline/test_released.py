@@ -36,7 +36,6 @@ def test_a_build_worse_than_what_is_shipped_fails(
     before = json.loads((released / "../../record.json").read_text())["targets"][0]["gate_set"]["artefact"]["accuracy"]
     second = workbench(replace=[FLOAT, (GATE, NO_WORSE + GATE), (str(text_csv), str(answered[1]))])
     shutil.copytree(released, second.folder / "v1")
-    openings = len(json.loads((released / "../../record.json").read_text())["openings"])
     run = second.run("build", "recipe.yaml")
     assert run.returncode == 1, run.stdout + run.stderr
     record = second.record()
@@ -44,7 +43,7 @@ def test_a_build_worse_than_what_is_shipped_fails(
     assert (by_source["status"], against["status"]) == ("PASS", "FAIL")
     assert against["gate"] == "accuracy no worse than released v1 by 0.03"
     assert f"against {before:.1%} of the released v1 on 240 cases" in against["why"]
-    assert len(record["openings"]) == openings + 1, "source, bundle and candidate meet the gate set together"
+    assert len(record["openings"]) == 1, "source, bundle and candidate meet the gate set together"
     assert any(row["id"].startswith("released/v1-") and row["state"] == "ran" for row in record["steps"])
 
 
