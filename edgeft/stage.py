@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -116,6 +116,10 @@ class Stage(BaseModel):
     def fills_zeros(self) -> bool:
         """Whether it cannot help but change weights that an earlier step set to zero."""
         return False
+
+    def refusal(self, task: Task, gpus: Sequence[str]) -> tuple[str, str, str] | None:
+        """(key, what, hint) where these options cannot work for the task, or with these GPUs; the plan tells it."""
+        return None
 
     def run(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         """Write the result into `out` (an empty folder; canonical bytes only) and return its facts (JSON)."""

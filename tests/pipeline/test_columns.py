@@ -47,6 +47,33 @@ def test_a_misspelt_column_is_named_at_its_key(tmp_path: Path, source: str) -> N
     assert caught.value.where.endswith("data.group") and "did you mean 'document'?" in caught.value.hint
 
 
+def test_a_column_that_a_step_goes_by_too(tmp_path: Path, source: str) -> None:
+    step = "}\nsteps:\n  - finetune: {method: lora, only: {COLUMN: help}}\n# {"
+    check(tmp_path, source, step.replace("COLUMN", "area"))
+    with pytest.raises(RecipeError, match=f"rows.{source} has no column 'aera'") as caught:
+        check(tmp_path, source, step.replace("COLUMN", "aera"))
+    assert "only" in caught.value.where and "did you mean 'area'?" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "says"),
+    [
+        (
+            "metric: mean_dice",
+            "metric",
+            "text-classification has no mean_dice, by which the best weights would be kept",
+        ),
+        ("device: cpu, base_dtype: bfloat16", "base_dtype", "is for a GPU, and this step trains on the CPU"),
+    ],
+)
+def test_options_that_cannot_work_for_this_task_or_machine(tmp_path: Path, options: str, key: str, says: str) -> None:
+    """In the plan, not after the hour of the step before."""
+    (tmp_path / "rows.csv").write_text("query,area,document\nhow?,help,1\n")
+    with pytest.raises(RecipeError, match=says) as caught:
+        check(tmp_path, "csv", f"}}\nsteps:\n  - finetune: {{method: lora, {options}}}\n# {{")
+    assert caught.value.where.endswith(f"finetune.{key}")
+
+
 def test_rows_are_not_read_for_it(tmp_path: Path) -> None:
     """A broken row is for the data step to tell: a plan of a large file stays instant."""
     (tmp_path / "rows.csv").write_bytes(b"query,area\nhow\x00?,help\n")

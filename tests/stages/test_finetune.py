@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from edgeft import plugins
 from edgeft.artifact import Artifact
 from edgeft.errors import StepError
 from edgeft.models.load import load_model
@@ -143,11 +144,12 @@ def test_16_bits_where_nothing_computes_in_them(world: World) -> None:
         QLora.model_validate({"method": "qlora", "base_dtype": "bfloat16"})
 
 
-def test_a_metric_that_the_task_does_not_have(world: World) -> None:
+def test_a_metric_that_the_task_does_not_have() -> None:
     """It would never be found in the log: the last weights would pass for the best, and patience never run out."""
-    with pytest.raises(StepError, match="text-classification has no mean_dice") as caught:
-        world.run({"method": "lora", "metric": "mean_dice", **QUICK}, "no-metric")
-    assert caught.value.hint.startswith("it has accuracy")
+    task = plugins.load("tasks", "text-classification")()
+    refusal = stage_for({"method": "lora"})(method="lora", metric="mean_dice").refusal(task, ())
+    assert refusal is not None and refusal[0] == "metric" and refusal[2].startswith("it has accuracy")
+    assert stage_for({"method": "lora"})(method="lora", metric="loss").refusal(task, ()) is None
 
 
 def test_named_targets_only(world: World) -> None:

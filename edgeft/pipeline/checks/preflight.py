@@ -51,6 +51,7 @@ def check_recipe(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task
     check_gates(loaded, devices, task)
     check_images(loaded, task)
     _check_columns(loaded, task)
+    gpus = gpu_names()
     for index, stage in enumerate(loaded.recipe.steps):
         for module, extra in getattr(stage, "packages", {}).items():
             if find_spec(module) is None:
@@ -59,12 +60,10 @@ def check_recipe(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task
                     f"{stage.name} needs {module}, which is not installed",
                     f"pip install 'edgeft[{extra}]'",
                 )
-        if getattr(stage, "device", None) == "cuda" and not gpu_names():
-            raise loaded.error(
-                ("steps", index),
-                "device: cuda, but this machine has no NVIDIA GPU that its driver shows",
-                "leave device: auto to train on the CPU, or run `edgeft doctor` to see what was found",
-            )
+        refusal = stage.refusal(task, gpus)
+        if refusal is not None:
+            key, what, hint = refusal
+            raise loaded.error(("steps", index, key), what, hint)
 
 
 def _check_columns(loaded: LoadedRecipe, task: Task) -> None:
@@ -84,6 +83,11 @@ def _check_columns(loaded: LoadedRecipe, task: Task) -> None:
             if gate.by is not None and gate.by not in present:
                 hint = sources.did_you_mean(gate.by, present, "columns")
                 raise loaded.error(("gates", index, "by"), f"{path.name} has no column '{gate.by}'", hint)
+        for index, stage in enumerate(loaded.recipe.steps):
+            for column in stage.columns:
+                if column not in present:
+                    hint = sources.did_you_mean(column, present, "columns")
+                    raise loaded.error(("steps", index, "only"), f"{path.name} has no column '{column}'", hint)
         for column in wanted_columns(data, task.columns[0]):
             if column not in present:
                 keys = ("text", "label", "group", "unit", "split")

@@ -15,6 +15,7 @@ from edgeft.models.foreign_net import FORM
 from edgeft.models.monai_bundle import CONFIGS, METADATA, PICKLES, WEIGHTS, is_bundle
 from edgeft.models.network import OWN, Network, Preparation, told
 from edgeft.models.nnunet import DATASET, PLANS, is_nnunet, read_plans
+from edgeft.pipeline.given.convert_hint import convert_line
 from edgeft.pipeline.given.find_folder import TOKENIZER_FILES
 from edgeft.pipeline.given.model_folder import check_weights
 from edgeft.pipeline.given.other_models import digest_folder
@@ -147,7 +148,7 @@ def _no_weights(loaded: LoadedRecipe, folder: Path) -> EdgeftError:
         return loaded.error(
             AT,
             f"{folder} has no {WEIGHTS[0]}; nnU-Net keeps its weights as pickles, which can run code when opened",
-            f"convert one fold first: edgeft convert {pickle} --key network_weights --output {folder / WEIGHTS[0]}",
+            f"convert one fold first: {convert_line(pickle, folder / WEIGHTS[0], '--key', 'network_weights')}",
         )
     pickle_name = next((name for name in PICKLES if (folder / name).is_file()), None)
     if pickle_name is None:
@@ -156,5 +157,5 @@ def _no_weights(loaded: LoadedRecipe, folder: Path) -> EdgeftError:
     return loaded.error(
         AT,
         f"the bundle holds its weights as a pickle ({pickle.name}), which can run code when opened",
-        f"convert it first: edgeft convert {pickle} --output {folder / WEIGHTS[1]}",
+        f"convert it first: {convert_line(pickle, folder / WEIGHTS[1])}",
     )

@@ -14,6 +14,7 @@ from edgeft.errors import RecipeError
 from edgeft.models.foreign import is_foreign
 from edgeft.models.foreign_net import bundle_weights
 from edgeft.pipeline.given.adapted_layers import check_target_modules
+from edgeft.pipeline.given.convert_hint import convert_line
 from edgeft.pipeline.given.find_folder import find_folder
 from edgeft.pipeline.given.foreign_inputs import bundle_artifact, foreign_digest, processor_files
 from edgeft.pipeline.given.model_folder import check_folder, check_weights, read_config
@@ -119,7 +120,7 @@ def _adapter_artifact(loaded: LoadedRecipe, store: Store, base: Artifact) -> Art
         raise loaded.error(
             ("model", "adapter"),
             f"{folder} has no adapter_model.safetensors",
-            f"if it has adapter_model.bin: edgeft convert {folder / 'adapter_model.bin'}",
+            f"if it has adapter_model.bin: {convert_line(folder / 'adapter_model.bin')}",
         )
     check_weights(loaded, [folder / "adapter_model.safetensors"], ("model", "adapter"))
     own = folder / "edgeft.json"

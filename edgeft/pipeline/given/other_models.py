@@ -9,6 +9,7 @@ from typing import Any
 from edgeft.artifact import Artifact
 from edgeft.canonical import digest_json
 from edgeft.errors import EdgeftError
+from edgeft.pipeline.given.convert_hint import convert_line
 from edgeft.pipeline.given.find_folder import MODEL_FILES, find_folder
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.recipe.tree import RecipePath
@@ -105,7 +106,7 @@ def transformers_artifact(loaded: LoadedRecipe, store: Store, folder: Path, at: 
             raise loaded.error(
                 at,
                 f"{folder} holds its weights as a pickle ({pickles[0]}), which can run code when opened",
-                f"convert it first: edgeft convert {folder / pickles[0]} --output {folder / 'model.safetensors'}",
+                f"convert it first: {convert_line(folder / pickles[0], folder / 'model.safetensors')}",
             )
         hint = "the folder needs model.safetensors; to train its architecture from scratch: model: {initialise: true}"
         raise loaded.error(at, f"{folder} has no safetensors weights", hint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from edgeft.stages.distilling.teacher import Teacher
+    from edgeft.task import Task
 
 MEGABYTE = 1 << 20
 OPTIMISER_BYTES = 12
@@ -113,6 +114,17 @@ class FineTune(Stage):
     def columns(self) -> tuple[str, ...]:
         """Those of `only`."""
         return tuple(sorted(self.only))
+
+    def refusal(self, task: Task, gpus: Sequence[str]) -> tuple[str, str, str] | None:
+        """A GPU that is not there, and a metric that the task does not have."""
+        if self.device == "cuda" and not gpus:
+            hint = "leave device: auto to train on the CPU, or run `edgeft doctor` to see what was found"
+            return "device", "device: cuda, but this machine has no NVIDIA GPU that its driver shows", hint
+        known = (*task.metrics, "loss")
+        if self.metric is not None and self.metric not in known:
+            what = f"{task.name} has no {self.metric}, by which the best weights would be kept"
+            return "metric", what, f"it has {', '.join(known)}"
+        return None
 
     def run(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         """Train and write the adapter or model; facts carry the TrainingRow under `training`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,6 +16,8 @@ from edgeft.stages.finetune.base import FineTune
 
 if TYPE_CHECKING:
     import torch
+
+    from edgeft.task import Task
 
 
 class Lora(FineTune):
@@ -74,15 +77,25 @@ class Lora(FineTune):
             dtype=self.frozen_dtype(device),
         )  # fmt: skip
 
+    def refusal(self, task: Task, gpus: Sequence[str]) -> tuple[str, str, str] | None:
+        """As of every method; and 16-bit weights where there is no GPU."""
+        on_cpu = self.device == "cpu" or not gpus
+        return ("base_dtype", *self._sixteen_bits()) if on_cpu and self._is_halved() else super().refusal(task, gpus)
+
     def choose_device(self) -> str:
-        """As every method chooses. StepError for 16-bit weights on a CPU, where nothing computes in 16 bits."""
+        """As every method chooses. StepError for 16-bit weights on a GPU box whose torch was built for the CPU."""
         device = super().choose_device()
-        if self.base_dtype in ("bfloat16", "float16") and not device.startswith("cuda"):
-            raise StepError(
-                f"base_dtype: {self.base_dtype} is for a GPU, and this step trains on the CPU, in float32",
-                hint="leave base_dtype out: 16 bits on a GPU, float32 on a CPU",
-            )
+        if self._is_halved() and not device.startswith("cuda"):
+            what, hint = self._sixteen_bits()
+            raise StepError(what, hint=hint)
         return device
+
+    def _is_halved(self) -> bool:
+        return self.base_dtype in ("bfloat16", "float16")
+
+    def _sixteen_bits(self) -> tuple[str, str]:
+        what = f"base_dtype: {self.base_dtype} is for a GPU, and this step trains on the CPU, in float32"
+        return what, "leave base_dtype out: 16 bits on a GPU, float32 on a CPU"
 
     def frozen_dtype(self, device: str) -> str:
         """base_dtype with `auto` resolved for the device."""

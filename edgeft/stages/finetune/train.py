@@ -37,10 +37,6 @@ def train(
     """
     if options.metric is None:
         options = options.model_copy(update={"metric": ctx.task.headline})
-    known = (*ctx.task.metrics, "loss")
-    if options.metric not in known:
-        what = f"metric: {ctx.task.name} has no {options.metric}, by which the best weights would be kept"
-        raise StepError(what, where=f"step {ctx.step}", hint=f"it has {', '.join(known)}")
     modules = (module, teacher.module) if teacher else (module,)
     examples = read_examples(ctx, "train", *modules, windows=options.windows, only=options.only)
     if not len(examples):
