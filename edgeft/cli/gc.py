@@ -14,7 +14,8 @@ HELP = "Say what the store costs and make room"
 DESCRIPTION = """Say what the store costs and make room in it.
 
 Without options nothing is removed. With --keep or --older-than, first goes what nothing needs (leftovers of killed
-processes, damaged objects, scratch of finished steps), then the least recently used steps. What a running build uses is
+processes, damaged objects, scratch of finished steps, temporary folders untouched for two days), then the least
+recently used steps. What a running build uses is
 never removed, and neither is the list of gate-set openings."""
 EPILOG = """examples:
   edgeft gc                              what the store costs
@@ -59,12 +60,15 @@ def run(args: argparse.Namespace) -> int:
     store = Store(on_warning=lambda text: print(f"warning: {text}"))
     _print_usage(store.usage())
     _runtimes(remove=args.runtimes, dry_run=args.dry_run)
+    _temporary(remove=False)
     if args.runtimes and args.keep is None and args.older_than is None:
         return 0
     if args.keep is None and args.older_than is None and not args.dry_run:
         print("\nto make room: edgeft gc --keep 20GB, or edgeft gc --older-than 30d (add --dry-run to look first)")
         return 0
     _print_report(store.gc(args.keep, args.older_than, args.dry_run))
+    if not args.dry_run:
+        _temporary(remove=True)
     return 0
 
 
@@ -107,6 +111,19 @@ def _runtimes(*, remove: bool, dry_run: bool) -> None:
     if remove:
         freed = sum(found.values()) if dry_run else remove_folders()
         print(f"\n{'would remove' if dry_run else 'removed'} {human(freed)} of runtime folders")
+
+
+def _temporary(*, remove: bool) -> None:
+    """What killed processes left in the place for temporary files."""
+    from edgeft.store.disk import human
+    from edgeft.store.leftovers import remove_leftovers, temporary_leftovers
+
+    found = {} if remove else temporary_leftovers()
+    if found:
+        print(f"  {'temporary':<10} {human(sum(found.values())):>9}  {len(found):>6}  folders of killed processes")
+    freed = remove_leftovers() if remove else 0
+    if freed:
+        print(f"removed {human(freed)} of temporary folders")
 
 
 def _print_report(report: GcReport) -> None:

@@ -23,6 +23,7 @@ from edgeft.device.profile import Device, Unit, bind_unit
 from edgeft.device.protocol import ArtefactRefused, Job
 from edgeft.device.transport import run_job, runtime_file
 from edgeft.errors import DeviceError, Exit
+from tests.material import saturates
 
 ARM = Device(
     name="a76", transport="emulated", architecture="aarch64", emulate="cortex-a76", runtimes=("onnxruntime", "litert")
@@ -171,7 +172,8 @@ FLOAT_TOLERANCE = 1e-3
 """Largest difference of float32 logits of a few units: another order of sums; 1e-7 to 1e-5 was seen."""
 INT8_TOLERANCE = 0.10
 """Largest difference of int8 logits, as a share of their range: a value that rounds the other way at run time moves a
-whole quantisation step (1/255 of the range), through every layer. 0.055 was seen on MiniLM, 24 texts."""
+whole quantisation step (1/255 of the range), through every layer. 0.055 was seen on MiniLM, 24 texts. Where 8-bit
+sums saturate here, 0.20 lay between both processors, and 0.025 between Arm's int8 and float: it is held against float."""
 
 
 def both(device: Device, runtime: str, model: Path, feeds: dict[str, Any]) -> tuple[Any, Any]:
@@ -200,8 +202,13 @@ def test_onnxruntime_answers_on_arm_as_here(arm: Device, exported: Artifact, tmp
     assert np.abs(here - there).max() < FLOAT_TOLERANCE
     exporter = OnnxExporter()
     exporter.compress(exported, exporter.ladder(ARM)[0], None, tmp_path, tiny.context(tmp_path))
-    here, there = both(arm, "onnxruntime", tmp_path / "model.onnx", feeds)
-    assert here.dtype == np.float32 and close(here, there, INT8_TOLERANCE)
+    floats, (here, there) = here, both(arm, "onnxruntime", tmp_path / "model.onnx", feeds)
+    print(
+        "SEEN",
+        np.abs(floats - there).max() / (floats.max() - floats.min()),
+        np.abs(here - there).max() / (here.max() - here.min()),
+    )
+    assert here.dtype == np.float32 and close(floats if saturates() else here, there, INT8_TOLERANCE)
 
 
 @pytest.mark.slow
@@ -241,7 +248,10 @@ def test_a_real_minilm_in_int8_on_arm(arm: Device, text_csv: Path, tmp_path: Pat
     exporter.compress(
         Artifact("onnx", outs[0], "0" * 64), exporter.ladder(ARM)[0], None, outs[1], tiny.context(tmp_path)
     )
-    here, there = both(arm, "onnxruntime", outs[1] / "model.onnx", {name: rows[:6] for name, rows in feeds.items()})
+    some = {name: rows[:6] for name, rows in feeds.items()}
+    here, there = both(arm, "onnxruntime", outs[1] / "model.onnx", some)
+    if saturates():
+        here = both(HERE, "onnxruntime", outs[0] / "model.onnx", some)[0]
     assert close(here, there, INT8_TOLERANCE) and (here.argmax(1) == there.argmax(1)).all()
 
 

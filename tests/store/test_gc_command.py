@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -118,3 +119,26 @@ def test_prepared_runtime_folders_are_counted_and_removed_when_asked(
     assert "removed 2.0 MB of runtime folders" in capsys.readouterr().out
     assert not folder.exists()
     assert objects(filled) == 2
+
+
+def test_temporary_folders_of_killed_processes(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Old ones of this user that edgeft made; not those in use, not another program's, not through a link."""
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    old, others = Path(tempfile.mkdtemp(prefix="edgeft-archive-")), ["edgeft-archive-new_0000", "edgeft-notes", "mine"]
+    for folder in (old, *(place / name for name in others)):
+        folder.mkdir(exist_ok=True)
+        (folder / "model.onnx").write_bytes(bytes(3_000_000))
+    (place / "edgeft-check-linked00").symlink_to(place / "mine")
+    for name in (old.name, "edgeft-notes", "mine", "edgeft-check-linked00"):
+        os.utime(place / name, (0, 0), follow_symlinks=False)
+    assert main(["gc"]) == 0
+    assert "temporary     3.0 MB       1  folders of killed processes" in capsys.readouterr().out and old.is_dir()
+    assert main(["gc", "--older-than", "30d", "--dry-run"]) == 0 and old.is_dir()
+    assert main(["gc", "--older-than", "30d"]) == 0
+    assert "removed 3.0 MB of temporary folders" in capsys.readouterr().out
+    assert sorted(path.name for path in place.iterdir()) == sorted([*others, "edgeft-check-linked00"])
+    assert (place / "mine/model.onnx").is_file()
