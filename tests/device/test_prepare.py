@@ -203,11 +203,6 @@ def test_onnxruntime_answers_on_arm_as_here(arm: Device, exported: Artifact, tmp
     exporter = OnnxExporter()
     exporter.compress(exported, exporter.ladder(ARM)[0], None, tmp_path, tiny.context(tmp_path))
     floats, (here, there) = here, both(arm, "onnxruntime", tmp_path / "model.onnx", feeds)
-    print(
-        "SEEN",
-        np.abs(floats - there).max() / (floats.max() - floats.min()),
-        np.abs(here - there).max() / (here.max() - here.min()),
-    )
     assert here.dtype == np.float32 and close(floats if saturates() else here, there, INT8_TOLERANCE)
 
 
