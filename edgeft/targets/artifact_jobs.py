@@ -114,6 +114,11 @@ def timing_jobs(
     return jobs
 
 
+def is_timing(name: str) -> bool:
+    """Whether a job of this name is one of `timing_jobs`."""
+    return name == "latency" or name.startswith("cold-")
+
+
 def read_times(answers: Mapping[str, Result | ArtefactRefused], size: int, own: Arrays) -> RawTimes:
     """The answers to `timing_jobs`; the first refusal among them is raised."""
     found: dict[str, Mapping[str, Any]] = {}
