@@ -69,14 +69,16 @@ def model_entry(artifact: Artifact) -> Path:
 
 def runtime_options(device: Device) -> dict[str, Any]:
     """What a runtime is told of the device."""
-    return {"threads": device.threads, "providers": list(device.providers), "fallback": device.fallback}
+    more = device.provider_options
+    providers = [[name, more[name]] if name in more else name for name in device.providers]
+    return {"threads": device.threads, "providers": providers, "fallback": device.fallback}
 
 
 def runs_off_the_cpu(device: Device, runtime: str) -> bool:
     """Whether the device asks this runtime for an accelerator first."""
     if runtime in OFF_THE_CPU:
         return True
-    return runtime == "onnxruntime" and device.providers[0].lower() not in ("cpu", CPU.lower())
+    return runtime == "onnxruntime" and device.providers[0] != CPU
 
 
 def make_job(
