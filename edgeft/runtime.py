@@ -53,7 +53,10 @@ class Runtime(Protocol):
     """Of the files it opens: (".onnx", ".ort")."""
 
     def load(self, path: str, options: Mapping[str, Any]) -> Session:
-        """Open the artefact; options: {threads: int, providers: [...], fallback: bool}. ValueError when refused."""
+        """Open the artefact; options: {threads: int, providers: [...], fallback: bool}. ValueError when refused.
+
+        A provider is a name or [name, {option: value}].
+        """
         ...
 
     def describe(self) -> dict[str, str]:

@@ -15,11 +15,6 @@ if TYPE_CHECKING:
 
     from edgeft.device.profile import Device
 
-MACHINES = {"x86_64": ("x86_64", "amd64"), "aarch64": ("aarch64", "arm64")}
-SYSTEMS = {
-    "linux": ("linux",), "android": ("android", "linux"), "macos": ("darwin",), "windows": ("windows",),
-    "ios": ("ios", "darwin"),
-}  # fmt: skip
 ABSENT = "the runtime is not installed"
 """How transports begin when a package is missing there: a finding, where any other failure ends the probe."""
 COMMON = ("machine", "processor", "system", "python", "numpy", "cpus", "cpu_governor", "cpu_khz", "cpu_mhz")
@@ -84,12 +79,9 @@ def ask_device(device: Device) -> Found:
 
 def find_differences(device: Device, found: Found) -> tuple[list[str], list[str]]:
     """(what makes the device another one than its profile says, what else differs), as sentences."""
-    fatal, other = [], []
-    machine, system = found.machine.get("machine", ""), found.machine.get("system", "")
-    if machine and machine.lower() not in MACHINES.get(device.architecture, (machine.lower(),)):
-        fatal.append(f"architecture: the profile says {device.architecture}, the device {machine}")
-    if system and system.split()[0].lower() not in SYSTEMS.get(device.os, (system.split()[0].lower(),)):
-        fatal.append(f"os: the profile says {device.os}, the device {system}")
+    from edgeft.device.identity import contradictions
+
+    fatal, other = contradictions(device, found.machine), []
     if not found.runtimes:
         fatal.append(f"runtimes: none of {', '.join(device.runtimes)} is there")
     else:

@@ -73,6 +73,10 @@ def describe_fields(device: Device) -> list[tuple[str, str]]:
     for key, value in device.model_dump(mode="json", exclude={"name", "description", "sources"}).items():
         if key == "clusters":
             text = ", ".join(f"{c.cores} x {c.name}" + (f" at {c.mhz} MHz" if c.mhz else "") for c in device.clusters)
+        elif isinstance(value, dict):
+            text = "; ".join(
+                f"{name}: {', '.join(f'{k}={v}' for k, v in options.items())}" for name, options in value.items()
+            )
         elif isinstance(value, list):
             text = ", ".join(str(item) for item in value)
         elif isinstance(value, bool):

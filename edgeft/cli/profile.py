@@ -29,8 +29,8 @@ EPILOG = """examples:
   edgeft profile model.onnx --shape input_ids=1x64 --shape attention_mask=1x64
   edgeft profile model.tflite --device my-pi --full --out profile/
   edgeft profile int8.onnx --against float.onnx --inputs cases.npz --json
-  edgeft profile model.onnx --device x86-clinic-pc --pack job.zip
-  edgeft profile model.onnx --device x86-clinic-pc --pack job.zip --collect result.zip
+  edgeft profile model.onnx --device windows-clinic-pc --pack job.zip
+  edgeft profile model.onnx --device windows-clinic-pc --pack job.zip --collect result.zip
 
 exit codes: 0 VALID, 5 INVALID (the reasons are printed), 2 bad usage, 4 the device or its runtime failed
 """

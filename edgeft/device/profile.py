@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from edgeft.device.unit import Unit
 
@@ -53,9 +53,17 @@ class Device(BaseModel):
     memory_mb: int | None = Field(None, ge=1, strict=True, description="Main memory as sold, MB: 8 GB is 8192.")
     runtimes: tuple[str, ...] = Field(("onnxruntime",), min_length=1, description="Runtimes present on the device.")
     providers: tuple[str, ...] = Field(
-        ("CPUExecutionProvider",), min_length=1, description="ONNX Runtime's execution providers, first choice first."
+        ("CPUExecutionProvider",),
+        min_length=1,
+        description="ONNX Runtime's execution providers by its names or short (cpu, cuda, qnn), first choice first.",
     )
-    fallback: bool = Field(True, description="Whether nodes that an accelerator does not take may run on the CPU.")
+    provider_options: dict[str, dict[str, str | int]] = Field(
+        default_factory=dict,
+        description="Provider -> its options as ONNX Runtime calls them, such as {qnn: {backend_path: libQnnHtp.so}}.",
+    )
+    fallback: bool = Field(
+        False, description="Whether nodes that the first provider does not take may run on the CPU; else it is refused."
+    )
     threads: int = Field(1, ge=1, le=256, strict=True, description="Intra-op threads a shipped app would use.")
     affinity: tuple[int, ...] = Field((), description="Cores the threads are pinned to; empty: the system chooses.")
     opset: int = Field(20, ge=13, le=25, strict=True, description="Highest ONNX opset the device's runtime takes.")
@@ -83,6 +91,24 @@ class Device(BaseModel):
                 return {**data, "transport": "emulated"}
         return data
 
+    @field_validator("providers")
+    @classmethod
+    def _name_providers(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        """ONNX Runtime's own names, each once."""
+        from edgeft.runtimes.ort import provider_name
+
+        names = tuple(provider_name(name) for name in given)
+        if len(set(names)) != len(names):
+            raise ValueError(f"each once, not {', '.join(names)}")
+        return names
+
+    @field_validator("provider_options")
+    @classmethod
+    def _name_options(cls, given: dict[str, dict[str, str | int]]) -> dict[str, dict[str, str | int]]:
+        from edgeft.runtimes.ort import provider_name
+
+        return {provider_name(name): options for name, options in given.items()}
+
     @model_validator(mode="after")
     def _agree(self) -> Device:
         """Fields that speak of the same thing must not contradict each other."""
@@ -97,6 +123,8 @@ class Device(BaseModel):
         cores = sum(cluster.cores for cluster in self.clusters)
         if cores and (self.threads > cores or max(self.affinity, default=0) >= cores):
             raise ValueError(f"the clusters have {cores} cores: threads and affinity ask for more")
+        if absent := sorted(set(self.provider_options) - set(self.providers)):
+            raise ValueError(f"provider_options: {absent[0]} is not among the providers, {', '.join(self.providers)}")
         unknown = sorted(set(self.sources) - set(type(self).model_fields))
         if unknown:
             raise ValueError(f"sources: '{unknown[0]}' is no field of a device")

@@ -4,6 +4,7 @@ tokenizer or an image decoder in the graph onnxruntime-extensions."""
 from __future__ import annotations
 
 import ctypes
+import difflib
 import importlib.util
 import json
 import os
@@ -32,6 +33,11 @@ PROVIDERS = {
     "xnnpack": "XnnpackExecutionProvider",
 }
 """Short name -> ONNX Runtime's own; a device may state either."""
+OTHERS = (
+    "ACL", "ArmNN", "Azure", "CANN", "Dml", "Dnnl", "Js", "MIGraphX", "NvTensorRTRTX", "ROCM", "Rknpu", "Snpe", "Tvm",
+    "VSINPU", "VitisAI", "WebGpu", "WebNN",
+)  # fmt: skip
+"""The other providers of ONNX Runtime, each followed by ExecutionProvider."""
 DTYPES = {"float": "float32", "double": "float64", "string": "str"}
 """ONNX Runtime's tensor types that numpy calls otherwise."""
 EXTENSIONS = (b"ai.onnx.contrib", b"com.microsoft.extensions")
@@ -52,7 +58,7 @@ class OrtSession:
         self._outputs = [item.name for item in self._session.get_outputs()]
         self._last: dict[str, Any] | None = None
         self._unproven = False
-        if not options.get("fallback", True) and wanted_providers(options)[0][0] != CPU:
+        if not options.get("fallback", False) and wanted_providers(options)[0][0] != CPU:
             nodes = assigned_nodes(self._session)
             self._unproven = nodes is None
             refuse_fallback(nodes or ())
@@ -132,7 +138,7 @@ class OrtSession:
 def load(path: str, options: Mapping[str, Any]) -> OrtSession:
     """Open a model. options: threads (intra-op, default 1), providers (in order: a name or [name, {option: value}];
     short names as in PROVIDERS; default CPU), fallback (may nodes that the first provider does not take run on the
-    CPU; default true), spinning (default off), arena (default on).
+    CPU; default false), spinning (default off), arena (default on).
 
     Spinning threads answer faster and keep a core at full power between operators; an edge service rarely wants that.
     ValueError with ORT's short message when the file cannot be loaded, naming a provider that this build lacks, and
@@ -157,11 +163,19 @@ def wanted_providers(options: Mapping[str, Any]) -> list[tuple[str, dict[str, st
     found = []
     for item in options.get("providers") or [CPU]:
         given, more = (item, {}) if isinstance(item, str) else (item[0], dict(item[1]))
-        name = PROVIDERS.get(given.lower(), given)
-        if not name.endswith("ExecutionProvider"):
-            raise ValueError(f"'{given}' is no execution provider; known: {', '.join(PROVIDERS)}")
-        found.append((name, {str(key): str(value) for key, value in more.items()}))
+        found.append((provider_name(given), {str(key): str(value) for key, value in more.items()}))
     return found
+
+
+def provider_name(given: str) -> str:
+    """ONNX Runtime's own name of a provider. ValueError, with a near name where there is one, for what is none's."""
+    full = (*PROVIDERS.values(), *(f"{name}ExecutionProvider" for name in OTHERS))
+    known = {**PROVIDERS, **{name.lower(): name for name in full}}
+    if given.lower() in known:
+        return known[given.lower()]
+    near = difflib.get_close_matches(given.lower(), known, n=1)
+    meant = f"did you mean '{near[0] if near[0] in PROVIDERS else known[near[0]]}'? " if near else ""
+    raise ValueError(f"'{given}' is no execution provider; {meant}known: {', '.join(PROVIDERS)}, or ONNX Runtime's own")
 
 
 def assigned_nodes(session: Any) -> list[tuple[str, str, str]] | None:
@@ -178,8 +192,8 @@ def refuse_fallback(nodes: Iterable[tuple[str, str, str]]) -> None:
     if left:
         more = f" and {len(left) - NAMED_MOST} more" if len(left) > NAMED_MOST else ""
         raise ValueError(
-            f"{len(left)} nodes fell back to the CPU, which the device does not allow: "
-            f"{', '.join(left[:NAMED_MOST])}{more}"
+            f"{len(left)} nodes fell back to the CPU, which the device does not allow (`fallback: true` in its profile "
+            f"would): {', '.join(left[:NAMED_MOST])}{more}"
         )
 
 
@@ -239,6 +253,8 @@ def _open(path: str, options: Mapping[str, Any], profile: str = "") -> Any:
         session = onnxruntime.InferenceSession(path, setup, providers=names, provider_options=settings)
     except Exception as error:
         raise ValueError(short(error)) from error
+    # Else ORT answers an error of a provider, also in the middle of timed runs, by a new session on the CPU.
+    session.disable_fallback()
     if missing := [name for name in names if name not in session.get_providers()]:
         raise ValueError(
             f"ONNX Runtime could not start {missing[0]} here; it runs {', '.join(session.get_providers())}"

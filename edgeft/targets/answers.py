@@ -45,12 +45,12 @@ class Timed(Checked):
 
 
 class Start(Checked):
-    """A `cold` job's answer."""
+    """A `cold` job's answer. peak_mb, before_mb: None where the system does not tell."""
 
     load_ms: Time
     first_ms: Time
-    peak_mb: Time
-    before_mb: Time
+    peak_mb: Time | None = None
+    before_mb: Time | None = None
 
 
 class Compared(Checked):

@@ -69,14 +69,16 @@ def model_entry(artifact: Artifact) -> Path:
 
 def runtime_options(device: Device) -> dict[str, Any]:
     """What a runtime is told of the device."""
-    return {"threads": device.threads, "providers": list(device.providers), "fallback": device.fallback}
+    more = device.provider_options
+    providers = [[name, more[name]] if name in more else name for name in device.providers]
+    return {"threads": device.threads, "providers": providers, "fallback": device.fallback}
 
 
 def runs_off_the_cpu(device: Device, runtime: str) -> bool:
     """Whether the device asks this runtime for an accelerator first."""
     if runtime in OFF_THE_CPU:
         return True
-    return runtime == "onnxruntime" and device.providers[0].lower() not in ("cpu", CPU.lower())
+    return runtime == "onnxruntime" and device.providers[0] != CPU
 
 
 def make_job(
@@ -112,6 +114,11 @@ def timing_jobs(
     for index in range(plan.cold):
         jobs[f"cold-{index}"] = make_job(device, "cold", runtime, artifact, {"batch": size}, {"feeds": first})
     return jobs
+
+
+def is_timing(name: str) -> bool:
+    """Whether a job of this name is one of `timing_jobs`."""
+    return name == "latency" or name.startswith("cold-")
 
 
 def read_times(answers: Mapping[str, Result | ArtefactRefused], size: int, own: Arrays) -> RawTimes:

@@ -162,9 +162,13 @@ def processor_measurement(timed: Mapping[str, Any], where: str) -> Measurement |
 
 
 def cold_measurements(starts: Sequence[Mapping[str, Any]], where: str) -> list[Measurement]:
-    """Medians over fresh processes; the model's file is in the page cache, the runtime is imported before."""
-    base = quantile([float(start["before_mb"]) for start in starts], 0.5)
-    memory = f"largest resident set of the process ({base:.0f} MB before loading), median"
+    """Medians over fresh processes; the model's file is in the page cache, the runtime is imported before.
+
+    No memory where the system does not tell it.
+    """
+    before = [float(start["before_mb"]) for start in starts if start["before_mb"] is not None]
+    base = f" ({quantile(before, 0.5):.0f} MB before loading)" if before else ""
+    memory = f"largest resident set of the process{base}, median"
     about = {
         "cold_load_ms": ("load_ms", "ms", "load of the model, median of fresh processes, file in the page cache"),
         "first_inference_ms": ("first_ms", "ms", "first run after loading, median of fresh processes"),
@@ -172,7 +176,9 @@ def cold_measurements(starts: Sequence[Mapping[str, Any]], where: str) -> list[M
     }
     found = []
     for metric, (key, unit, method) in about.items():
-        values = [float(start[key]) for start in starts]
+        values = [float(start[key]) for start in starts if start[key] is not None]
+        if not values:
+            continue
         interval, _ = quantile_interval(values, 0.5, CONFIDENCE)
         value = quantile(values, 0.5)
         found.append(Measurement(metric, value, unit, len(values), "measured", where, interval, CONFIDENCE, method))

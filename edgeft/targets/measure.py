@@ -112,6 +112,8 @@ def describe_times(
         accelerated=runs_off_the_cpu(device, runtime),
     )  # fmt: skip
     row = row.model_copy(update={"shape": f"{row.shape} ({note})"}) if note else row
+    if all(start["peak_mb"] is None for start in raw.starts):
+        row = row.model_copy(update={"conditions": {**row.conditions, "peak_memory": "this system does not tell it"}})
     note = f"; {note}" if note else ""
     note += f"; INVALID: {row.reasons[0]}" if row.reasons else ""
     samples = valid_samples(raw.timed) or row.samples_ms

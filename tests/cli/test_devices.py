@@ -133,6 +133,13 @@ def test_show_prints_values_and_sources(capsys: pytest.CaptureFixture[str]) -> N
     assert max(len(line) for line in out.splitlines()) <= 120
 
 
+def test_show_says_a_providers_options_and_no_empty_ones(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    given = "providers: [qnn, cpu]\nprovider_options: {qnn: {backend_path: libQnnHtp.so, vtcm_mb: 8}}\n"
+    _, out, _ = ask(capsys, "show", board(tmp_path, given))
+    assert "QNNExecutionProvider: backend_path=libQnnHtp.so, vtcm_mb=8" in out
+    assert "provider_options" not in ask(capsys, "show", "local-cpu")[1]
+
+
 def test_add_show_and_remove_a_unit(capsys: pytest.CaptureFixture[str], file: Path) -> None:
     code, out, _ = ask(capsys, "add", "desk", "--type", "pixel-8", "--serial", "39281FDJH")
     assert code == 0 and str(file) in out and "edgeft devices probe desk" in out
@@ -187,15 +194,16 @@ def test_probe_names_what_differs(capsys: pytest.CaptureFixture[str], tmp_path: 
 
     other = "aarch64" if platform.machine() == "x86_64" else "x86_64"
     text = f"architecture: {other}\nos: windows\nruntimes: [onnxruntime, abacus]\ncpu_flags: [vnni9]\n"
-    text += "providers: [NoSuchExecutionProvider, CPUExecutionProvider]\nclusters: [{name: A9, cores: 999}]\n"
+    text += "providers: [RknpuExecutionProvider, cpu]\nclusters: [{name: A9, cores: 999}]\n"
     code, out, _ = ask(capsys, "probe", board(tmp_path, text))
     assert code == Exit.DEVICE
     for said in (
         f"architecture: the profile says {other}, the device {platform.machine()}", "os: the profile says windows",
         "runtimes: abacus is not there", "cpu_flags: the device lacks vnni9",
-        "providers: its ONNX Runtime has no NoSuchExecutionProvider", "clusters: the profile has 999 cores",
+        "providers: its ONNX Runtime has no RknpuExecutionProvider", "clusters: the profile has 999 cores",
     ):  # fmt: skip
         assert said in out, out
+    assert "no CPUExecutionProvider" not in out and "no cpu" not in out, "its short name is as good"
 
 
 @pytest.mark.ml

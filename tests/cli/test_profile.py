@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -175,21 +177,81 @@ def test_weights_beside_the_model_travel_with_it(tmp_path: Path) -> None:
 
 def test_carried_there_and_back(short: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The packed folder is run here by a plain interpreter, as a person would there."""
-    import zipfile
-
-    model, job = save_model(tmp_path / "m.onnx"), tmp_path / "job.zip"
-    (tmp_path / "clinic.yaml").write_text("name: clinic\ntransport: carried\n")
-    common = ["profile", str(model), "--device", str(tmp_path / "clinic.yaml"), "--pack", str(job)]
-    assert cli.main(common) == 0 and "python run.py" in capsys.readouterr().out
-    with zipfile.ZipFile(job) as archive:
-        archive.extractall(tmp_path / "there")
-    subprocess.run([sys.executable, "run.py"], cwd=tmp_path / "there", check=True, capture_output=True)
-    back = ["--collect", str(tmp_path / "there" / "result.zip")]
-    code, record = ask(capsys, *common, *back)
+    words = carry(tmp_path, "")
+    assert "python run.py" in capsys.readouterr().out
+    code, record = ask(capsys, *words)
     assert code in (0, 5) and record["device"] == "clinic" and record["latency"]["runs"] > 0
     assert record["conditions"]["transport"] == "carried by hand" and len(record["operators"]) == 2
-    save_model(model, seed=5)
-    assert cli.main([*common, *back]) == 2 and "was packed with sha256" in capsys.readouterr().err
+    save_model(tmp_path / "m.onnx", seed=5)
+    assert cli.main(words) == 2 and "was packed with sha256" in capsys.readouterr().err
+
+
+def carry(tmp_path: Path, profile: str, **environment: str) -> list[Any]:
+    """Pack a profile for the device `clinic`, run it here by hand; the words that collect it."""
+    model, job = save_model(tmp_path / "m.onnx"), tmp_path / "job.zip"
+    (tmp_path / "clinic.yaml").write_text(f"name: clinic\ntransport: carried\n{profile}")
+    words = ["profile", str(model), "--device", str(tmp_path / "clinic.yaml"), "--pack", str(job)]
+    assert cli.main(words) == 0
+    with zipfile.ZipFile(job) as archive:
+        archive.extractall(tmp_path / "there")
+    command = [sys.executable, "run.py"]
+    subprocess.run(command, cwd=tmp_path / "there", check=True, capture_output=True, env={**os.environ, **environment})
+    return [*words, "--collect", str(tmp_path / "there" / "result.zip")]
+
+
+AS_WINDOWS = """
+import json, os, pathlib, sys
+sys.modules["resource"] = None
+read = pathlib.Path.read_text
+def read_text(self, *words, **more):
+    if str(self).startswith("/proc"):
+        raise FileNotFoundError(str(self))
+    return read(self, *words, **more)
+pathlib.Path.read_text = read_text
+if os.path.exists("job.json") and json.load(open("job.json"))["kind"] in ("operators", "probe"):
+    os.abort()
+"""
+
+
+def test_what_fails_beside_the_timing_does_not_cost_the_carried_record(
+    short: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A machine that tells no memory (no /proc, no `resource`), and whose profiler and probes crash."""
+    (tmp_path / "sitecustomize.py").write_text(AS_WINDOWS)
+    words = carry(tmp_path, "", PYTHONPATH=str(tmp_path))
+    capsys.readouterr()
+    code, record = ask(capsys, *words)
+    assert code in (0, 5) and record["latency"]["runs"] > 0
+    assert record["latency"]["conditions"]["peak_memory"] == "this system does not tell it"
+    metrics = {row["metric"] for row in record["metrics"]}
+    assert "cold_load_ms" in metrics and "peak_memory_mb" not in metrics
+    assert "killed by SIGABRT" in record["operators_note"] and "killed by SIGABRT" in record["roofline_note"]
+    assert record["operators"] == [] and record["probe"] is None and record["roofline"] is None
+
+
+def test_a_result_of_another_machine_is_refused(
+    short: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = carry(tmp_path, "os: windows\narchitecture: aarch64\n")
+    capsys.readouterr()
+    assert cli.main(words) == 4
+    said = capsys.readouterr().err
+    assert "result.zip: was not made on clinic" in said and "os: the profile says windows, the device" in said
+    assert "architecture: the profile says aarch64" in said and "hint: run the job on the device itself" in said
+
+
+def test_times_that_are_not_the_phones_are_neither_packed_nor_collected(
+    short: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = carry(tmp_path, "")
+    (tmp_path / "clinic.yaml").write_text("name: clinic\ntransport: carried\nos: ios\n")
+    for asked in (words, words[:-2]):
+        capsys.readouterr()
+        assert cli.main(asked) == 4
+        assert "clinic runs no worker: another machine answers in its place" in capsys.readouterr().err
+    model = str(save_model(tmp_path / "a.onnx"))
+    assert cli.main(["profile", model, "--device", "iphone-15", "--pack", str(tmp_path / "phone.zip")]) == 4
+    assert not (tmp_path / "phone.zip").exists()
 
 
 def test_files_of_one_name_are_told_apart(short: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

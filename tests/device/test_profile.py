@@ -87,6 +87,12 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         (GOOD + "affinity: [1, 1]\n", "each once", ""),
         (GOOD + "clusters: [{name: A55, cores: 1}]\n", "the clusters have 1 cores", ""),
         (GOOD + "clusters: [{name: A55, core: 1}]\n", "clusters.0.", ""),
+        (GOOD + "providers: [coda]\n", "'coda' is no execution provider; did you mean 'cuda'?", ""),
+        (GOOD + "providers: [CUDAExecutionProvidr]\n", "did you mean 'CUDAExecutionProvider'?", ""),
+        (GOOD + "providers: [abacus]\n", "known: cpu, cuda, tensorrt", ""),
+        (GOOD + "providers: [cpu, CPUExecutionProvider]\n", "providers: each once", ""),
+        (GOOD + "provider_options: {qnn: {a: b}}\n", "QNNExecutionProvider is not among the providers", ""),
+        (GOOD + "provider_options: {cuda: [1]}\n", "provider_options.cuda", ""),
         (GOOD + "sources: {clock: the box}\n", "sources: 'clock' is no field", ""),
     ],
 )
@@ -139,3 +145,25 @@ def test_times_of_another_machine_in_the_phones_place_are_refused() -> None:
     phone = load_device("iphone-15").model_copy(update={"transport": "local"})
     with pytest.raises(DeviceError, match="another machine answers for it: a latency measurement"):
         run_job(phone, Job("latency", runtime_file("onnxruntime")))
+
+
+def test_providers_by_any_name_are_the_runtimes_own_with_their_options(tmp_path: Path) -> None:
+    from edgeft_exporters.onnx.quantise.ladder import accelerated
+
+    from edgeft.targets.artifact_jobs import runs_off_the_cpu, runtime_options
+
+    path = tmp_path / "box.yaml"
+    path.write_text(GOOD + "providers: [qnn, CPU]\nprovider_options: {QNN: {backend_path: libQnnHtp.so, vtcm_mb: 8}}\n")
+    device = load_device(str(path))
+    assert device.providers == ("QNNExecutionProvider", "CPUExecutionProvider")
+    told = {"backend_path": "libQnnHtp.so", "vtcm_mb": 8}
+    assert runtime_options(device)["providers"] == [["QNNExecutionProvider", told], "CPUExecutionProvider"]
+    assert accelerated(device) and runs_off_the_cpu(device, "onnxruntime")
+    plain = Device(name="box", providers=("cpu",))
+    assert not accelerated(plain) and not runs_off_the_cpu(plain, "onnxruntime")
+    assert runtime_options(plain) == {"threads": 1, "providers": ["CPUExecutionProvider"], "fallback": False}
+
+
+def test_a_device_falls_back_only_where_it_says_so() -> None:
+    assert not Device(name="box", providers=("cuda", "cpu")).fallback
+    assert {name for name in shipped_devices() if load_device(name).fallback} == {"jetson-orin-nano"}

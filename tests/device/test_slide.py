@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -38,7 +38,8 @@ PLAN = Plan((4, 4, 4), 0.5, batch=7)
 class Device:
     """As much of a device as a job on this machine asks for."""
 
-    name, transport, threads, providers, fallback, affinity = "here", "local", 1, ("cpu",), "allow", ()
+    name, transport, threads, providers, fallback, affinity = "here", "local", 1, ("cpu",), False, ()
+    provider_options: ClassVar[dict[str, Any]] = {}
     how, times_count = "measured", True
 
 

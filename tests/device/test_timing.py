@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import itertools
+import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -149,6 +153,41 @@ def test_conditions_are_read_here() -> None:
     assert all(value > -40 for value in found.values())
     assert 5 < conditions.peak_memory_mb() < 100_000
     assert conditions.own_cores() and conditions.pin(()) == ""
+
+
+class Kernel32:
+    """What Windows answers, written where Microsoft's PROCESS_MEMORY_COUNTERS has it on 64 bits."""
+
+    def __init__(self, name: str) -> None:
+        assert name == "kernel32"
+
+        def current() -> int:
+            return (1 << 64) - 1
+
+        def ask(process: int, counters: Any, size: int) -> int:
+            assert process == (1 << 64) - 1 and size == 72 == struct.unpack("I", bytes(counters._obj)[:4])[0]
+            ctypes.memmove(ctypes.addressof(counters._obj) + 8, struct.pack("QQ", 123_000_000, 45_000_000), 16)
+            return 1
+
+        self.GetCurrentProcess, self.K32GetProcessMemoryInfo = current, ask
+
+
+def test_peak_memory_on_windows_and_where_nobody_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No /proc and no `resource`, as on Windows: its own call is asked; without that there is no figure, no failure."""
+    monkeypatch.setattr(conditions, "_read", lambda path: "")
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert conditions.peak_memory_mb() is None
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert conditions.peak_memory_mb() is None, "an older Windows without the call"
+    monkeypatch.setattr(ctypes, "WinDLL", Kernel32, raising=False)
+    assert conditions.peak_memory_mb() == 123.0
+
+
+def test_the_sentinel_works_on_a_clock_of_coarse_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows counts processor time in ticks of 15.6 ms: a sentinel of 0 would void nothing."""
+    tick, real = 15_625_000, time.process_time_ns
+    monkeypatch.setattr(time, "process_time_ns", lambda: real() // tick * tick)
+    assert all(0.05 < timing.sentinel() < 20 for _ in range(5))
 
 
 def test_pinning_says_what_came_of_it() -> None:

@@ -136,6 +136,13 @@ def test_provider_names_and_options() -> None:
     assert ort.wanted_providers({}) == [(ort.CPU, {})]
 
 
+def test_every_provider_of_this_version_is_known() -> None:
+    import onnxruntime
+
+    for name in onnxruntime.get_all_providers():
+        assert ort.provider_name(name) == ort.provider_name(name.lower()) == name
+
+
 OTHER = "AzureExecutionProvider"
 """A provider of the usual wheels that takes no node of a local model: everything falls back to the CPU."""
 
@@ -150,11 +157,33 @@ def test_falling_back_needs_leave(model: Path, monkeypatch: pytest.MonkeyPatch, 
     if not told:
         monkeypatch.setattr(ort, "assigned_nodes", lambda session: None)
     x = {"x": np.ones((1, 4), dtype=np.float32)}
-    with pytest.raises(ValueError, match=r"2 nodes fell back to the CPU.*: m \(MatMul\), s \(Sin\)"):
-        ort.load(str(model), {"providers": [OTHER, "cpu"], "fallback": False}).run(x)
+    with pytest.raises(
+        ValueError, match=r"2 nodes fell back.*`fallback: true` in its profile.*: m \(MatMul\), s \(Sin\)"
+    ):
+        ort.load(str(model), {"providers": [OTHER, "cpu"]}).run(x)
     session = ort.load(str(model), {"providers": [OTHER], "fallback": True})
     assert session.run(x)["y"].shape == (1, 3) and session.placement() == {ort.CPU: 2}
     assert ort.load(str(model), {"providers": ["cpu"], "fallback": False}).run(x), "the CPU was asked for"
+
+
+def test_a_provider_that_fails_in_a_run_is_an_error_and_no_second_session_on_the_cpu(model: Path) -> None:
+    """ORT's own answer to it is a message and a new session on the CPU, whose times would be the accelerator's."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
+
+    class Failing:
+        def __init__(self, real: object) -> None:
+            self.real = real
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.real, name)
+
+        def run(self, *words: object) -> None:
+            raise EPFail("[ONNXRuntimeError] : 11 : EP_FAIL : the GPU is gone")
+
+    session = ort.load(str(model), {"providers": ["cpu"], "fallback": True})
+    session._session._sess = Failing(session._session._sess)
+    with pytest.raises(ValueError, match="the GPU is gone"):
+        session.run({"x": np.ones((1, 4), dtype=np.float32)})
 
 
 def test_mobile_format_opens(model: Path, tmp_path: Path) -> None:

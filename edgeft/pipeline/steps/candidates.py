@@ -106,7 +106,8 @@ def device_config(candidate: Candidate, *, timed: bool = False) -> dict[str, Any
     """What of a device, and of what it said of itself, changes answers (or times): part of the step's config."""
     device = candidate.device
     fields = {"name", "transport", "how", "architecture", "threads", "providers", "fallback", "emulate"}
-    found: dict[str, Any] = device.model_dump(mode="json", include=fields | ({"affinity"} if timed else set()))
+    fields |= ({"affinity"} if timed else set()) | ({"provider_options"} if device.provider_options else set())
+    found: dict[str, Any] = device.model_dump(mode="json", include=fields)
     if candidate.facts:
         keep = _TIMES if timed else _ANSWERS
         own = plugins.load("runtimes", candidate.exporter.runtime).DISTRIBUTIONS[0]

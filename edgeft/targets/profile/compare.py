@@ -16,7 +16,7 @@ from edgeft.targets.profile.differences import measure_differences, translate_fe
 from edgeft.targets.profile.inputs import Feeds
 from edgeft.targets.profile.model import Model, inspect_model, require_runtime
 from edgeft.targets.profile.record import CompareRecord, ComparisonRow
-from edgeft.targets.profile.run import Ask, describe_model, now, refuse_emulated
+from edgeft.targets.profile.run import Ask, describe_model, now, refuse_times
 from edgeft.targets.sessions import PLANS as SESSIONS
 from edgeft.targets.sessions import time_in_sessions
 
@@ -38,9 +38,9 @@ def compare_models(
 ) -> CompareRecord:
     """Each further model against the first. Inputs are made for the first and given to all.
 
-    RecipeError where the models take different inputs, DeviceError on an emulated device.
+    RecipeError where the models take different inputs, DeviceError where its times would not count.
     """
-    refuse_emulated(device)
+    refuse_times(device)
     for model in models:
         require_runtime(device, model.runtime)
     signatures = [inspect_model(device, model) for model in models]

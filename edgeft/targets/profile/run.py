@@ -16,7 +16,7 @@ from edgeft.device.protocol import ArtefactRefused, Job, OnProgress, Result, ign
 from edgeft.device.transport import runtime_file
 from edgeft.errors import DeviceError
 from edgeft.record import RooflineRow
-from edgeft.targets.artifact_jobs import make_job, read_times, run_jobs, runtime_feeds, timing_jobs
+from edgeft.targets.artifact_jobs import is_timing, make_job, read_times, run_jobs, runtime_feeds, timing_jobs
 from edgeft.targets.latency import PROTOCOLS
 from edgeft.targets.layer_counts import count_layers
 from edgeft.targets.measure import describe_times, fallback_fraction, read_operators
@@ -53,8 +53,8 @@ class Ask:
 def profile_model(
     device: Device, model: Model, ask: Ask, on_progress: OnProgress = ignore_progress
 ) -> tuple[ProfileRecord, dict[str, Any]]:
-    """(record, raw samples: every block with its runs, void ones too). DeviceError on an emulated device."""
-    refuse_emulated(device)
+    """(record, raw samples: every block with its runs, void ones too). DeviceError where its times would not count."""
+    refuse_times(device)
     require_runtime(device, model.runtime)
     signature = inspect_model(device, model)
     feeds = ask.feeds(signature)
@@ -65,13 +65,19 @@ def profile_model(
     return read_profile(device, model, signature, feeds, ask, answers, started)
 
 
-def refuse_emulated(device: Device) -> None:
-    """DeviceError: emulation's times are those of the emulator."""
+def refuse_times(device: Device) -> None:
+    """DeviceError where times taken through this profile are not the device's own: of emulation, and for iOS."""
+    if device.times_count:
+        return
     if device.how == "emulated":
         raise DeviceError(
             f"{device.name} is emulated: times taken there are the emulator's and say nothing about the device",
             hint="profile on a real one (`edgeft devices add`); accuracy under emulation is what `edgeft build` gates",
         )
+    raise DeviceError(
+        f"{device.name} runs no worker: another machine answers in its place, and its times are not the device's",
+        hint="time the model in an app on the device; a Mac's own times need a profile of the Mac (os: macos)",
+    )
 
 
 def plan_profile(
@@ -92,14 +98,14 @@ def read_profile(
 ) -> tuple[ProfileRecord, dict[str, Any]]:
     """The record and the raw samples from the answers to `plan_profile`. Raises what refused the timing."""
     own = runtime_feeds(signature, feeds.arrays)
-    timing = {name: answer for name, answer in answers.items() if name == "latency" or name.startswith("cold-")}
+    timing = {name: answer for name, answer in answers.items() if is_timing(name)}
     raw = read_times(timing, feeds.batch, own)
     row, metrics = describe_times(device, model.runtime, model.bytes, raw, ask.protocol)
     ran = read_operators(answers["operators"])
-    probe = read_probe(device, {name[len(PROBE) :]: part for name, part in answers.items() if name.startswith(PROBE)})
+    probe, no_probe = _probe(device, answers)
     shapes = {name: (feeds.batch, *array.shape[1:]) for name, array in own.items()}
     p50 = next(metric.value for metric in metrics if metric.metric == "latency_p50_ms")
-    roofline, no_roofline = _roofline(model, shapes, probe, p50 if row.valid else None)
+    roofline, why = _roofline(model, shapes, probe, p50 if row.valid else None) if probe else (None, no_probe)
     record = ProfileRecord(
         edgeft=__version__,
         started=started,
@@ -118,7 +124,7 @@ def read_profile(
         operators=ran.operators,
         operators_note=ran.why,
         roofline=roofline,
-        roofline_note=no_roofline,
+        roofline_note=why,
         probe=probe,
         conditions={str(name): str(value) for name, value in _data(answers["describe"]).get("facts", {}).items()},
     )
@@ -149,6 +155,15 @@ def now() -> str:
 
 def _data(answer: Result | ArtefactRefused) -> Mapping[str, Any]:
     return {} if isinstance(answer, ArtefactRefused) else answer.data
+
+
+def _probe(device: Device, answers: Answers) -> tuple[ProbeRow | None, str]:
+    """The device's peak rates, or why it has none: a floor less, the times stand without it."""
+    own = {name[len(PROBE) :]: part for name, part in answers.items() if name.startswith(PROBE)}
+    try:
+        return read_probe(device, own), ""
+    except ArtefactRefused as refusal:
+        return None, f"the device's peak rates are not known: {refusal.what}"
 
 
 def _roofline(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edgeft.device.profile import Device
 
 FAST_INT8 = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
-QNN = frozenset({"qnn", "QNNExecutionProvider"})
+CPU, QNN = "CPUExecutionProvider", "QNNExecutionProvider"
 
 
 def saturates(device: Device) -> bool:
@@ -28,7 +28,7 @@ def saturates(device: Device) -> bool:
 
 def accelerated(device: Device) -> bool:
     """Whether ONNX Runtime has more than its CPU kernels there."""
-    return any(provider != "CPUExecutionProvider" for provider in device.providers)
+    return any(provider != CPU for provider in device.providers)
 
 
 def default_ladder(device: Device) -> tuple[Variant, ...]:
@@ -69,7 +69,7 @@ def all_rungs(device: Device, convolutional: bool) -> tuple[Variant, ...]:
         hqq = {"mode": "weights", "bits": 4, "algorithm": "hqq"}
         found.append(Variant("int4-weights-hqq", hqq, for_size=not accelerated(device)))
     found.append(Variant("int8-nncf", {"mode": "nncf", **narrow}, needs_calibration=True))
-    if QNN.intersection(device.providers):
+    if QNN in device.providers:
         found.append(qnn_variant())
     return tuple(found)
 
@@ -104,7 +104,7 @@ def repairs_of(variant: Variant, device: Device) -> tuple[Variant, ...]:
         keep: dict[str, Any] = {key: options[key] for key in ("reduce_range", "head", "embeddings") if key in options}
         corrected = {"mode": "nncf", "bias_correction": "fast", **keep}
         found.append(replace(variant, name=f"{variant.name}-bias-corrected", options=corrected, needs_statistics=False))
-        if options.get("activation_bits", 8) == 8 and QNN.intersection(device.providers):
+        if options.get("activation_bits", 8) == 8 and QNN in device.providers:
             add("a16", activation_bits=16)
     if mode == "nncf" and options.get("bias_correction", "fast") == "fast":
         add("accurate", bias_correction="accurate")
