@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the plan."""
     from edgeft import plugins
     from edgeft.pipeline.checks import gate_sizes, preflight
+    from edgeft.pipeline.checks.by_hand import left_notes
     from edgeft.pipeline.checks.gate_names import name_gates
     from edgeft.pipeline.checks.only_rows import check_only
     from edgeft.pipeline.checks.reach import known_fleet
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         check_all_labels(loaded, released, dataset["labels"])
     rows = plan_rows(plan, store)
     preflight.check_disk(rows, store, str(store.root))
-    notes = [*inputs.about.get("notes", ()), *account_notes(loaded)]
+    notes = [*inputs.about.get("notes", ()), *left_notes(loaded, devices), *account_notes(loaded)]
     if args.json:
         print(json.dumps({"steps": [asdict(row) for row in rows], "downloads": [], "notes": notes}, indent=1))
     else:

@@ -13,6 +13,7 @@ from edgeft.canonical import Facts
 from edgeft.errors import EdgeftError, Exit, RecipeError, worst
 from edgeft.pipeline import lock
 from edgeft.pipeline.checks import gate_sizes, preflight
+from edgeft.pipeline.checks.by_hand import left_notes
 from edgeft.pipeline.checks.gate_names import name_gates
 from edgeft.pipeline.checks.only_rows import check_only
 from edgeft.pipeline.checks.reach import reach
@@ -111,6 +112,8 @@ def prepare_build(loaded: LoadedRecipe, store: Store, options: Options, events: 
     inputs = resolve_inputs(loaded, store, offline=options.offline)
     for text in inputs.about.get("notes", ()):
         events.note("model", text)
+    for text in left_notes(loaded, devices):
+        events.note("device", text)
     released = open_released(loaded, options.open_bundle, inputs.labels)
     with ExitStack() as held:
         fleet = held.enter_context(
@@ -215,6 +218,7 @@ def _probe(build: Build) -> None:
 
 
 def _choose(build: Build) -> None:
+    from edgeft.evaluate.gates import COUNTED_METRICS
     from edgeft.pipeline.judging.gatekeeping import gates_for
     from edgeft.pipeline.judging.likely import losing_miss
     from edgeft.pipeline.judging.rungs import AGAIN, next_rung
@@ -223,6 +227,8 @@ def _choose(build: Build) -> None:
     recipe = build.plan.loaded.recipe
     for target, device in zip(recipe.targets, build.plan.devices, strict=True):
         trials, gates = build.trials[device], gates_for(recipe.gates, device)
+        if build.plan.devices[device].transport == "carried":  # of what is not run only the size is known
+            gates = [gate for gate in gates if gate.metric in COUNTED_METRICS]
         misses = {item.row.name: item.unlikely or losing_miss(gates, item.score, item.source) for item in trials}
         choice = choose(
             [trial.row for trial in trials],

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeft import __version__
 from edgeft.pipeline.build import Build, outcome
+from edgeft.pipeline.checks.by_hand import what_is_left
 from edgeft.pipeline.host import environment
 from edgeft.record import (
     DataRow,
@@ -127,6 +128,7 @@ def _targets(build: Build) -> list[TargetRow]:
                 differences=build.differences.get(device.name, []),
                 search=build.searches.get(device.name),
                 examples=build.examples.get(device.name, []),
+                not_run=what_is_left(target, device),
                 **_about(build, device.name),
             )
         )

@@ -64,7 +64,7 @@ class ExampleRow(Row):
 class TargetRow(Row):
     """One target: its candidates, the choice and its verdicts (Verdict.to_json()). conditions: what the device said of
     itself (processor, flags, runtime versions). signed_by: id of the key that signed the bundle, empty where none
-    did."""
+    did. not_run: of a device reached by hand, what was not measured and how it can be; empty where it was run."""
 
     device: str
     how: Literal["measured", "emulated"]
@@ -76,6 +76,7 @@ class TargetRow(Row):
     verdicts: list[VerdictJson] = Field(default_factory=list)
     folder: str | None = None
     signed_by: str = ""
+    not_run: str = ""
     conditions: dict[str, str] = Field(default_factory=dict)
     probe: ProbeRow | None = None
     differences: list[DifferenceRow] = Field(default_factory=list)

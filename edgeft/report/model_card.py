@@ -201,6 +201,8 @@ def _limits(record: RunRecord, target: TargetRow) -> list[str]:
         items.append("Built again, every file is the same bytes but for those that reproduce.json lists as different.")
     if target.how == "emulated":
         items.append("The device was emulated: quality is real, latency and memory are not known.")
+    if target.not_run:
+        items.append(f"{target.not_run[0].upper()}{target.not_run[1:]}.")
     if len(record.openings) > 1:
         items.append(f"The gate set had been opened {len(record.openings)} times; each opening weakens it as evidence.")
     for part in target.differences:

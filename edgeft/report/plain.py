@@ -65,6 +65,7 @@ def _lead(target: TargetRow) -> str:
     warned = any(row.get("status") != "PASS" for row in target.verdicts if row.get("severity") == "warn")
     ending = (
         "fails a gate and may not ship" if "FAIL" in statuses
+        else "was not run there and may not ship" if target.not_run
         else "may not ship: the cases are too few to decide" if "INCONCLUSIVE" in statuses
         else "passed every gate that can stop it and may ship" if warned
         else "passed every gate and may ship"

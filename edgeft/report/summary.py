@@ -100,6 +100,8 @@ def counts_text(target: TargetRow) -> str:
 def evidence_lines(target: TargetRow) -> Iterator[str]:
     """What a reader of the terminal must know beside the figures: what was tried, refused, INVALID, left to the CPU."""
     chosen = chosen_row(target)
+    if target.not_run:
+        yield target.not_run
     if len(target.candidates) > 1:
         yield f"tried: {counts_text(target).rstrip('.')}"
     if target.gate_set and target.gate_set.rule:

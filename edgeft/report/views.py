@@ -79,7 +79,7 @@ def view_target(target: TargetRow, index: int, labels: Sequence[str]) -> TargetP
     return TargetPage(
         id=name,
         title=target.device,
-        how=target.how,
+        how="not run" if target.not_run else target.how,
         sentence=target_sentence(target),
         chosen=target.chosen,
         lead=f"{choice}{f', {target.why}' if target.why else ''}. {counts_text(target)}",
@@ -126,6 +126,7 @@ def gate_blocks(gates: GateSetRow, labels: Sequence[str]) -> list[Block]:
 def _with_cards(target: TargetRow, sections: list[Section]) -> list[Section]:
     cards = key_figures(target)
     notice = text(EMULATED) if target.how == "emulated" else []
+    notice += text(f"{target.not_run[0].upper()}{target.not_run[1:]}.") if target.not_run else []
     blocks = [*notice, *([Block("cards", cards=cards)] if cards else [])]
     return [Section("choice", "", blocks), *sections]
 

@@ -20,6 +20,16 @@ GATES = f"""\
   - {{metric: specificity_2, {POINT}, at_least: 0.5}}
 """
 
+TWO_TARGETS = (
+    CLASSES.replace("{", "{{")
+    .replace("}", "}}")
+    .replace("gates:", "  - {{device: board.yaml, export: [onnx], optimise: size, candidates: [float]}}\ngates:")
+    + """\
+  - {{metric: specificity_2, at_sensitivity: 0.95, at_least: 0.5{first}}}
+  - {{metric: sensitivity_2, at_specificity: 0.9, at_least: 0.5{second}}}
+"""
+)
+
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
@@ -98,3 +108,30 @@ def test_two_thresholds_of_one_label_are_refused(bench: Workbench, tmp_path: Pat
     run = bench.run("plan", "two.yaml")
     assert run.returncode == 2
     assert "gates[3].at_sensitivity: gates[2] fixes another threshold of '2'" in run.stderr
+
+
+@pytest.mark.parametrize(("first", "second"), [("", ", device: board"), (", device: board", ", device: board")])
+def test_two_gates_that_hold_on_one_target_fix_one_threshold(bench: Workbench, first: str, second: str) -> None:
+    (bench.folder / "board.yaml").write_text("name: board\n")
+    (bench.folder / "two.yaml").write_text(TWO_TARGETS.format(first=first, second=second))
+    run = bench.run("plan", "two.yaml")
+    assert run.returncode == 2
+    assert "gates[3].at_specificity: gates[2] fixes another threshold" in run.stderr and "device: in both" in run.stderr
+
+
+def test_each_target_may_have_a_threshold_of_its_own(bench: Workbench) -> None:
+    (bench.folder / "board.yaml").write_text("name: board\n")
+    (bench.folder / "two.yaml").write_text(TWO_TARGETS.format(first=", device: local-cpu", second=", device: board"))
+    run = bench.run("build", "two.yaml")
+    assert run.returncode == 0, run.stderr + run.stdout
+    here, there = bench.record()["targets"]
+    found = {}
+    for target, point in ((here, "sensitivity of 0.95"), (there, "specificity of 0.9")):
+        post = json.loads((bench.folder / "out/tiny" / target["folder"] / "postprocess.json").read_text())
+        assert post["points"] == {"2": point}
+        assert target["gate_set"]["thresholds"] == {f"2 at the source's {point}": post["thresholds"]["2"]}
+        assert [row["gate"].split(" at the source's ")[-1] for row in target["verdicts"][2:]] == [
+            f"{point} at least 0.5"
+        ]
+        found[target["device"]] = post["thresholds"]["2"]
+    assert found["local-cpu"] != found["board"]

@@ -85,16 +85,15 @@ def _lacks_spacing(loaded: LoadedRecipe) -> bool:
 
 
 def _check_points(loaded: LoadedRecipe) -> None:
-    """A bundle answers with one threshold for each label: two gates may not fix two."""
-    first: dict[str, int] = {}
-    gates = loaded.recipe.gates
-    for index, gate in enumerate(gates):
-        if gate.point is None:
-            continue
-        other = first.setdefault(gate.point.label, index)
-        if gates[other].point != gate.point:
-            raise loaded.error(
-                ("gates", index, f"at_{gate.point.rate}"),
-                f"gates[{other}] fixes another threshold of '{gate.point.label}', and the bundle answers with one",
-                "hold both sensitivity and specificity at the same point: give both gates the same at_ key",
-            )
+    """A target's bundle answers with one threshold for each label: two gates that hold on it may not fix two."""
+    pointed = [(index, gate, gate.point) for index, gate in enumerate(loaded.recipe.gates) if gate.point is not None]
+    for place, (index, gate, point) in enumerate(pointed):
+        for other, before, its in pointed[:place]:
+            together = gate.device is None or before.device in (None, gate.device)
+            if together and its.label == point.label and its != point:
+                raise loaded.error(
+                    ("gates", index, f"at_{point.rate}"),
+                    f"gates[{other}] fixes another threshold of '{point.label}', and a bundle answers with one",
+                    "hold both sensitivity and specificity at the same point: give both gates the same at_ key; "
+                    "or give each target its own: device: in both",
+                )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -11,11 +10,11 @@ from pathlib import Path
 
 from edgeft import plugins
 from edgeft.device.pick import resolve_device
-from edgeft.device.profile import Device, load_device, shipped_devices
+from edgeft.device.profile import Device
 from edgeft.errors import EdgeftError, RecipeError, StoreError
+from edgeft.pipeline.checks.by_hand import check_by_hand
 from edgeft.pipeline.checks.gate_checks import check_gates
 from edgeft.pipeline.checks.image_checks import check_images
-from edgeft.pipeline.checks.reach import MACHINES
 from edgeft.pipeline.host import gpu_names
 from edgeft.pipeline.plan import PlanRow
 from edgeft.recipe.load import LoadedRecipe
@@ -114,11 +113,7 @@ def check_out(folder: Path) -> None:
 def _check_targets(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:
     for index, (target, device) in enumerate(zip(loaded.recipe.targets, devices.values(), strict=True)):
         if device.transport == "carried":
-            raise loaded.error(
-                ("targets", index, "device"),
-                f"{device.name} is reached only by carrying a job there: a build cannot run on it",
-                _way_to_carry(device),
-            )
+            check_by_hand(loaded, index, device)
         if device.how == "emulated" and target.optimise != "size":
             what = "latency" if target.optimise == "latency" else "processor time"
             raise loaded.error(
@@ -147,22 +142,6 @@ def _check_targets(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:
                     f"{missing[0]}, which {runtime} needs, is not installed on this machine",
                     f"pip install 'edgeft[{name}]'",
                 )
-
-
-def _way_to_carry(device: Device) -> str:
-    """What can be done for such a device, with a device that a build can reach where one is alike."""
-    here = platform.machine().lower() in MACHINES.get(device.architecture, ())
-    alike = [
-        name
-        for name in shipped_devices()
-        if (other := load_device(name)).transport in ("local", "ssh")
-        and set(device.runtimes) & set(other.runtimes)
-        and (other.architecture == device.architecture or (other.architecture == "host" and here))
-    ]
-    if not alike:
-        runtimes = ", ".join(device.runtimes)
-        return f"no shipped device that a build can reach runs {runtimes}: none can be built for {device.name} yet"
-    return f"build for {' or '.join(alike)}, then: edgeft profile BUNDLE --device {device.name} --pack job.zip"
 
 
 def runtime_imports(runtime: str) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def reach(
     fleet = Fleet(dict(devices))
     with ExitStack() as held:
         for target, (name, device) in zip(loaded.recipe.targets, devices.items(), strict=True):
-            if device.transport == "local":
+            if device.transport in ("local", "carried"):  # a person goes there, not this process
                 continue
             if device.needs_unit:
                 fleet.devices[name] = held.enter_context(pick_unit(device, wait_seconds, on_wait))

@@ -14,6 +14,7 @@ from edgeft.evaluate.flips import flips
 from edgeft.evaluate.gates import decide_data_gate, decide_resource_gate
 from edgeft.gate import Gate, Verdict
 from edgeft.metric_names import LATENCY_METRICS
+from edgeft.pipeline.checks.by_hand import not_run
 from edgeft.pipeline.checks.gate_sizes import Held, can_pass, check_planned
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.judging.released import baseline_id, released_spec
@@ -57,7 +58,8 @@ def gates_for(gates: tuple[Gate, ...], device: str) -> list[Gate]:
 def judge(plan: Plan, executor: Executor, chosen: Mapping[str, Trial]) -> Judgement:
     """Decide what needs no gate set first; open it only when nothing has failed already.
 
-    A blocking FAIL before the opening leaves the gate set sealed: its verdicts are INCONCLUSIVE and say so.
+    A blocking FAIL before the opening leaves the gate set sealed: its verdicts are INCONCLUSIVE and say so. So are all
+    but those on sizes where nothing is run.
     """
     recipe = plan.loaded.recipe
     result = Judgement()
@@ -66,8 +68,12 @@ def judge(plan: Plan, executor: Executor, chosen: Mapping[str, Trial]) -> Judgem
         result.verdicts[device] = [
             _doubt(decide_resource_gate(gate, device, by_name.get(gate.metric)), trial)
             for gate in gates_for(recipe.gates, device)
-            if not gate.needs_gate_set
+            if not gate.needs_gate_set and (trial.candidate.runs or gate.metric in by_name)
         ]
+        if not trial.candidate.runs:
+            others = [gate for gate in gates_for(recipe.gates, device) if gate.metric not in by_name]
+            result.verdicts[device] += [not_run(gate, device) for gate in others]
+    chosen = {device: trial for device, trial in chosen.items() if trial.candidate.runs}
     sealed = {device: [gate for gate in gates_for(recipe.gates, device) if gate.needs_gate_set] for device in chosen}
     if not any(sealed.values()):
         return result

@@ -102,7 +102,7 @@ def _try(plan: Plan, executor: Executor, trial: Trial, timed: bool) -> None:
     recipe, candidate = plan.loaded.recipe, trial.candidate
     if candidate.variant is None:
         trial.artifact = executor.perform(export_spec(candidate, plan.trunk.model, recipe))
-        if not _prove(plan, executor, trial):
+        if candidate.runs and not _prove(plan, executor, trial):
             return
     else:
         trial.artifact = make_compressed(plan, executor, candidate)
@@ -112,6 +112,11 @@ def _try(plan: Plan, executor: Executor, trial: Trial, timed: bool) -> None:
     if most is not None and size / 1e6 > most:
         why = f"{size / 1e6:.3g} MB do not fit {candidate.device.name}, which takes {most:g} MB"
         trial.row = trial.row.model_copy(update={"status": "rejected", "why": why, "bytes": size})
+        return
+    if not candidate.runs:
+        trial.measurements = [_size(candidate, trial.artifact)]
+        sized = [measurement.to_json() for measurement in trial.measurements]
+        trial.row = trial.row.model_copy(update={"metrics": sized, "digest": trial.artifact.digest, "bytes": size})
         return
     cases = recipe.measure.search_cases
     if candidate.emulated:

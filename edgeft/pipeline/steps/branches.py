@@ -12,18 +12,21 @@ from edgeft.recipe.schema import Recipe
 
 
 def making_specs(candidate: Candidate, trunk: Trunk, recipe: Recipe) -> list[Spec]:
-    """Make the artefact; a float one is also proven equal to its model.
+    """Make the artefact; a float one is also proven equal to its model, where it can be run.
 
     Several candidates may need the same statistics: each names that step.
     """
     if candidate.variant is not None:
         statistics = [calibrate_spec(candidate, trunk.model, recipe)] if needs_statistics(candidate) else []
         return [*statistics, compress_spec(candidate, trunk.model, recipe)]
-    return [export_spec(candidate, trunk.model, recipe), parity_spec(candidate, trunk.model, recipe)]
+    parity = [parity_spec(candidate, trunk.model, recipe)] if candidate.runs else []
+    return [export_spec(candidate, trunk.model, recipe), *parity]
 
 
 def running_specs(candidate: Candidate, recipe: Recipe) -> list[Spec]:
-    """Run it over the search set and, where times mean something, time it."""
+    """Run it over the search set and, where times mean something, time it; nothing on a device reached by hand."""
+    if not candidate.runs:
+        return []
     outputs = outputs_spec(candidate, recipe, "search")
     if candidate.emulated:
         return [pace_spec(candidate, recipe), outputs]

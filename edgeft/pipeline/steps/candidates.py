@@ -53,9 +53,14 @@ class Candidate:
         """Answers count, times mean nothing."""
         return self.device.how == "emulated"
 
+    @property
+    def runs(self) -> bool:
+        """Whether the build runs it: not where a person has to go."""
+        return self.device.transport != "carried"
+
     def is_timed(self, recipe: Recipe) -> bool:
         """Whether the build takes its times: they mean something there, and the recipe asks for them."""
-        return not self.emulated and recipe.measure.times
+        return self.runs and not self.emulated and recipe.measure.times
 
 
 def plan_candidates(loaded: LoadedRecipe, devices: Mapping[str, Device], reached: Reached) -> list[Candidate]:

@@ -33,7 +33,7 @@ def preprocess_specs(loaded: LoadedRecipe, candidates: Sequence[Candidate]) -> l
     preprocess = loaded.recipe.preprocess
     if preprocess is None or is_windowed_task(loaded.recipe.model.task):
         return []
-    first = {candidate.device.name: candidate for candidate in reversed(candidates)}
+    first = {candidate.device.name: candidate for candidate in reversed(candidates) if candidate.runs}
     found = [target_spec(candidate, loaded) for candidate in first.values()] if preprocess.medical else []
     return [*reversed(found), *([own_spec(loaded, preprocess.check_against)] if preprocess.check_against else [])]
 

@@ -45,7 +45,7 @@ def probe_spec(candidate: Candidate, runtimes: Sequence[str], recipe: Recipe) ->
 
 
 def target_probe(candidates: Sequence[Candidate], device: str, recipe: Recipe) -> Spec | None:
-    """The probe step of one target; None where it has no candidates."""
-    own = [candidate for candidate in candidates if candidate.device.name == device]
+    """The probe step of one target; None where it has no candidates that run."""
+    own = [candidate for candidate in candidates if candidate.device.name == device and candidate.runs]
     runtimes = tuple(dict.fromkeys(candidate.exporter.runtime for candidate in own))
     return probe_spec(own[0], runtimes, recipe) if own else None

@@ -38,7 +38,7 @@ def wants_ratio(stage: Stage) -> bool:
 def pick_candidate(
     stage: Any, candidates: Sequence[Candidate], loaded: LoadedRecipe, where: tuple[str | int, ...]
 ) -> Candidate:
-    """What is exported and timed. RecipeError for an unknown device or candidate, and for an emulated device."""
+    """What is exported and timed. RecipeError for what is unknown, and for a device that cannot be timed."""
     devices = list(dict.fromkeys(candidate.device.name for candidate in candidates))
     device = stage.latency_device or devices[0]
     if device not in devices:
@@ -59,9 +59,9 @@ def pick_candidate(
             where, "target_latency_ms needs times: measure.protocol is none",
             "measure: {protocol: quick}, or give ratio",
         )  # fmt: skip
-    if not chosen.device.times_count:
+    if not chosen.device.times_count or not chosen.runs:
         raise loaded.error(
-            where, f"target_latency_ms: a time taken on {device} would not be the device's own",
+            where, f"target_latency_ms: {device} cannot be timed by a build",
             "name a device that can be timed as latency_device, or give ratio",
         )  # fmt: skip
     return chosen
