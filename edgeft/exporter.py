@@ -133,6 +133,10 @@ class Searchable(Protocol):
         """Every variant worth trying on this float artefact, cheapest to make first; more than `ladder` has."""
         ...
 
+    def possible_rungs(self, device: Device) -> tuple[Variant, ...]:
+        """All that `rungs` may give on this device, whatever the model: what a recipe's `candidates` may name."""
+        ...
+
 
 class Inspectable(Protocol):
     """What an exporter also offers where its format lets single layers stay in float.

@@ -51,6 +51,25 @@ def test_readme_commands_exist() -> None:
         assert f"\n{target}:" in makefile
 
 
+def test_the_search_page_names_every_candidate() -> None:
+    """On a device that has all of it; rungs of encoders and of convolutional networks together."""
+    from edgeft import plugins
+    from edgeft.device.profile import Device
+
+    flags, providers = ("avx512_bf16", "avx512_fp16"), ("QNNExecutionProvider", "CPUExecutionProvider")
+    device = Device(name="all", architecture="x86_64", cpu_flags=flags, providers=providers)
+    page = (ROOT / "docs/search.md").read_text(encoding="utf-8")
+    rows = [re.findall(r"`([^`]+)`", cell) for line in re.findall(r"^\| `.*$", page, re.M) for cell in line.split("|")]
+    stated = {name: (small, more) for _, names, small, more, _ in zip(*[iter(rows)] * 5, strict=True) for name in names}
+    assert sorted(stated) == sorted(plugins.names("exporters"))
+    for name, (small, more) in stated.items():
+        exporter = plugins.load("exporters", name)()
+        assert small == [variant.name for variant in exporter.ladder(device)], name
+        possible = exporter.possible_rungs(device) if hasattr(exporter, "rungs") else exporter.ladder(device)
+        assert {*small, *more} == {variant.name for variant in possible}, name
+        assert not set(small) & set(more), name
+
+
 @pytest.mark.ml
 def test_own_model_tutorial_runs_as_written(tmp_path: Path, text_csv: Path, tiny_bert: Path) -> None:
     """A fine-tuned folder, a csv, and nothing else: the page's commands one after the other."""

@@ -10,6 +10,7 @@ from edgeft.artifact import Artifact
 from edgeft.canonical import Facts
 from edgeft.device.profile import Device
 from edgeft.exporter import Layer
+from edgeft.pipeline.checks.calibration_rows import check_calibration
 from edgeft.pipeline.given.inputs import Inputs
 from edgeft.pipeline.spec import Spec, material
 from edgeft.pipeline.steps.branches import candidate_specs
@@ -74,6 +75,7 @@ def make_plan(
     """
     loaded = settle_serve(loaded, inputs)
     candidates = plan_candidates(loaded, devices, reached)
+    check_calibration(loaded, candidates)
     trunk = plan_trunk(loaded, inputs, store, candidates)
     source = source_spec(loaded, trunk.source, "search", loaded.recipe.measure.search_cases)
     checks = preprocess_specs(loaded, candidates)

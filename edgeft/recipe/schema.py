@@ -211,7 +211,7 @@ class Target(Section):
         description="What the chosen candidate has least of; energy-proxy: processor time of a run, an estimate.",
     )
     candidates: tuple[str, ...] | None = Field(
-        None, description="Only these variants, for instance [float, int8-dynamic]."
+        None, description="Only these variants, for instance [float, int8-dynamic]; docs/search.md has their names."
     )
     search: SearchKeys | None = Field(
         None, description="Search for the best artefact that passes, instead of trying the small ladder as it is."

@@ -47,9 +47,12 @@ def search_blocks(target: TargetRow) -> list[Block]:
 
 def search_sentence(search: SearchRow) -> str:
     """`17 evaluations of at most 64, 2,110 cases answered, 4 min 02 s: 9 ladder, ...`"""
+    if not search.evaluations:
+        why = f": {search.stopped}" if search.stopped else ""
+        return f"No compressed candidate was tried{why}."
     counts = Counter(row.purpose for row in search.evaluations)
     said = ", ".join(f"{count} {name}" for name, count in counts.items())
-    best = f"It proposes {search.best}." if search.best else "It found nothing that passes and costs less than float."
+    best = f"It proposes {search.best}." if search.best else _none_found(search)
     stopped = f" It ended early: {search.stopped}." if search.stopped else ""
     return (
         f"{count_text(len(search.evaluations), 'evaluation')} of at most {search.budget:,}, "
@@ -57,6 +60,13 @@ def search_sentence(search: SearchRow) -> str:
         f"{f': {said}' if said else ''}. A candidate had to have {search.chance:.0%} of a lossless one's chance to "
         f"pass the gates. {best}{stopped}"
     )
+
+
+def _none_found(search: SearchRow) -> str:
+    passing = sum(bool(row.passes) for row in search.evaluations)
+    if not passing:
+        return "It found nothing that passes."
+    return f"It found nothing that costs less than float: {count_text(passing, 'evaluation')} passed, none cheaper."
 
 
 def search_lines(target: TargetRow) -> Iterator[str]:

@@ -71,6 +71,11 @@ class OnnxExporter:
         refuse_quantised(graph)
         return all_rungs(device, resolve_operators(graph, "auto") == "conv")
 
+    def possible_rungs(self, device: Device) -> tuple[Variant, ...]:
+        """Those of encoders, then what convolutional graphs have besides."""
+        found = {rung.name: rung for kind in (False, True) for rung in all_rungs(device, convolutional=kind)}
+        return tuple(found.values())
+
     def calibrate(
         self, model: Artifact, settings: Mapping[str, Any], calibration: Arrays, out: Path, ctx: Context
     ) -> Facts:

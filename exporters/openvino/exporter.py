@@ -90,6 +90,10 @@ class OpenVinoExporter:
 
     def rungs(self, model: Artifact, device: Device) -> tuple[Variant, ...]:
         """The ladder, then static forms with other ranges. NNCF takes its own statistics, so each runs all cases."""
+        return self.possible_rungs(device)
+
+    def possible_rungs(self, device: Device) -> tuple[Variant, ...]:
+        """The same for every model."""
         ladder = self.ladder(device)
         static = ladder[-1]
         others = tuple(

@@ -104,6 +104,10 @@ class OrtMobileExporter:
         """The ONNX exporter's."""
         return all_rungs(device, bool(model.facts.get("convolutional")))
 
+    def possible_rungs(self, device: Device) -> tuple[Variant, ...]:
+        """The ONNX exporter's."""
+        return self._onnx.possible_rungs(device)
+
     def repairs(self, variant: Variant, device: Device) -> tuple[Variant, ...]:
         """The ONNX exporter's."""
         return self._onnx.repairs(variant, device)

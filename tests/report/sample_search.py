@@ -53,13 +53,13 @@ def answer(ask: Ask) -> Answer:
     )
 
 
-def sample_search(most: int = 64) -> SearchRow:
-    """What a build would record."""
+def sample_search(most: int = 64, float_cost: float = 9.9, damage: float = 1.0) -> SearchRow:
+    """What a build would record. damage: a factor on what 8 bits do to every layer."""
     ladder = tuple(
-        Variant(f"int8-static-{name}", {"mode": "static", "factor": factor}, needs_calibration=True)
+        Variant(f"int8-static-{name}", {"mode": "static", "factor": damage * factor}, needs_calibration=True)
         for name, factor in (("average", 1.0), ("minmax", 1.3), ("p99.9", 1.1))
     )
-    branch = Branch("onnx", (Variant("int8-weights", {"mode": "weights", "factor": 3.0}), *ladder), 9.9, LAYERS)
+    branch = Branch("onnx", (Variant("int8-weights", {"mode": "weights", "factor": 3.0}), *ladder), float_cost, LAYERS)
     search = Search([branch], Settings(CASES, budget=Budget(most), curves=True))
     while (ask := search.ask()) is not None:
         search.tell(answer(ask))

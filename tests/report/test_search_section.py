@@ -5,7 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from edgeft.report import render_html, summary_lines
-from edgeft.report.search import evaluations_table, layers_table, plot_search
+from edgeft.report.search import evaluations_table, layers_table, plot_search, search_sentence
 from edgeft.report.sensitivity import histogram, plot_curves, plot_noise
 from tests.report import sample
 from tests.report.sample_search import LAYERS, sample_search
@@ -78,6 +78,28 @@ def test_layers_go_by_the_names_of_their_weights_and_the_graphs_names_stay_the_k
     assert f"in float: bert.{kept}" in asked
     for svg in (plot_noise(found), plot_curves(found)):
         assert f"bert.{kept}" in svg and key not in svg
+
+
+def test_why_nothing_was_found_is_said_as_it_is() -> None:
+    record = searched()
+    search = record.targets[0].search
+    empty = search.model_copy(update={"evaluations": [], "best": None, "stopped": "onnx/float: it does not load"})
+    assert search_sentence(empty) == "No compressed candidate was tried: onnx/float: it does not load."
+    refused = [row.model_copy(update={"passes": False}) for row in search.evaluations]
+    assert "It found nothing that passes." in search_sentence(
+        search.model_copy(update={"evaluations": refused, "best": None})
+    )
+    passing = sum(bool(row.passes) for row in search.evaluations)
+    dear = f"nothing that costs less than float: {passing} evaluations passed, none cheaper."
+    assert passing and dear in search_sentence(search.model_copy(update={"best": None}))
+
+
+def test_an_evaluation_that_passes_and_costs_more_than_float_says_why_it_is_not_taken() -> None:
+    search = sample_search(float_cost=3.1, damage=0.01)
+    passing = [row for row in search.evaluations if row.passes]
+    assert search.best is None and passing
+    assert passing[0].why == "not taken: 3.1 ms, float costs 3.1 ms"
+    assert not [row for row in sample_search().evaluations if row.why.startswith("not taken")]
 
 
 def test_where_nothing_passes_the_nearest_refused_is_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from edgeft.device.profile import Device
@@ -38,11 +39,19 @@ def _search(plan: Plan, executor: Executor, target: Target, device: Device, tria
             f"{device.name}/search", f"{len(search.evaluations) + 1}: {ask.purpose} {ask.variant.name}"
         )
         search.tell(oracle.answer(ask))
+    if not search.evaluations:
+        search.stopped = _nothing_to_ask(oracle, trials)
     best = search.best
     if best is not None:
         _try_best(plan, executor, oracle, best)
     trials += oracle.trials.values()
     return search_row(search, oracle, target, keys.chance)
+
+
+def _nothing_to_ask(oracle: Oracle, trials: Sequence[Trial]) -> str:
+    """Why a search had no question at all. trials: of the float exports."""
+    failed = [f"{trial.row.name}: {trial.row.why}" for trial in trials if trial.row.status != "eligible"]
+    return "; ".join([*failed, *oracle.bare.values()])
 
 
 def _try_best(plan: Plan, executor: Executor, oracle: Oracle, best: Evaluation) -> None:

@@ -43,6 +43,8 @@ class Oracle:
     chance: float
     trials: dict[str, Trial] = field(default_factory=dict)
     ran: int = 0
+    bare: dict[str, str] = field(default_factory=dict)
+    """Exporter -> why it has nothing to try."""
     _begun: dict[str, int] = field(default_factory=dict)
     _counted: set[str] = field(default_factory=set)
 
@@ -75,10 +77,13 @@ class Oracle:
         if trial.artifact is None:
             return ()
         try:
-            return searched_ladder(trial.candidate, trial.artifact)
+            found = searched_ladder(trial.candidate, trial.artifact)
         except Unsupported as refusal:
-            self.executor.events.warn(f"{trial.candidate.device.name}/search", f"{exporter}: {refusal_text(refusal)}")
-            return ()
+            found, self.bare[exporter] = (), f"{exporter}: {refusal_text(refusal)}"
+            self.executor.events.warn(f"{trial.candidate.device.name}/search", self.bare[exporter])
+        if not found:
+            self.bare.setdefault(exporter, f"{exporter} offers this model none of `candidates`")
+        return found
 
     def layers(self, exporter: str) -> tuple[Layer, ...]:
         """Layers of the float artefact that may stay in float; none where the exporter cannot tell."""

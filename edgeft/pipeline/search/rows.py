@@ -20,7 +20,7 @@ UNITS = {"latency": "ms", "size": "bytes", "energy-proxy": "processor-ms"}
 def search_row(search: Search, oracle: Oracle, target: Target, chance: float) -> SearchRow:
     """Everything the report shows of a search."""
     best = search.best
-    rows = [_evaluation(done) for done in search.evaluations]
+    rows = [_evaluation(search, done, UNITS[target.optimise]) for done in search.evaluations]
     return SearchRow(
         unit=UNITS[target.optimise],
         chance=chance,
@@ -45,8 +45,9 @@ def front(done: Sequence[Evaluation]) -> list[int]:
     return [item.number for item in found]
 
 
-def _evaluation(done: Evaluation) -> EvaluationRow:
+def _evaluation(search: Search, done: Evaluation, unit: str) -> EvaluationRow:
     ask, answer = done.ask, done.answer
+    dear = _too_dear(search, done, unit) if done.passes else ""
     return EvaluationRow(
         number=done.number,
         purpose=ask.purpose,
@@ -61,8 +62,18 @@ def _evaluation(done: Evaluation) -> EvaluationRow:
         cost=_finite(done.cost),
         estimated=done.estimated,
         passes=done.passes if ask.purpose in SCORED else None,
-        why=answer.refused or answer.said,
+        why=answer.refused or answer.said or dear,
     )
+
+
+def _too_dear(search: Search, done: Evaluation, unit: str) -> str:
+    """Why what passes is not taken: it costs no less than its float artefact; empty where it does."""
+    limit = search.branches[done.ask.exporter].float_cost
+    if limit is None or search.worth(done):
+        return ""
+    scale, shown = (1e-6, "MB") if unit == "bytes" else (1, unit)
+    about = " (estimated)" if done.estimated else ""
+    return f"not taken: {done.cost * scale:.3g} {shown}{about}, float costs {limit * scale:.3g} {shown}"
 
 
 def _sensitivity(search: Search, oracle: Oracle, done: Evaluation) -> SensitivityRow:

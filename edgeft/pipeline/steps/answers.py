@@ -201,9 +201,11 @@ def thin(rows: Any, cases: int | None) -> Any:
 
 
 def read_cases(ctx: Context, split: str, cases: int | None) -> Any:
-    """Rows of a split this step declared, thinned to `cases`."""
+    """Rows of a split this step declared, thinned to `cases`. StepError where the data has no such split."""
     from edgeft.data.table import read_split
 
+    if split not in ctx.splits:
+        raise StepError(f"the {split} split is empty", where=f"step {ctx.step}", hint=f"raise data.fractions.{split}")
     return thin(read_split(ctx.splits[split].path), cases)
 
 

@@ -12,6 +12,7 @@ from edgeft.device.profile import Device
 from edgeft.exporter import Exporter, Variant
 from edgeft.pipeline.spec import Host
 from edgeft.recipe.load import LoadedRecipe
+from edgeft.recipe.problems import did_you_mean
 from edgeft.recipe.schema import Recipe, Target
 
 FLOAT = "float"
@@ -70,24 +71,36 @@ def plan_candidates(loaded: LoadedRecipe, devices: Mapping[str, Device], reached
     """
     found = []
     for index, (target, device) in enumerate(zip(loaded.recipe.targets, devices.values(), strict=True)):
-        known: list[str] = []
+        known: list[str] | None = [FLOAT]
         for name in target.export:
             exporter: Exporter = plugins.load("exporters", name)()
             facts = reached.get(device.name, {}).get(exporter.runtime, {})
-            for variant in (None, *exporter.ladder(device)):
-                label = variant.name if variant else FLOAT
-                known.append(label)
-                wanted = target.candidates is None or label in target.candidates
-                if variant is None or (wanted and not target.searches):
+            found.append(Candidate(target, device, exporter, None, facts))
+            for variant in () if target.searches else exporter.ladder(device):
+                if target.candidates is None or variant.name in target.candidates:
                     found.append(Candidate(target, device, exporter, variant, facts))
-        unknown = [name for name in target.candidates or () if name not in known]
-        if unknown and not target.searches:
-            raise loaded.error(
-                ("targets", index, "candidates"),
-                f"no candidate is called '{unknown[0]}'",
-                f"on this device there are: {', '.join(dict.fromkeys(known))}",
-            )
+            offered = offered_variants(exporter, target, device)
+            known = None if known is None or offered is None else [*known, *(variant.name for variant in offered)]
+        if known is not None:
+            _refuse_unknown(loaded, index, list(dict.fromkeys(known)))
     return found
+
+
+def offered_variants(exporter: Exporter, target: Target, device: Device) -> tuple[Variant, ...] | None:
+    """What `candidates` of a target may name of an exporter: its ladder, or all it may give a search; None where it
+    does not say what that is."""
+    if not target.searches or not hasattr(exporter, "rungs"):
+        return exporter.ladder(device)
+    possible = getattr(exporter, "possible_rungs", None)
+    return tuple(possible(device)) if possible is not None else None
+
+
+def _refuse_unknown(loaded: LoadedRecipe, index: int, known: Sequence[str]) -> None:
+    """RecipeError at the first of a target's `candidates` that no exporter of it has."""
+    for place, name in enumerate(loaded.recipe.targets[index].candidates or ()):
+        if name not in known:
+            hint = did_you_mean(name, known, "on this device there are")
+            raise loaded.error(("targets", index, "candidates", place), f"no candidate is called '{name}'", hint)
 
 
 def searched_ladder(candidate: Candidate, artifact: Artifact) -> tuple[Variant, ...]:
