@@ -70,6 +70,17 @@ def test_the_search_page_names_every_candidate() -> None:
         assert not set(small) & set(more), name
 
 
+def test_whoever_goes_on_from_a_received_folder_is_told_that_it_runs_code() -> None:
+    """The code of a code model travels in it, and nothing in it is signed."""
+    from edgeft import cli
+    from edgeft.cli import build
+
+    option = cli.command_parser("build", build)._option_string_actions["--from"]
+    assert "code model runs from it" in str(option.help)
+    assert "may run code that lies in that folder" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "**It can run the sender's code**" in (ROOT / "docs/bundle.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.ml
 def test_own_model_tutorial_runs_as_written(tmp_path: Path, text_csv: Path, tiny_bert: Path) -> None:
     """A fine-tuned folder, a csv, and nothing else: the page's commands one after the other."""

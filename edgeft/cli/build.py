@@ -49,7 +49,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--export", type=Path, metavar="DIR", help="with --to: write the finished steps and their lineage into DIR"
     )
     parser.add_argument(
-        "--from", dest="start", type=Path, metavar="DIR", help="go on from a folder that --export wrote"
+        "--from",
+        dest="start",
+        type=Path,
+        metavar="DIR",
+        help="go on from a folder that --export wrote; code of a code model runs from it: trust whoever sent it",
     )
     parser.add_argument(
         "--locked", action="store_true", help="take the candidates pinned in choice.lock and reproduce their bytes"

@@ -81,7 +81,7 @@ def test_it_ends_in_a_bundle_that_takes_windows(built: Workbench) -> None:
     assert 0.3 < dice <= 1, "a network that learnt something"
     assert {picture["rank"] for picture in record["targets"][0]["examples"]} == {"worst", "median", "best"}
     assert all(", plane " in picture["case"] for picture in record["targets"][0]["examples"])
-    assert built.run("verify", str(bundle(built))).stdout.count("pass  golden")
+    assert built.run("verify", str(bundle(built)), "--golden").stdout.count("pass  golden")
 
 
 def test_the_bundles_own_python_test_passes(built: Workbench) -> None:

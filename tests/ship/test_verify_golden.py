@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, save
 
-from edgeft import plugins
+from edgeft import cli, plugins
 from edgeft.cli.verify import verify_any
+from edgeft.ship.archive import pack
 from edgeft.ship.keys import Signer, public_pem
 from edgeft.ship.signature import sign_folder
 from edgeft.ship.verify import SIGNATURE, canonical
@@ -132,6 +133,49 @@ def test_what_is_refused_is_not_run(golden: Path, see: See, monkeypatch: pytest.
     monkeypatch.setattr(plugins, "load", load)
     (golden / SIGNATURE).unlink()
     see(golden, 1, "not run: the bundle is refused")
+
+
+def test_a_strangers_model_is_not_run_unasked(
+    golden: Path, trusted: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No key named, or none that could be asked: the runtime is not even loaded. --golden runs it, and proves no signer."""
+    archive = tmp_path / "bundle.zip"
+    pack(golden, archive)
+    for place in (golden, archive):
+        assert_ran(place, {}, golden=True, ran="5 cases", code=5)
+        assert_ran(place, trusted, golden=None, ran="5 cases", code=0)
+    real = plugins.load
+
+    def load(group: str, name: str) -> Any:
+        raise AssertionError("it must not be run")
+
+    monkeypatch.setattr(plugins, "load", load)
+    for place in (golden, archive):
+        assert_ran(place, {}, golden=None, ran="not run: no key of yours", code=5)
+        assert_ran(place, trusted, golden=False, ran="left out by --no-golden", code=0)
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    assert_ran(golden, trusted, golden=None, ran="not run: no key of yours", code=5)
+    monkeypatch.setattr(plugins, "load", real)
+    assert_ran(golden, trusted, golden=True, ran="5 cases", code=5)
+
+
+def assert_ran(place: Path, keys: dict[str, bytes], *, golden: bool | None, ran: str, code: int) -> None:
+    """What the last finding says, and the exit code."""
+    found = verify_any(place, keys, golden=golden)
+    assert (found.findings[-1].check, found.exit_code) == ("golden", code), found.lines()
+    assert ran in found.findings[-1].said
+
+
+def test_the_options_of_the_command(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, said in (
+        ([], "skip  golden: not run"),
+        (["--golden"], "pass  golden: 5 cases"),
+        (["--no-golden"], "skip  golden: left"),
+    ):
+        assert cli.main(["verify", str(golden), *options]) == 5
+        assert said in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main(["verify", str(golden), "--golden", "--no-golden"])
 
 
 def test_what_is_run_is_what_was_hashed(golden: Path, see: See, monkeypatch: pytest.MonkeyPatch) -> None:
