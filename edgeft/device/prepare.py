@@ -79,7 +79,7 @@ def wanted(device: Device) -> dict[str, Any]:
 def prepared(device: Device) -> Path | None:
     """The device's folder, checked file by file once per process; None when there is none.
 
-    A ready-made folder named as the unit's is taken as it is. DeviceError when files are damaged or missing.
+    One that was made on another host and copied there is as good. DeviceError when files are damaged or missing.
     """
     folder = folder_place(device)
     if not (folder / MANIFEST).is_file():
@@ -96,8 +96,6 @@ def prepare(device: Device, *, force: bool = False, on_progress: Say = say_nothi
     from filelock import FileLock
 
     folder = folder_place(device)
-    if device.unit is not None and device.unit.folder is not None and device.transport == "emulated":
-        raise DeviceError(f"{folder} was made elsewhere: it is used as it is, not prepared", where=str(folder))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -106,7 +104,7 @@ def prepare(device: Device, *, force: bool = False, on_progress: Say = say_nothi
         if not force and (found := prepared(device)) is not None:
             on_progress(f"already there: {found}")
             return found
-        _assemble(wanted(device), folder, on_progress)
+        _assemble(wanted(device), folder, on_progress, _elsewhere(device, folder))
     return folder
 
 
@@ -143,7 +141,7 @@ def remove_folders() -> int:
     return freed
 
 
-def _assemble(plan: Mapping[str, Any], folder: Path, say: Say) -> None:
+def _assemble(plan: Mapping[str, Any], folder: Path, say: Say, elsewhere: str) -> None:
     """Fetch and unpack into a draft beside `folder`, list it, rename it in; the draft never outlives this."""
     from edgeft.device.prepare_bytecode import compile_modules
     from edgeft.device.prepare_packages import unpack_debian
@@ -155,7 +153,7 @@ def _assemble(plan: Mapping[str, Any], folder: Path, say: Say) -> None:
     draft = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         (draft / "root").mkdir(parents=True)
-        system = unpack_debian(str(plan["architecture"]), draft, say)
+        system = unpack_debian(str(plan["architecture"]), draft, say, elsewhere)
         wheels = unpack_wheels(plan, system, draft, say)
         shutil.rmtree(draft / "downloads", ignore_errors=True)
         compile_modules(draft / "root", str(system["python"]))
@@ -175,10 +173,16 @@ def _assemble(plan: Mapping[str, Any], folder: Path, say: Say) -> None:
     say(f"{folder}: {len(files)} files, {size / 1e6:.0f} MB, {time.monotonic() - start:.0f} s")
 
 
+def _elsewhere(device: Device, folder: Path) -> str:
+    """The way out of a host that is no Debian or has no network."""
+    return (
+        f"prepare it on a Debian machine with the same edgeft (edgeft devices prepare {device.name}), and copy the "
+        f"folder that it names, links and modes too (rsync -a), to {folder}"
+    )
+
+
 def folder_place(device: Device) -> Path:
     """Where the device's folder is or would be."""
-    if device.unit is not None and device.unit.folder is not None and device.transport == "emulated":
-        return Path(device.unit.folder).expanduser().absolute()
     plan = wanted(device)
     key = hashlib.sha256(canonical_json(plan)).hexdigest()[:16]
     return runtimes_root() / f"{plan['architecture']}-{key}"

@@ -24,29 +24,34 @@ LIBRARIES = ("libstdc++6", "libgomp1", "libatomic1")
 TOOLS = ("dpkg_", "tar_", "debconf_", "perl")
 """Packages that only maintainer scripts need."""
 NEEDLESS = ("usr/share", "usr/sbin", "sbin", "var", "usr/lib/*/gconv", "usr/lib/*/perl*", "usr/lib/python3*/lib2to3")
-ELSEWHERE = "prepare on a Debian machine, copy the folder here, and name it as the folder of a unit: edgeft devices add"
 FETCH_SECONDS = 900
 
 
-def unpack_debian(architecture: str, draft: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Fill draft/root; {python: "3.11", glibc: "2.36", packages_debian: [{file, sha256}]}. Raises DeviceError."""
+def unpack_debian(architecture: str, draft: Path, say: Callable[[str], None], elsewhere: str) -> dict[str, Any]:
+    """Fill draft/root; {python: "3.11", glibc: "2.36", packages_debian: [{file, sha256}]}. Raises DeviceError.
+
+    elsewhere: what to do where this host cannot, for its hint.
+    """
     start = time.monotonic()
     for tool in ("apt-get", "apt-cache", "dpkg-deb"):
         if shutil.which(tool) is None:
-            raise DeviceError(f"{tool} is not here: a runtime folder is made of Debian packages", hint=ELSEWHERE)
+            raise DeviceError(f"{tool} is not here: a runtime folder is made of Debian packages", hint=elsewhere)
     apt = _private_apt(architecture, draft / "downloads" / "apt")
-    _call(["apt-get", *apt, "-qq", "update"], f"{ARCHITECTURES[architecture]} package lists cannot be fetched")
-    python = _python_version(apt)
+    _call(
+        ["apt-get", *apt, "-qq", "update"], f"{ARCHITECTURES[architecture]} package lists cannot be fetched", elsewhere
+    )
+    python = _python_version(apt, elsewhere)
     names = (f"libpython{python}-stdlib", f"python{python}-minimal", *LIBRARIES)
     _call(
         ["apt-get", *apt, "-y", "-qq", "--no-install-recommends", "--download-only", "install", *names],
         f"{ARCHITECTURES[architecture]} packages of python{python} cannot be fetched",
+        elsewhere,
     )
     files = sorted((draft / "downloads" / "apt" / "archives").glob("*.deb"))
     root = draft / "root"
     for path in files:
         if not path.name.startswith(TOOLS):
-            _call(["dpkg-deb", "-x", str(path), str(root)], f"{path.name} cannot be unpacked")
+            _call(["dpkg-deb", "-x", str(path), str(root)], f"{path.name} cannot be unpacked", elsewhere)
     _trim(root)
     size = sum(path.stat().st_size for path in files)
     say(f"{len(files)} Debian packages, {size / 1e6:.0f} MB, {time.monotonic() - start:.0f} s")
@@ -78,12 +83,12 @@ def _private_apt(architecture: str, folder: Path) -> list[str]:
     return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
 
 
-def _python_version(apt: Sequence[str]) -> str:
+def _python_version(apt: Sequence[str], elsewhere: str) -> str:
     """The release's own Python, such as 3.11."""
-    shown = _call(["apt-cache", *apt, "show", "python3"], "the release has no python3 for it")
+    shown = _call(["apt-cache", *apt, "show", "python3"], "the release has no python3 for it", elsewhere)
     found = re.search(r"^Version: (3\.\d+)\.", shown, re.MULTILINE)
     if found is None:
-        raise DeviceError("the release does not say which Python it has", hint=ELSEWHERE)
+        raise DeviceError("the release does not say which Python it has", hint=elsewhere)
     return found[1]
 
 
@@ -108,7 +113,7 @@ def _trim(root: Path) -> None:
             path.unlink()
 
 
-def _call(command: Sequence[str], what: str) -> str:
+def _call(command: Sequence[str], what: str, elsewhere: str) -> str:
     """Standard output; DeviceError with the last line of standard error when it fails."""
     try:
         done = subprocess.run(
@@ -116,8 +121,8 @@ def _call(command: Sequence[str], what: str) -> str:
             stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise DeviceError(f"{what}: no answer in {FETCH_SECONDS} s", hint=ELSEWHERE) from error
+        raise DeviceError(f"{what}: no answer in {FETCH_SECONDS} s", hint=elsewhere) from error
     if done.returncode != 0:
         said = [line for line in done.stderr.splitlines() if line.startswith("E:")] or done.stderr.splitlines()
-        raise DeviceError(f"{what}: {said[-1][:300] if said else 'no reason given'}", hint=f"online? else {ELSEWHERE}")
+        raise DeviceError(f"{what}: {said[-1][:300] if said else 'no reason given'}", hint=f"online? else {elsewhere}")
     return done.stdout

@@ -70,8 +70,17 @@ class Device(BaseModel):
     ir_version: int = Field(
         10, ge=8, le=13, strict=True, description="Highest ONNX IR version the device's runtime takes."
     )
-    max_artifact_mb: float | None = Field(None, gt=0, description="Largest artefact that fits.")
-    max_memory_mb: float | None = Field(None, gt=0, description="Memory an app may take there.")
+    max_artifact_mb: float | None = Field(
+        None, gt=0, description="Largest artefact that fits; larger candidates are rejected."
+    )
+    max_memory_mb: float | None = Field(
+        None,
+        gt=0,
+        description=(
+            "Memory an app may take there: a candidate whose process took more (its peak, Python included) is "
+            "rejected. Not held where memory is not measured: under emulation, and with `measure: {protocol: none}`."
+        ),
+    )
     watts: float | None = Field(
         None, gt=0, le=1000, description="Power of one busy core, W, for `optimise: energy-proxy`."
     )

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from edgeft.device.emulated import write_cpuinfo
-from edgeft.device.prepare import fingerprint, machine
-from edgeft.device.profile import Device, Unit, bind_unit
+from edgeft.device.prepare import fingerprint, folder_place, machine
+from edgeft.device.profile import Device
 from edgeft.device.protocol import TIMED, ArtefactRefused, Job
 from edgeft.device.transport import run_job, runtime_file
 from edgeft.errors import DeviceError, Exit
@@ -96,14 +96,14 @@ def test_without_qemu(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @needs_qemu
-def test_without_its_folder(make_job: MakeJob, tmp_path: Path, temporary: Path) -> None:
+def test_without_its_folder(make_job: MakeJob, temporary: Path) -> None:
     with pytest.raises(DeviceError, match="a76 is not prepared") as caught:
         run_job(ARM, make_job())
     assert caught.value.hint == "edgeft devices prepare a76" and list(temporary.iterdir()) == []
-    (tmp_path / "manifest.json").write_text("{}")
-    ready_made = bind_unit(ARM, Unit(name="own", type="a76", folder=str(tmp_path)))
+    folder_place(ARM).mkdir(parents=True)
+    (folder_place(ARM) / "manifest.json").write_text("{}")
     with pytest.raises(DeviceError, match="is no manifest of a runtime folder"):
-        run_job(ready_made, make_job())
+        run_job(ARM, make_job())
 
 
 def test_the_guest_sees_its_own_processor(tmp_path: Path) -> None:

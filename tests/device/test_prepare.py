@@ -19,7 +19,7 @@ from edgeft.device.prepare import folder_cost, prepare, prepared, runtimes_root,
 from edgeft.device.prepare_manifest import MANIFEST, check_folder, list_tree
 from edgeft.device.prepare_packages import unpack_debian
 from edgeft.device.prepare_wheels import platforms, unpack_wheel, unpack_wheels
-from edgeft.device.profile import Device, Unit, bind_unit
+from edgeft.device.profile import Device
 from edgeft.device.protocol import ArtefactRefused, Job
 from edgeft.device.transport import run_job, runtime_file
 from edgeft.errors import DeviceError, Exit
@@ -74,12 +74,17 @@ def test_a_sound_folder_and_a_forged_list(made: Path) -> None:
         check_folder(forged)
 
 
-def test_a_ready_made_folder_is_used_and_never_rewritten(made: Path) -> None:
-    device = bind_unit(ARM, Unit(name="own", type="a76", folder=str(made)))
-    assert prepared(device) == made
-    with pytest.raises(DeviceError, match="used as it is"):
-        prepare(device, force=True)
+def test_a_folder_that_was_made_elsewhere_is_copied_to_where_the_hint_says(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert prepared(ARM) is None and folder_cost() == {}
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(DeviceError, match="apt-get is not here") as caught:
+        prepare(ARM)
+    assert "edgeft devices prepare a76" in caught.value.hint
+    place = Path(caught.value.hint.rpartition(" to ")[2])
+    shutil.copytree(made, place, symlinks=True)
+    assert prepared(ARM) == place == prepare(ARM) and list(folder_cost()) == [place.name]
 
 
 def test_versions_are_those_installed_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +126,7 @@ def test_a_host_without_debians_tools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(DeviceError, match="apt-get is not here") as caught:
         prepare(ARM)
-    assert "copy the folder here" in caught.value.hint
+    assert "prepare it on a Debian machine" in caught.value.hint
     assert [path for path in runtimes_root().iterdir() if path.is_dir()] == [], "no half-made folder stays"
 
 
@@ -136,8 +141,8 @@ def test_a_host_that_cannot_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
     (tmp_path / "root").mkdir()
     with pytest.raises(DeviceError, match=r"cannot be fetched|has no python3|does not say which Python") as caught:
-        unpack_debian("aarch64", tmp_path, lambda text: None)
-    assert caught.value.hint and "Traceback" not in caught.value.render()
+        unpack_debian("aarch64", tmp_path, lambda text: None, "another machine")
+    assert "another machine" in caught.value.hint and "Traceback" not in caught.value.render()
 
 
 def test_a_wheel_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +157,7 @@ def test_a_wheel_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture(scope="module")
 def arm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
-    """A really prepared Cortex-A76; its folder is named by a unit, since every test has a store of its own."""
+    """A really prepared Cortex-A76, in one place for all these tests: every test has a store of its own."""
     if shutil.which("apt-get") is None or shutil.which("qemu-aarch64-static") is None or sys.platform != "linux":
         pytest.skip("needs apt-get and qemu-user-static")
     patch = pytest.MonkeyPatch()
@@ -162,8 +167,8 @@ def arm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     assert any("Debian packages" in text for text in said) and any("wheels" in text for text in said)
     assert " MB, " in said[-1] and prepare(ARM) == folder
     assert next(iter(folder.rglob("*.deb")), None) is None
+    yield ARM
     patch.undo()
-    yield bind_unit(ARM, Unit(name="own", type="a76", folder=str(folder)))
     shutil.rmtree(folder)
 
 

@@ -129,6 +129,7 @@ def _try(plan: Plan, executor: Executor, trial: Trial, timed: bool) -> None:
         trial.measurements = [_size(candidate, trial.artifact)]
     else:
         changes = _timed(plan, executor, trial)
+    changes |= _memory_budget(candidate, trial, notes)
     trial.row = trial.row.model_copy(update={**changes, **_scored(trial, executor, cases)})
 
 
@@ -174,6 +175,20 @@ def _timed(plan: Plan, executor: Executor, trial: Trial) -> dict[str, Any]:
         "fallback": fallback_fraction(placement, candidate.device, candidate.exporter.runtime),
         "operators": [OperatorRow.model_validate(row) for row in profile["operators"]],
     }
+
+
+def _memory_budget(candidate: Candidate, trial: Trial, notes: list[str]) -> dict[str, Any]:
+    """A rejection for the row where the process took more than the device's budget; a note where nobody measured it."""
+    most = candidate.device.max_memory_mb
+    if most is None:
+        return {}
+    peak = next((item.value for item in trial.measurements if item.metric == "peak_memory_mb"), None)
+    if peak is None:
+        return {"notes": [*notes, f"not held against the memory budget of {most:g} MB: its memory was not measured"]}
+    if peak <= most:
+        return {}
+    why = f"{peak:.3g} MB of memory are over the budget of {candidate.device.name}, {most:g} MB"
+    return {"status": "rejected", "why": why}
 
 
 def _scored(trial: Trial, executor: Executor, cases: int | None) -> dict[str, Any]:

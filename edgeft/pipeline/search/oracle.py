@@ -167,7 +167,9 @@ class Oracle:
         )  # fmt: skip
 
     def _times_matter(self, candidate: Candidate) -> bool:
-        """Whether anything but the proposal must be timed: not where size is the aim and no gate limits a time."""
+        """Whether anything but the proposal must be timed: not if size is the aim and nothing limits time or memory."""
+        if candidate.device.max_memory_mb is not None:
+            return True
         gates = gates_for(self.plan.loaded.recipe.gates, candidate.device.name)
         return candidate.target.optimise != "size" or any(gate.metric in TIMED for gate in gates)
 
