@@ -180,7 +180,7 @@ def _flow(build: Build) -> None:
     build.trials = try_candidates(plan, executor)
     if build.locked is None:
         build.searches = search_targets(plan, executor, build.trials)
-    build.differences = compare_targets(executor, build.trials)
+    build.differences = compare_targets(executor, build.trials, recipe)
     _probe(build)
     if build.locked is None:
         _choose(build)

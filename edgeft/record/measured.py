@@ -94,7 +94,10 @@ class ProbeRow(Row):
 
 
 class DifferenceRow(Row):
-    """The same artefact on two targets, over the same cases: what another instruction set changes in the outputs."""
+    """One candidate on two targets, over the same cases: what another instruction set changes in the outputs.
+
+    other_bytes: empty where both ran the same files, else the options and settings by which they were made differently.
+    """
 
     candidate: str
     against: str
@@ -102,6 +105,7 @@ class DifferenceRow(Row):
     max_abs: float
     mean_abs: float
     top1_agreement: float | None = None
+    other_bytes: str = ""
 
 
 class ParityRow(Row):
@@ -118,8 +122,8 @@ class ParityRow(Row):
 class CandidateRow(Row):
     """One artefact tried on one target. metrics: Measurement.to_json(), search set unless named otherwise.
 
-    fallback: fraction of nodes that a delegate or accelerator left to the CPU, None where there is none. notes: what
-    the exporter found worth saying, such as the mobile usability checker's verdict.
+    fallback: fraction of nodes that a delegate or accelerator left to the runtime's own CPU kernels, None where there
+    is neither. notes: what the exporter found worth saying, such as the mobile usability checker's verdict.
     """
 
     name: str

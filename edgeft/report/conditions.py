@@ -95,7 +95,7 @@ def plot_sentinel(part: LatencyRow, name: str) -> str:
 
 
 def placement_table(rows: Sequence[CandidateRow], colours: Mapping[str, int]) -> Table:
-    """Which backend ran how many nodes, and what an accelerator left to the CPU."""
+    """Which backend ran how many nodes, and what an accelerator or delegate left to the runtime's own kernels."""
     from markupsafe import Markup
 
     body: list[list[Cell | str]] = []
@@ -117,7 +117,7 @@ def placement_table(rows: Sequence[CandidateRow], colours: Mapping[str, int]) ->
                 left,
             ]
         )
-    return table(["Candidate", "Nodes", "By backend", "", "Left to the CPU"], body, (1,), stack=True)
+    return table(["Candidate", "Nodes", "By backend", "", "Left by the delegate"], body, (1,), stack=True)
 
 
 def _line(row: CandidateRow, part: LatencyRow, keys: Sequence[str], strips: bool) -> list[Cell | str]:

@@ -68,7 +68,7 @@ def operators_blocks(rows: Sequence[CandidateRow]) -> list[Block]:
 
 
 def placement_blocks(rows: Sequence[CandidateRow]) -> list[Block]:
-    """Where nodes ran, and what a delegate left to the CPU."""
+    """Where nodes ran, and what a delegate left."""
     table = placement_table(rows, backend_series(rows))
     words = "Nodes by the backend that really ran them, as the runtime's own profile says."
     return [*text(words), *grid(table)] if table.rows else []

@@ -177,7 +177,9 @@ def _timed(row: CandidateRow) -> list[str]:
         floor = significant(row.roofline.floor_ms)
         lines.append(f"Estimated: p50 is {distance} the least time of {floor} ms that the device's own rates allow.")
     if row.fallback is not None:
-        lines.append(f"Left to the CPU by the accelerator or delegate: {row.fallback:.1%} of the nodes.")
+        lines.append(
+            f"Left by the accelerator or delegate to the runtime's own CPU kernels: {row.fallback:.1%} of the nodes."
+        )
     return [*lines, *(_inline(note) for note in row.notes)]
 
 
@@ -208,7 +210,8 @@ def _limits(record: RunRecord, target: TargetRow) -> list[str]:
     for part in target.differences:
         if part.candidate == target.chosen:
             far = f"differ by up to {significant(part.max_abs)} over {count_text(part.n, 'case')}"
-            items.append(f"The same files on {target.device} and on {part.against} {far} in their outputs.")
+            files = f"The same candidate in other bytes ({part.other_bytes})" if part.other_bytes else "The same files"
+            items.append(f"{files} on {target.device} and on {part.against} {far} in their outputs.")
     items += record.warnings
     items += record.data.warnings if record.data else []
     return ["## Limits", "\n".join(f"- {_inline(text)}" for text in items)]

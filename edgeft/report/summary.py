@@ -98,7 +98,7 @@ def counts_text(target: TargetRow) -> str:
 
 
 def evidence_lines(target: TargetRow) -> Iterator[str]:
-    """What a reader of the terminal must know beside the figures: what was tried, refused, INVALID, left to the CPU."""
+    """What a reader of the terminal must know beside the figures: what was tried, refused, INVALID, left over."""
     chosen = chosen_row(target)
     if target.not_run:
         yield target.not_run
@@ -122,14 +122,15 @@ def evidence_lines(target: TargetRow) -> Iterator[str]:
 
 def _of_chosen(row: CandidateRow, target: TargetRow) -> Iterator[str]:
     if row.fallback:
-        yield f"left to the CPU: {row.fallback:.1%} of the nodes"
+        yield f"left to the runtime's own CPU kernels: {row.fallback:.1%} of the nodes"
     if row.roofline and (distance := distance_text(row)):
         yield f"roofline: {distance} a floor of {significant(row.roofline.floor_ms)} ms (estimated)"
     for part in target.differences:
         if part.candidate == row.name:
             same = f", {part.top1_agreement:.1%} the same top class" if part.top1_agreement is not None else ""
             far = f"largest difference {significant(part.max_abs)}"
-            yield f"against {part.against}: {far}{same} ({count_text(part.n, 'case')})"
+            apart = f", other bytes: {part.other_bytes}" if part.other_bytes else ""
+            yield f"against {part.against}: {far}{same} ({count_text(part.n, 'case')}{apart})"
 
 
 def clean_line(line: str) -> str:

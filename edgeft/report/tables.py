@@ -168,10 +168,10 @@ def parity_table(rows: Mapping[str, ParityRow]) -> Table:
 
 
 def differences_table(rows: Sequence[DifferenceRow], device: str) -> Table:
-    """The same artefact on this target and on another."""
+    """One candidate on this target and on another; where it is not the same bytes, by what."""
     body: list[list[Cell | str]] = [
         [
-            Cell(row.candidate, kind="nowrap"),
+            Cell(row.candidate, kind="nowrap", small=f"other bytes: {row.other_bytes}" if row.other_bytes else ""),
             f"{device} against {row.against}",
             f"{row.n:,}",
             significant(row.max_abs),

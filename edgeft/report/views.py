@@ -160,7 +160,10 @@ def _front_note(target: TargetRow) -> str:
 
 def _differences(target: TargetRow) -> list[Block]:
     rows = differences_table(target.differences, target.device)
-    words = "The same artefact over the same cases: what another processor or instruction set changes in the outputs."
+    words = (
+        "The same candidate over the same cases: what another processor or instruction set changes in the outputs. "
+        "The files are the same bytes unless the row says in what they were made differently for the two."
+    )
     return [*text(words), *grid(rows)] if rows.rows else []
 
 

@@ -165,11 +165,18 @@ def read_operators(answer: Result | ArtefactRefused) -> Ran:
 
 
 def fallback_fraction(placement: Mapping[str, int], device: Device, runtime: str) -> float | None:
-    """Fraction of nodes that ran on the CPU though the device prefers another provider; None where it does not."""
+    """Fraction of nodes that the provider which the device prefers, or a delegate, left to the runtime's CPU kernels.
+
+    None where there is neither. LiteRT offers every model to XNNPACK; an ExecuTorch program has a delegate or has none.
+    """
     nodes = sum(placement.values())
-    if not nodes or not runs_off_the_cpu(device, runtime):
+    if runtime == "executorch":
+        asked, own = bool(set(placement) - {"portable"}), "PORTABLE"
+    else:
+        asked, own = runtime == "litert" or runs_off_the_cpu(device, runtime), "CPU"
+    if not nodes or not asked:
         return None
-    return sum(count for name, count in placement.items() if name.upper().startswith("CPU")) / nodes
+    return sum(count for name, count in placement.items() if name.upper().startswith(own)) / nodes
 
 
 def describe_device(device: Device, runtime: str) -> dict[str, str]:

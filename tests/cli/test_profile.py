@@ -70,6 +70,54 @@ def test_a_foreign_model_whole(short: None, tmp_path: Path, capsys: pytest.Captu
     assert (tmp_path / "o" / "report.html").read_text().lstrip().startswith("<!")
 
 
+def make_model(suffix: str, folder: Path) -> Path:
+    """A tiny model of that format: another program's for .tflite, .xml and .param, edgeft's own for .ort and .pte."""
+    if suffix == ".tflite":
+        from tests.runtimes.test_litert import write_model
+
+        return write_model(folder / "foreign.tflite")
+    if suffix == ".xml":
+        from tests.runtimes.test_ov import saved_xml
+
+        return saved_xml(folder)
+    if suffix == ".param":
+        from tests.runtimes.test_ncnn import save
+
+        return save(folder)
+    from edgeft.artifact import entry_file
+    from tests.exporters.test_images import export
+
+    return entry_file(export({".ort": "ort", ".pte": "executorch"}[suffix], "conv", folder)[3].path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "runtime", "backends", "fallback"),
+    [
+        (".tflite", "litert", {"XNNPACK", "CPU"}, 0.5),
+        (".xml", "openvino", {"CPU"}, None),
+        (".param", "ncnn", {"CPU"}, None),
+        (".ort", "onnxruntime", {"CPUExecutionProvider"}, None),
+        (".pte", "executorch", {"XnnpackBackend", "portable"}, ...),
+    ],
+)
+def test_every_format_is_profiled(
+    short: None, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    suffix: str, runtime: str, backends: set[str], fallback: Any,
+) -> None:  # fmt: skip
+    """Times, where nodes ran, and what a delegate left: only LiteRT and ExecuTorch have one here."""
+    pytest.importorskip({"litert": "ai_edge_litert"}.get(runtime, runtime))
+    model = make_model(suffix, tmp_path)
+    capsys.readouterr()
+    code, record = ask(capsys, "profile", model)
+    assert code in (0, 5) and record["model"]["runtime"] == runtime and record["model"]["file"] == model.name
+    metrics = {row["metric"]: row["value"] for row in record["metrics"]}
+    assert metrics["latency_p50_ms"] > 0 < metrics["cold_load_ms"] and record["latency"]["runs"] > 0
+    assert record["operators"] and {name.split()[0] for name in record["placement"]} == backends
+    if fallback is ...:
+        fallback = record["placement"]["portable"] / sum(record["placement"].values())
+    assert record["fallback"] == fallback
+
+
 def test_against_another_and_as_text(short: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ours, other = save_model(tmp_path / "a.onnx"), save_model(tmp_path / "b.onnx", seed=1)
     code = cli.main(["profile", str(ours), "--against", str(other)])

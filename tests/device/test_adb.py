@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,10 +17,13 @@ from typing import Any
 import pytest
 
 from edgeft.device.adb import AdbLink
+from edgeft.device.prepare_manifest import list_tree, read_manifest
 from edgeft.device.profile import Device, Unit, bind_unit
 from edgeft.device.protocol import ArtefactRefused, Job
+from edgeft.device.remote_python import LOADERS
 from edgeft.device.transport import run_job
 from edgeft.errors import DeviceError, Exit
+from tests.device.test_prepare import listed
 
 pytestmark = pytest.mark.ml
 MakeJob = Callable[..., Job]
@@ -78,11 +82,80 @@ def test_a_phone_that_is_not_ready(adb: Path, phone: Path, make_job: MakeJob, st
     assert caught.value.exit_code == Exit.DEVICE and list(phone.iterdir()) == []
 
 
-def test_a_phone_that_is_unplugged_mid_run(adb: Path, phone: Path, make_job: MakeJob) -> None:
+def test_a_phone_that_is_unplugged_mid_run(adb: Path, phone: Path, temporary: Path, make_job: MakeJob) -> None:
     run = f"open({str(adb / 'STATE')!r}, 'w').write('absent'); os.kill(os.getppid(), signal.SIGKILL); time.sleep(1)"
     with pytest.raises(DeviceError) as caught:
         run_job(device(phone), make_job(run=run))
     assert not isinstance(caught.value, ArtefactRefused) and caught.value.exit_code == Exit.DEVICE
+    assert list(temporary.iterdir()) == []
+    until = time.monotonic() + 20
+    while jobs_left(phone) and time.monotonic() < until:  # the phone clears up by itself: nothing can be told to it
+        time.sleep(0.05)
+    assert jobs_left(phone) == []
+
+
+def jobs_left(phone: Path) -> list[str]:
+    """Job folders, archives and drafts on the phone; the cache of whole models may stay."""
+    drafts = [path for kind in ("models", "runtimes") for path in (phone / "edgeft" / kind).glob("*")]
+    drafts = [path for path in drafts if path.name.startswith(".") or path.suffix in (".part", ".tar")]
+    return sorted(path.name for path in (*phone.glob("edgeft-job-*"), *drafts))
+
+
+def test_a_full_phone(adb: Path, phone: Path, temporary: Path, make_job: MakeJob) -> None:
+    """The archive that adb pushes, and what is unpacked of it, are told from a broken connection; nothing stays."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(phone)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("a small disk needs the right to mount")
+    try:
+        for size in (2_000_000, 200_000):  # no room for the archive; room for it, and none beside it
+            job = make_job()
+            job.models["model"].write_text("w" * size)
+            with pytest.raises(DeviceError, match="the device's disk is full") as caught:
+                run_job(device(phone), job)
+            assert caught.value.exit_code == Exit.DEVICE
+            assert jobs_left(phone) == [] and list(temporary.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(phone)], check=True)
+
+
+def test_a_phone_of_another_architecture(adb: Path, phone: Path, make_job: MakeJob) -> None:
+    other = "x86_64" if os.uname().machine == "aarch64" else "aarch64"
+    wrong = device(phone).model_copy(update={"architecture": other})
+    with pytest.raises(DeviceError, match=f"it is {os.uname().machine}, the profile says {other}") as caught:
+        run_job(wrong, make_job())
+    assert "edgeft devices list" in caught.value.hint and caught.value.exit_code == Exit.DEVICE
+    assert jobs_left(phone) == []
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the folder is of this machine's own loader, by its name")
+def test_a_prepared_folder_is_pushed_once_and_runs_the_job(
+    adb: Path, phone: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A small folder whose loader hands over to this interpreter: what is pushed, linked and called is the real thing."""
+    folder = tmp_path / "folder"
+    for place in ("lib64", "usr/bin", "site"):
+        (folder / "root" / place).mkdir(parents=True)
+    loader = folder / "root" / LOADERS["x86_64"]
+    loader.write_text(
+        f'#!/bin/sh\nunset PYTHONHOME\necho "$3" >> {tmp_path}/started\nshift 3\nexec {sys.executable} "$@"\n'
+    )
+    loader.chmod(0o755)
+    (folder / "root" / "usr" / "bin" / "python3.11").write_text("the loader's to run")
+    (folder / "root" / "lib").symlink_to("usr")
+    listed(folder, architecture="x86_64")
+    monkeypatch.setattr("edgeft.device.remote_python.prepared", lambda device: folder)
+    bare = device(phone, python=None).model_copy(update={"architecture": "x86_64"})
+    for _ in range(2):
+        assert run_job(bare, make_job()).arrays["y"].tolist() == [[0], [2], [4], [6], [8]]
+    (pushed,) = (phone / "edgeft" / "runtimes").iterdir()
+    assert list_tree(pushed / "root") == read_manifest(folder)["files"], "links and modes too"
+    started = (tmp_path / "started").read_text().splitlines()
+    assert started == [f"{pushed}/root/usr/bin/python3.11"] * 2
+    called = (adb / "LOG").read_text().splitlines()
+    assert len([line for line in called if line.startswith("push")]) == 4, "the folder, the model and two jobs"
+    assert jobs_left(phone) == []
 
 
 def test_refusals_timeouts_and_missing_runtimes(adb: Path, phone: Path, make_job: MakeJob) -> None:

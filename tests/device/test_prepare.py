@@ -26,8 +26,9 @@ from edgeft.errors import DeviceError, Exit
 from tests.material import saturates
 
 ARM = Device(
-    name="a76", transport="emulated", architecture="aarch64", emulate="cortex-a76", runtimes=("onnxruntime", "litert")
-)
+    name="a76", transport="emulated", architecture="aarch64", emulate="cortex-a76",
+    runtimes=("onnxruntime", "litert", "ncnn"),
+)  # fmt: skip
 on_debian = pytest.mark.skipif(shutil.which("apt-get") is None, reason="runtime folders are made of Debian packages")
 
 
@@ -92,7 +93,7 @@ def test_versions_are_those_installed_here(monkeypatch: pytest.MonkeyPatch) -> N
 
     plan = wanted(ARM)
     assert plan["packages"]["numpy"] == version("numpy") and plan["packages"]["onnxruntime"] == version("onnxruntime")
-    assert plan["runtimes"] == ["litert", "onnxruntime"] and plan["architecture"] == "aarch64"
+    assert plan["runtimes"] == ["litert", "ncnn", "onnxruntime"] and plan["architecture"] == "aarch64"
     more = wanted(ARM.model_copy(update={"runtimes": ("onnxruntime", "executorch")}))
     assert more["runtimes"] == ["onnxruntime"] and "executorch" not in more["packages"]
 
@@ -230,6 +231,19 @@ def test_litert_answers_on_arm_as_here(arm: Device, classifier: Artifact, tmp_pa
     for out, tolerance in zip(outs, (FLOAT_TOLERANCE, INT8_TOLERANCE), strict=True):
         here, there = both(arm, "litert", entry_file(out), feeds)
         assert close(here, there, tolerance)
+
+
+@pytest.mark.slow
+@pytest.mark.ml
+def test_ncnn_answers_on_arm_as_numpy_does(arm: Device, tmp_path: Path) -> None:
+    pytest.importorskip("ncnn")
+    from tests.runtimes import test_ncnn as foreign
+
+    x = foreign.cases(8)
+    job = Job("predict", runtime_file("ncnn"), {"model": foreign.save(tmp_path)}, {"feeds": {"data": x}}, {"batch": 1})
+    found = run_job(arm, job).arrays["prob"]
+    assert np.abs(found - np.tanh(x @ foreign.WEIGHT.T + foreign.BIAS)).max() < foreign.FLOAT32
+    assert "ncnn" in run_job(arm, Job("describe", runtime_file("ncnn"))).data["facts"]
 
 
 @pytest.mark.slow

@@ -62,11 +62,33 @@ def test_an_emulated_target_answers_some_cases_and_is_never_timed(workbench: Ben
     assert here["probe"] is None and all(row["latency"] is None for row in here["candidates"]), "by the recipe"
     same = {row["candidate"]: row for row in there["differences"]}
     assert same["onnx/float"]["max_abs"] < 1e-3
-    assert same["onnx/float"]["against"] == "local-cpu"
+    assert same["onnx/float"]["against"] == "local-cpu" == same["onnx/int8-dynamic"]["against"]
     answered = {row["name"]: metrics(row)["accuracy"]["n"] for row in there["candidates"]}
     assert there["gate_set"]["n"] == answered[there["chosen"]]
     again = bench.run("plan", "recipe.yaml")
     assert "will run" not in again.stdout, again.stdout
+
+
+def test_int8_made_for_two_processors_is_compared_and_the_row_says_that_the_bytes_differ(workbench: Bench) -> None:
+    """7-bit weights for an x86 without VNNI, 8 bits where it has them: both run here, whatever this processor is."""
+    two = "".join(
+        f"  - {{device: {name}.yaml, export: [onnx, ort], candidates: [int8-dynamic], optimise: size}}\n"
+        for name in ("older", "newer")
+    )
+    bench = workbench("lora", replace=[(ONE_TARGET, two), ("margin: 0.08", "margin: 0.5")])
+    for name, flags in (("older", "avx2"), ("newer", "avx2, avx512_vnni")):
+        about = f"architecture: {os.uname().machine}\ncpu_flags: [{flags}]\n"
+        (bench.folder / f"{name}.yaml").write_text(f"name: {name}\n{about}")
+    done = bench.run("build", "recipe.yaml", "--to", "search")
+    assert done.returncode in (0, 1, 5), done.stderr
+    older, newer = bench.record()["targets"]
+    assert older["differences"] == []
+    rows = {row["candidate"]: row for row in newer["differences"]}
+    assert {row["against"] for row in rows.values()} == {"older"} and len(rows) == 4
+    assert {rows[f"{name}/float"]["other_bytes"] for name in ("onnx", "ort")} == {""}
+    assert {rows[f"{name}/float"]["max_abs"] for name in ("onnx", "ort")} == {0}, "the same bytes on one processor"
+    for name in ("onnx/int8-dynamic", "ort/int8-dynamic"):
+        assert rows[name]["other_bytes"] == "reduce_range" and rows[name]["max_abs"] > 0 < rows[name]["n"]
 
 
 @pytest.mark.skipif(shutil.which("qemu-x86_64-static") is None, reason="needs qemu: apt install qemu-user-static")

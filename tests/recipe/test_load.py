@@ -182,6 +182,26 @@ def test_docs_router_tries_every_runtime_and_asks_only_accuracy_of_the_emulated_
     assert here.export == ("onnx", "ort", "litert", "openvino", "executorch", "ncnn")
     assert here.candidates is None
     assert (arm.device, arm.optimise) == ("cortex-a76-emulated", "size")
+    assert arm.export == ("onnx", "litert")
+
+
+@pytest.mark.ml
+def test_the_plan_of_docs_router_has_these_candidates_and_times_none_on_the_emulated_core() -> None:
+    """Float and int8 of every runtime here, fp16 of ncnn, which has no int8; two forms of two runtimes on the Arm core."""
+    from edgeft.device.profile import load_device
+    from edgeft.pipeline.steps.candidates import plan_candidates
+
+    loaded = load_recipe("edgeft:text/docs-router")
+    devices = {target.device: load_device(target.device) for target in loaded.recipe.targets}
+    planned = plan_candidates(loaded, devices, {})
+    int8 = ("float", "int8-dynamic", "int8-static")
+    forms = dict.fromkeys(("onnx", "ort", "litert", "executorch"), int8)
+    forms |= {"openvino": ("float", "int8-weights", "int8-static"), "ncnn": ("float", "fp16")}
+    here = {f"local-cpu/{name}/{form}" for name, found in forms.items() for form in found}
+    arm = {f"cortex-a76-emulated/{name}/{form}" for name in ("onnx", "litert") for form in int8[:2]}
+    halves = {f"local-cpu/openvino/{form}" for form in ("bf16", "fp16")}  # where this CPU computes in them
+    assert {candidate.id for candidate in planned} - halves == here | arm
+    assert {candidate.id for candidate in planned if candidate.is_timed(loaded.recipe)} - halves == here
 
 
 def test_the_pruned_recipe_fine_tunes_as_the_quickstart_does_then_prunes() -> None:

@@ -21,6 +21,12 @@ RUNTIMES = {
     "executorch": "executorch",
     "ncnn": "ncnn",
 }
+KERNELS = {
+    "litert": ("CPU", "XNNPACK"),
+    "executorch": ("portable", "XnnpackBackend"),
+    "openvino": ("CPU brgemm_avx512_f32", ""),
+}
+"""Exporter -> names that its runtime gives its own kernels and its delegate, empty where there is none."""
 # name, p50 in ms, megabytes, accuracy, status, why
 RAN = [
     ("litert/int8-dynamic", 2.31, 23.1, 0.9122, "chosen", "fastest"),
@@ -108,8 +114,8 @@ def _ran(device: str, name: str, p50: float, size: float, accuracy: float, statu
     more: dict[str, Any] = {}
     if exporter == "ort":
         more["notes"] = ["mobile usability checker: NNAPI and Core ML would take 187 of 211 nodes in 9 partitions; the CPU is likely faster"]  # fmt: skip
-    if exporter == "litert":
-        more |= {"placement": {"XNNPACK": 187, "builtin": 24}, "fallback": 24 / 211}
+    own, delegate = KERNELS.get(exporter, ("CPUExecutionProvider", ""))
+    more |= {"placement": {delegate: 187, own: 24}, "fallback": 24 / 211} if delegate else {"placement": {own: 211}}
     int8 = "int8" in name or "bf16" in name
     roofline = RooflineRow(floor_ms=1.53 if int8 else 5.44, compute_ms=1.48 if int8 else 5.31, memory_ms=0.95 if int8 else 3.7, gigaops=1.36, megabytes=size,
                            basis=f"GEMM {'int8' if int8 else 'float32'} and read bandwidth, probed on this device, one thread")  # fmt: skip
@@ -149,9 +155,9 @@ def _operators(p50: float, exporter: str, index: int) -> list[OperatorRow]:
     weights = np.concatenate([random.uniform(0.7, 1.0, 36) * 8, random.exponential(0.3, 120)])
     times = weights / weights.sum() * p50 * 1.12
     kinds = ["MatMul"] * 36 + [KINDS[1 + i % (len(KINDS) - 1)] for i in range(120)]
-    delegate, rest = {"litert": ("XNNPACK", "builtin")}.get(exporter, ("CPUExecutionProvider",) * 2)
+    rest, delegate = KERNELS.get(exporter, ("CPUExecutionProvider", ""))
     return [
-        OperatorRow(name=f"/encoder/layer.{i % 6}/{kind.lower()}_{i}", op=kind, backend=delegate if kind != "Gather" else rest, ms=float(ms), share=float(ms / times.sum()))
+        OperatorRow(name=f"/encoder/layer.{i % 6}/{kind.lower()}_{i}", op=kind, backend=delegate if delegate and kind != "Gather" else rest, ms=float(ms), share=float(ms / times.sum()))
         for i, (kind, ms) in enumerate(zip(kinds, times, strict=True))
     ]  # fmt: skip
 

@@ -69,6 +69,19 @@ def test_an_emulated_target_shows_no_time_whatever_its_record_holds() -> None:
     assert not any("latency" in line or "memory" in line for line in summary_lines(record))
 
 
+def test_a_candidate_made_otherwise_for_another_processor_says_in_what() -> None:
+    record = sample.matrix()
+    target = record.targets[2]
+    same, other = target.differences[0], target.differences[0].model_copy(update={"other_bytes": "reduce_range"})
+    for row, said in ((same, False), (other, True)):
+        changed = target.model_copy(update={"differences": [row.model_copy(update={"candidate": target.chosen})]})
+        found = record.model_copy(update={"targets": [changed]})
+        assert ("other bytes: reduce_range" in render_html(found)) == said
+        assert ("other bytes: reduce_range" in "\n".join(summary_lines(found))) == said
+        assert ("in other bytes (reduce_range)" in re.sub(r"\\", "", render_model_card(found, changed))) == said
+        assert ("The same files on" in render_model_card(found, changed)) != said
+
+
 def test_how_many_cases_an_emulated_number_rests_on_is_said() -> None:
     page = render_html(sample.matrix())
     section = page[page.index('id="target-2"') : page.index('id="openings"')]

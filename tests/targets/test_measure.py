@@ -164,6 +164,21 @@ def test_fallback_is_a_fraction_of_nodes_where_an_accelerator_is_asked() -> None
     assert measure.fallback_fraction({}, faster, RUNTIME) is None
 
 
+@pytest.mark.parametrize(
+    ("runtime", "placement", "fraction"),
+    [
+        ("litert", {"CPU": 1, "XNNPACK": 3}, 0.25),
+        ("litert", {"XNNPACK": 3}, 0.0),
+        ("litert", {"CPU": 3}, 1.0),
+        ("executorch", {"XnnpackBackend": 3, "portable": 1}, 0.25),
+        ("executorch", {"portable": 3}, None),
+        ("openvino", {"CPU": 3}, None),
+    ],
+)
+def test_fallback_is_what_a_delegate_left(runtime: str, placement: dict[str, int], fraction: float | None) -> None:
+    assert measure.fallback_fraction(placement, HERE, runtime) == fraction
+
+
 def test_latency_of_an_emulated_device_is_refused(exported: Artifact) -> None:
     emulated = Device(name="phone", how="emulated")
     with pytest.raises(DeviceError, match="emulated"):

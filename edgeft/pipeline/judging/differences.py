@@ -1,37 +1,60 @@
-"""The same bytes on two targets, over the same cases: what another instruction set changes in the answers."""
+"""One candidate on two targets, over the same cases: what another instruction set changes in the answers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from edgeft.artifact import Artifact
 from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.judging.trial import Trial
 from edgeft.pipeline.steps.answers import thin_index
 from edgeft.pipeline.steps.arrays import load_arrays
+from edgeft.pipeline.steps.candidates import Candidate
+from edgeft.pipeline.steps.serve import serve_shape
+from edgeft.recipe.schema import Recipe
 from edgeft.record import DifferenceRow
 
 
-def compare_targets(executor: Executor, trials: Mapping[str, list[Trial]]) -> dict[str, list[DifferenceRow]]:
-    """Target -> a row for each of its artefacts that an earlier target ran too, whichever that was first."""
-    first: dict[str, tuple[str, Artifact]] = {}
+def compare_targets(
+    executor: Executor, trials: Mapping[str, list[Trial]], recipe: Recipe
+) -> dict[str, list[DifferenceRow]]:
+    """Target -> a row for each of its candidates that an earlier target ran too, whichever that was first.
+
+    The same bytes are paired before all else, else candidates of one name: an exporter may make them for the processor
+    (7-bit weights for an x86 without VNNI), and that is where processors differ most. The row then says so.
+    """
+    first: dict[str, Trial] = {}
     rows: dict[str, list[DifferenceRow]] = {device: [] for device in trials}
     for device, tried in trials.items():
         for trial in tried:
             if trial.outputs is None or not trial.row.digest:
                 continue
-            other = first.setdefault(trial.row.digest, (device, trial.outputs))
-            if other[0] != device:
-                rows[device].append(_row(executor, trial.row.name, other, trial.outputs))
+            keys = (trial.row.digest, trial.row.name)
+            others = [first[key] for key in keys if key in first and first[key].candidate.device.name != device]
+            rows[device] += [_row(executor, trial, other, recipe) for other in others[:1]]
+            for key in keys:
+                first.setdefault(key, trial)
     return rows
 
 
-def _row(executor: Executor, name: str, other: tuple[str, Artifact], outputs: Artifact) -> DifferenceRow:
+def other_bytes(ours: Candidate, theirs: Candidate, recipe: Recipe) -> str:
+    """In what two candidates of one name were made differently: names of their options and of the export's settings."""
+    one, two = (_made(candidate, recipe) for candidate in (ours, theirs))
+    return ", ".join(sorted(key for key in one | two if one.get(key) != two.get(key))) or "not known why"
+
+
+def _made(candidate: Candidate, recipe: Recipe) -> dict[str, Any]:
+    found = dict(candidate.exporter.settings(candidate.device, serve_shape(recipe.serve)))
+    if candidate.variant is not None:
+        found |= {**candidate.variant.options, "keep_float": candidate.variant.keep_float}
+    return found
+
+
+def _row(executor: Executor, trial: Trial, other: Trial, recipe: Recipe) -> DifferenceRow:
     import numpy as np
 
     total = int(executor.done["source/search"].facts["n"])
-    ours, theirs = _answers(outputs, total), _answers(other[1], total)
+    ours, theirs = _answers(trial, total), _answers(other, total)
     common = sorted(set(ours[0]) & set(theirs[0]))
     mine = ours[1][[ours[0][case] for case in common]].astype(np.float64)
     base = theirs[1][[theirs[0][case] for case in common]].astype(np.float64)
@@ -42,17 +65,23 @@ def _row(executor: Executor, name: str, other: tuple[str, Artifact], outputs: Ar
         same = maps[0][[ours[0][case] for case in common]] == maps[1][[theirs[0][case] for case in common]]
         agreement = float(same.mean())
     return DifferenceRow(
-        candidate=name,
-        against=other[0],
+        candidate=trial.row.name,
+        against=other.candidate.device.name,
         n=len(common),
         max_abs=float(apart.max(initial=0.0)),
         mean_abs=float(apart.mean()) if apart.size else 0.0,
         top1_agreement=agreement,
+        other_bytes=""
+        if trial.row.digest == other.row.digest
+        else other_bytes(trial.candidate, other.candidate, recipe),
     )
 
 
-def _answers(outputs: Artifact, total: int) -> tuple[dict[int, int], Any, Any]:
+def _answers(trial: Trial, total: int) -> tuple[dict[int, int], Any, Any]:
     """(case of the source's answers -> row here, logits or their means over a case's pixels, class maps or None)."""
+    outputs = trial.outputs
+    if outputs is None:
+        raise ValueError(f"{trial.row.name} has no answers")
     n = int(outputs.facts["n"])
     index = thin_index(total, n) or list(range(n))
     arrays = load_arrays(outputs.path / "outputs.npz")

@@ -35,7 +35,7 @@ def profile_lines(record: ProfileRecord) -> list[str]:
     lines.append(_line("size", f"{record.model.bytes / 1e6:.4g} MB"))
     if record.placement:
         nodes = ", ".join(f"{count} on {name}" for name, count in record.placement.items())
-        left = "" if record.fallback is None else f"; {record.fallback:.0%} fell back to the CPU"
+        left = "" if record.fallback is None else f"; {record.fallback:.0%} left to the runtime's own CPU kernels"
         lines.append(_line("placement", f"nodes: {nodes}{left}"))
     lines += _operators(record.operators, record.operators_note)
     if record.roofline is not None:
