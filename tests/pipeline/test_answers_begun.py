@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from edgeft.artifact import Artifact
@@ -25,5 +26,12 @@ def test_known_and_fresh_answers_join_in_the_order_of_the_rows(
     wanted = np.array(thin_index(total, many) or range(total))
     assert not set(wanted[known.missing]) & set(spaced(total, few)), "nothing is run twice"
     assert len(known.missing) + len(known.rows) == len(wanted)
-    joined = known.join({"logits": truth[wanted[known.missing]]} if known.missing else {})
+    asked: list[int] = []
+
+    def answer(rows: pa.Table) -> dict[str, np.ndarray]:
+        asked.extend(rows["place"].to_pylist())
+        return {"logits": truth[rows["place"].to_pylist()]}
+
+    joined = known.complete(pa.table({"place": wanted}), answer)
+    assert asked == wanted[known.missing].tolist(), "where nothing is missing, nothing is run"
     np.testing.assert_array_equal(joined["logits"], truth[wanted])

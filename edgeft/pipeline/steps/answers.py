@@ -182,6 +182,10 @@ class KnownAnswers:
             for name, array in self.arrays.items()
         }
 
+    def complete(self, rows: Any, answer: Callable[[Any], Mapping[str, Any]]) -> dict[str, Any]:
+        """Answers to all of rows, of which `answer` is asked for the missing ones alone, and not at all for none."""
+        return self.join(answer(rows.take(self.missing)) if self.missing else {})
+
 
 def known_answers(outputs: Artifact, total: int, wanted: int | None) -> KnownAnswers:
     """What the outputs, of cases evenly spaced in `total` rows, already answer of `wanted` such cases; None: of all."""

@@ -106,7 +106,7 @@ def outputs_spec(
 
         if known is None:
             return write_outputs(answer(rows), rows, out, ctx)
-        return write_outputs(known.join(answer(rows.take(known.missing))), rows, out, ctx)
+        return write_outputs(known.complete(rows, answer), rows, out, ctx)
 
     config = {"cases": most, "device": device_config(candidate), "batch": recipe.serve.batch, "task": recipe.model.task}
     config |= {"planned": planned} if planned else {}
