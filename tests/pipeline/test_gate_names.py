@@ -99,6 +99,17 @@ def test_a_carried_target_is_refused_with_the_way_out(
         assert "build for local-cpu or x86-clinic-pc, then" in caught.value.render()
 
 
+def test_a_carried_profile_of_ones_own_is_named_by_its_file(tmp_path: Path) -> None:
+    """Its name alone is nothing that `edgeft profile --device` knows."""
+    (tmp_path / "desk.yaml").write_text("{name: desk, transport: carried, architecture: x86_64}\n")
+    (tmp_path / "phone.yaml").write_text("{name: phone, transport: carried, architecture: x86_64, os: ios}\n")
+    for name, words in (("desk", f"--device {tmp_path / 'desk.yaml'} --pack"), ("phone", "takes no times for phone")):
+        loaded = load(tmp_path, f"{name}.yaml", name)
+        with pytest.raises(RecipeError, match="carrying") as caught:
+            check_recipe(loaded, load_devices(loaded), TextClassification())
+        assert words in caught.value.hint
+
+
 def test_a_misspelt_metric_is_told_the_near_one(tmp_path: Path) -> None:
     loaded = load(tmp_path, "local-cpu", "local-cpu", "acuracy")
     with pytest.raises(RecipeError, match="has no metric 'acuracy'") as caught:

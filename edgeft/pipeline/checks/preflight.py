@@ -10,12 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from edgeft import plugins
+from edgeft.device.identity import MACHINES
 from edgeft.device.pick import resolve_device
 from edgeft.device.profile import Device, load_device, shipped_devices
 from edgeft.errors import EdgeftError, RecipeError, StoreError
 from edgeft.pipeline.checks.gate_checks import check_gates
 from edgeft.pipeline.checks.image_checks import check_images
-from edgeft.pipeline.checks.reach import MACHINES
 from edgeft.pipeline.host import gpu_names
 from edgeft.pipeline.plan import PlanRow
 from edgeft.recipe.load import LoadedRecipe
@@ -117,7 +117,7 @@ def _check_targets(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:
             raise loaded.error(
                 ("targets", index, "device"),
                 f"{device.name} is reached only by carrying a job there: a build cannot run on it",
-                _way_to_carry(device),
+                _way_to_carry(device, target.device),
             )
         if device.how == "emulated" and target.optimise != "size":
             what = "latency" if target.optimise == "latency" else "processor time"
@@ -149,8 +149,9 @@ def _check_targets(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:
                 )
 
 
-def _way_to_carry(device: Device) -> str:
-    """What can be done for such a device, with a device that a build can reach where one is alike."""
+def _way_to_carry(device: Device, named: str) -> str:
+    """What can be done for such a device, with a device that a build can reach where one is alike. named: what the
+    recipe calls it, a profile's path too: a command knows it by that."""
     here = platform.machine().lower() in MACHINES.get(device.architecture, ())
     alike = [
         name
@@ -162,7 +163,10 @@ def _way_to_carry(device: Device) -> str:
     if not alike:
         runtimes = ", ".join(device.runtimes)
         return f"no shipped device that a build can reach runs {runtimes}: none can be built for {device.name} yet"
-    return f"build for {' or '.join(alike)}, then: edgeft profile BUNDLE --device {device.name} --pack job.zip"
+    build = f"build for {' or '.join(alike)}"
+    if not device.times_count:
+        return f"{build}; edgeft takes no times for {device.name}"
+    return f"{build}, then: edgeft profile BUNDLE --device {named} --pack job.zip"
 
 
 def runtime_imports(runtime: str) -> tuple[str, ...]:
