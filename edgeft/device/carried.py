@@ -31,6 +31,7 @@ from edgeft.device.jobs import (
     read_result,
     write_job,
 )
+from edgeft.device.profile import shipped_devices
 from edgeft.device.protocol import Job, OnProgress, Result
 from edgeft.device.travel import pack_model
 from edgeft.errors import DeviceError, RecipeError
@@ -68,9 +69,10 @@ class CarriedTransport:
 
     def run(self, job: Job, on_progress: OnProgress) -> Result:
         """Always DeviceError, with the two commands that do it."""
+        named = self.device.name if self.device.name in shipped_devices() else f"{self.device.name}.yaml"
         raise DeviceError(
             f"{self.device.name} is reached only by carrying a job there",
-            hint=f"edgeft profile MODEL --device {self.device.name} --pack job.zip; run it there; --collect result.zip",
+            hint=f"edgeft profile MODEL --device {named} --pack job.zip; run it there; --collect result.zip",
         )
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from edgeft.device.profile import Device
 
 MACHINES = {"x86_64": ("x86_64", "amd64"), "aarch64": ("aarch64", "arm64")}
+"""Architecture of a profile -> what such a machine calls itself, in small letters."""
 SYSTEMS = {
     "linux": ("linux",), "android": ("android", "linux"), "macos": ("darwin", "macos"), "windows": ("windows",),
     "ios": ("ios", "darwin", "macos"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -30,27 +31,49 @@ def run_process(
     """Exit code of `command`, started in `folder` with its errors in stderr.txt there; negative: killed by a signal.
 
     remote: the command only speaks for one elsewhere (ssh, adb). It gets an input that is closed to stop it, and
-    Ctrl-C of the terminal does not reach it. DeviceError when it cannot be started or its time runs out.
+    Ctrl-C of the terminal does not reach it. DeviceError when it cannot be started, its time runs out, or it hangs.
     """
-    expired = threading.Event()
+    watch = _Watch(job)
     with (folder / "stderr.txt").open("wb") as noise:
         process = _start(command, folder, noise, env, remote)
-        timer = threading.Timer(job.timeout, _expire, (process, expired))
-        timer.daemon = True
-        timer.start()
+        threading.Thread(target=watch.over, args=(process,), daemon=True).start()
         try:
             for line in iter(lambda: process.stdout.readline(LONGEST_LINE) if process.stdout else b"", b""):
+                watch.heard = time.monotonic()
                 _forward(line, on_progress)
             code = process.wait()
         finally:
-            timer.cancel()
+            watch.ended.set()
             stop(process)
-    if expired.is_set():
+    if watch.hung:
+        raise DeviceError(
+            f"the {job.kind} job gave no answer for {job.silence:g} s and was stopped",
+            hint="its runtime may hang: try again, or leave this candidate out; a smaller serve.batch answers sooner",
+        )
+    if watch.expired:
         raise DeviceError(
             f"the {job.kind} job did not finish within {job.timeout:g} s and was stopped",
             hint="a smaller search set (measure.search_cases) or a faster candidate takes less",
         )
     return code
+
+
+class _Watch:
+    """Ends a process whose time is over, or of which nothing was heard for too long."""
+
+    def __init__(self, job: Job) -> None:
+        self._end, self._silence = time.monotonic() + job.timeout, job.silence
+        self.heard = time.monotonic()
+        self.ended, self.expired, self.hung = threading.Event(), False, False
+
+    def over(self, process: subprocess.Popen[bytes]) -> None:
+        """Until the process has ended by itself, or its end here."""
+        while not (self.expired or self.hung):
+            if self.ended.wait(max(0.0, min(self._end, self.heard + self._silence) - time.monotonic())):
+                return
+            now = time.monotonic()
+            self.expired, self.hung = now >= self._end, now >= self.heard + self._silence
+        _expire(process)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -84,8 +107,7 @@ def _start(
         raise DeviceError(f"cannot start {command[0]}: {error.strerror}") from error
 
 
-def _expire(process: subprocess.Popen[bytes], expired: threading.Event) -> None:
-    expired.set()
+def _expire(process: subprocess.Popen[bytes]) -> None:
     if process.stdin is not None:
         with suppress(OSError):
             process.stdin.close()

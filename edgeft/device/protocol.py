@@ -41,7 +41,7 @@ class Job:
     seconds and most_warmup (latency), blocks and seconds (compare), runs (operators), operations and seconds or
     megabytes (probe), options (for the runtime: threads, providers, fallback), affinity (cores to stay on), stated
     (preprocess: what preprocess.json says).
-    timeout: seconds.
+    timeout: seconds in all. silence: seconds without a word of progress after which it counts as hung.
     """
 
     kind: JobKind
@@ -50,6 +50,7 @@ class Job:
     feeds: Mapping[str, Arrays] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     timeout: float = 600.0
+    silence: float = float("inf")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from edgeft.task import Arrays
 
 PREDICT_TIMEOUT, TIMED_TIMEOUT = 6 * 3600.0, 1800.0
+SILENCE = 1800.0
+"""Seconds that loading and the first batch, or any later batch, may take: a batch of an emulated core takes minutes."""
 CPU = "CPUExecutionProvider"
 OFF_THE_CPU = frozenset({"coreml"})
 """Runtimes that may put the work on an accelerator by themselves."""
@@ -91,8 +93,9 @@ def make_job(
 ) -> Job:
     """A job on an artefact, with what the device asks of its runtime."""
     about = {**settings, "options": runtime_options(device), "affinity": list(device.affinity)}
-    timeout = PREDICT_TIMEOUT if kind in ("predict", "slide") else TIMED_TIMEOUT
-    return Job(kind, runtime_file(runtime), {"model": model_entry(artifact)}, feeds, about, timeout)
+    answering = kind in ("predict", "slide")
+    timeout, silence = (PREDICT_TIMEOUT, SILENCE) if answering else (TIMED_TIMEOUT, float("inf"))
+    return Job(kind, runtime_file(runtime), {"model": model_entry(artifact)}, feeds, about, timeout, silence)
 
 
 @dataclass(frozen=True)

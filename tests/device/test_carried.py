@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgeft.device.carried import BACK, CarriedResults, collect, pack
-from edgeft.device.profile import Device
+from edgeft.device.profile import Device, load_device
 from edgeft.device.protocol import ArtefactRefused, Job
 from edgeft.device.transport import run_job, runtime_file
 from edgeft.errors import DeviceError, Exit, RecipeError
@@ -182,4 +182,7 @@ def test_nothing_is_written_outside(trip: tuple[Path, Path], tmp_path: Path) -> 
 def test_running_there_from_here_is_refused(make_job: MakeJob) -> None:
     with pytest.raises(DeviceError, match="only by carrying a job there") as caught:
         run_job(Device(name="clinic", transport="carried"), make_job())
-    assert "--pack" in caught.value.hint and "--collect" in caught.value.hint
+    assert "--device clinic.yaml --pack" in caught.value.hint and "--collect" in caught.value.hint
+    with pytest.raises(DeviceError) as caught:
+        run_job(load_device("windows-clinic-pc"), make_job())
+    assert "--device windows-clinic-pc --pack" in caught.value.hint

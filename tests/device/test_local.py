@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgeft.device.local import LocalTransport
+from edgeft.device.process import run_process
 from edgeft.device.profile import Device
 from edgeft.device.protocol import ArtefactRefused, Job, ignore_progress
 from edgeft.device.transport import run_job, runtime_file
@@ -82,6 +85,48 @@ def test_a_hung_worker_is_stopped(tmp_path: Path, folders: Path) -> None:
         LocalTransport().run(job(tmp_path, run="time.sleep(60)", timeout=1.5), ignore_progress)
     assert time.monotonic() - start < 15
     assert list(folders.iterdir()) == []
+
+
+def test_a_worker_that_stops_answering_is_not_waited_for_to_the_end(tmp_path: Path, folders: Path) -> None:
+    hung = replace(job(tmp_path, run="time.sleep(60)"), silence=1.5)
+    with pytest.raises(DeviceError, match=r"the predict job gave no answer for 1\.5 s"):
+        LocalTransport().run(hung, ignore_progress)
+    assert list(folders.iterdir()) == []
+
+
+def test_one_that_goes_on_answering_is_waited_for(tmp_path: Path) -> None:
+    """Six seconds in all, and never three without a word."""
+    code = "import time\nfor done in range(6): print({'done': done}, flush=True); time.sleep(1)"
+    slow = replace(job(tmp_path), silence=3.0)
+    assert run_process([sys.executable, "-S", "-c", code], slow, tmp_path, ignore_progress) == 0
+
+
+def test_jobs_that_answer_cases_have_a_limit_of_silence(tmp_path: Path) -> None:
+    from edgeft.artifact import Artifact
+    from edgeft.targets.artifact_jobs import make_job
+
+    (tmp_path / "model.onnx").write_bytes(b"")
+    artifact = Artifact("onnx", tmp_path, "0" * 64)
+    limits = {
+        kind: make_job(Device(name="here"), kind, "onnxruntime", artifact, {}, {}) for kind in ("predict", "slide")
+    }
+    assert all(made.silence < 3600 < made.timeout for made in limits.values())
+
+
+def test_the_worker_starts_no_process() -> None:
+    """The host starts every fresh one: neither the worker nor what travels with it could."""
+    import edgeft.runtimes
+    from edgeft.device.transport import worker_files
+
+    starts = {"system", "popen", "fork", "forkpty", "posix_spawn", "posix_spawnp", "startfile"}
+    for path in (*worker_files(), *sorted(Path(edgeft.runtimes.__path__[0]).glob("*.py"))):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found = {name.partition(".")[0] for name in names}
+            assert not found & {"subprocess", "multiprocessing", "concurrent", "pty"}, path.name
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os":
+                assert node.attr not in starts and not node.attr.startswith(("exec", "spawn")), path.name
 
 
 @pytest.mark.parametrize(

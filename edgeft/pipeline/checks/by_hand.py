@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Mapping
 
+from edgeft.device.identity import MACHINES
 from edgeft.device.profile import Device, load_device, shipped_devices
 from edgeft.gate import Gate, Verdict
-from edgeft.pipeline.checks.reach import MACHINES
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.recipe.schema import Target
 

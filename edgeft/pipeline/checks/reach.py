@@ -12,6 +12,7 @@ from typing import Any
 
 from edgeft import plugins
 from edgeft.canonical import canonical_json
+from edgeft.device.identity import MACHINES
 from edgeft.device.profile import Device
 from edgeft.errors import DeviceError
 from edgeft.pipeline.host import tool_version
@@ -19,8 +20,6 @@ from edgeft.pipeline.steps.candidates import DeviceFacts
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.store import Store
 
-MACHINES = {"aarch64": ("aarch64", "arm64"), "x86_64": ("x86_64", "amd64")}
-"""Architecture of a profile -> what such a machine calls itself, in small letters."""
 LARGEST_MEMO = 1 << 20
 
 
