@@ -245,8 +245,8 @@ def test_a_tokenizer_and_an_image_decoder_in_the_graph_answer_on_arm_as_here(arm
     said = ["Returns the eigenvalues of a symmetric matrix.", "Caf\u00e9 na\u00efve: 42 + x_1", ""]
     ctx = texts.context(small, prepared, tmp_path / "scratch", said)
     (tmp_path / "text").mkdir()
-    OnnxExporter().export(small, {"batch": 1, "length": texts.LENGTH}, tmp_path / "text", ctx)
-    here, there = both(arm, "onnxruntime", tmp_path / "text" / "model.onnx", texts.feeds_of(said, prepared))
+    OnnxExporter().export(small, tiny.SETTINGS, tmp_path / "text", ctx)
+    here, there = both(arm, "onnxruntime", tmp_path / "text" / "model.onnx", {"text": np.array(said)})
     assert here.shape[0] == len(said) and np.abs(here - there).max() < FLOAT_TOLERANCE
     facts = run_job(arm, Job("describe", runtime_file("onnxruntime"))).data["facts"]
     assert facts["onnxruntime_extensions"] == wanted(ARM)["packages"][EXTENSIONS]
