@@ -96,11 +96,11 @@ def last_lines(path: Path) -> str:
     return "\n".join([line for line in text.rstrip().splitlines() if not NOISE.search(line)][-LAST_LINES:])
 
 
-def distributions(runtime: Path) -> tuple[str, ...]:
-    """DISTRIBUTIONS of a runtime file, read without running it; empty where it states none."""
+def distributions(runtime: Path, constant: str = "DISTRIBUTIONS") -> tuple[str, ...]:
+    """DISTRIBUTIONS (or its OPTIONAL_ ones) of a runtime file, read without running it; empty where it states none."""
     for node in ast.parse(runtime.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == "DISTRIBUTIONS" for target in node.targets
+            isinstance(target, ast.Name) and target.id == constant for target in node.targets
         ):
             return tuple(str(name) for name in ast.literal_eval(node.value))
     return ()

@@ -63,16 +63,19 @@ def runtimes_root() -> Path:
 def wanted(device: Device) -> dict[str, Any]:
     """What a folder for this device holds: {format, architecture, runtimes, packages: distribution -> version here}.
 
-    Versions are those installed here (empty: not installed, the newest is taken), so that both answer alike.
+    Versions are those installed here (empty: not installed, the newest is taken), so that both answer alike. What some
+    models alone need (onnxruntime-extensions) goes along where it is installed here.
     """
     runtimes = sorted(set(device.runtimes) - LEFT_OUT.keys())
-    needed = sorted({"numpy", *(name for runtime in runtimes for name in distributions(runtime_file(runtime)))})
+    files = [runtime_file(runtime) for runtime in runtimes]
+    needed = {"numpy", *(name for file in files for name in distributions(file))}
+    needed |= {name for file in files for name in distributions(file, "OPTIONAL_DISTRIBUTIONS") if _version_here(name)}
     architecture = machine() if device.architecture == "host" else device.architecture
     return {
         "format": FORMAT,
         "architecture": architecture,
         "runtimes": runtimes,
-        "packages": {name: _version_here(name) for name in needed},
+        "packages": {name: _version_here(name) for name in sorted(needed)},
     }
 
 

@@ -3,6 +3,7 @@ tokenizer or an image decoder in the graph onnxruntime-extensions."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import difflib
 import importlib.util
@@ -20,6 +21,8 @@ NAME = "onnxruntime"
 DISTRIBUTIONS = ("onnxruntime",)
 IMPORTS = ("onnxruntime",)
 OPTIONAL_IMPORTS = ("onnxruntime_extensions",)
+OPTIONAL_DISTRIBUTIONS = ("onnxruntime-extensions",)
+"""What only models with preprocessing in the graph need; a prepared folder has it where this machine has."""
 SUFFIXES = (".onnx", ".ort")
 CPU = "CPUExecutionProvider"
 PROVIDERS = {
@@ -148,13 +151,19 @@ def load(path: str, options: Mapping[str, Any]) -> OrtSession:
 
 
 def describe() -> dict[str, str]:
-    """Version, providers and build flavour of ONNX Runtime here."""
+    """Version, providers and build flavour of ONNX Runtime here, and the extensions' version where they are."""
+    import importlib.metadata
+
     import onnxruntime
 
+    extensions = {}
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        extensions["onnxruntime_extensions"] = importlib.metadata.version(OPTIONAL_DISTRIBUTIONS[0])
     return {
         "onnxruntime": onnxruntime.__version__,
         "onnxruntime_providers": ",".join(onnxruntime.get_available_providers()),
         "onnxruntime_build": onnxruntime.get_build_info(),
+        **extensions,
     }
 
 
@@ -283,7 +292,8 @@ def register_extensions(setup: Any) -> None:
     if not library:
         raise ValueError(
             "the model's tokenizer or image decoder needs onnxruntime-extensions, which this device lacks: install it "
-            "there (pip install onnxruntime-extensions), or build with serve.embed_preprocessing: none"
+            "in the Python that ran this (pip install onnxruntime-extensions; where that is a prepared folder, install "
+            "it on the host and run: edgeft devices prepare TYPE), or build with serve.embed_preprocessing: none"
         )
     keep_loaded(library)
     # With them ORT 1.31 crashed here: it freed what is no pointer, as if a string tensor's buffer had been reused.

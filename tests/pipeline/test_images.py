@@ -116,6 +116,35 @@ def test_bytes_end_in_a_bundle_that_takes_files(tmp_path: Path) -> None:
     assert "the file must be a JPEG in colour or a PNG" in run.stderr
 
 
+def test_masks_come_out_of_files_too(tmp_path: Path) -> None:
+    """Bytes for a segmentation, the whole way: parity, int8 behind the decoder, gates, golden cases, a mask of a JPEG."""
+    pytest.importorskip("onnxruntime_extensions")
+    from PIL import Image
+
+    bench = Workbench(tmp_path, tmp_path / "store")
+    write_shapes(bench.folder / "shapes")
+    (bench.folder / "net.py").write_text(UNET)
+    recipe = MASKS.replace("width: 24}", "width: 24, embed_preprocessing: bytes}")
+    (bench.folder / "recipe.yaml").write_text(recipe.replace("[float]", "[float, int8-static]"))
+    run = bench.run("build", "recipe.yaml")
+    assert run.returncode == 0, run.stderr + run.stdout
+    rows = {row["name"]: row for row in bench.record()["targets"][0]["candidates"]}
+    assert rows["onnx/float"]["parity"]["passed"] and rows["onnx/float"]["parity"]["cases"] > 18, "golden files too"
+    dice = {name: next(m["value"] for m in row["metrics"] if m["metric"] == "mean_dice") for name, row in rows.items()}
+    assert abs(dice["onnx/int8-static"] - dice["onnx/float"]) < 0.05
+    manifest = json.loads((bench.folder / "out/tiny/targets/local-cpu/manifest.json").read_text())
+    assert manifest["inputs"] == {"file": {"name": "file", "dtype": "uint8", "shape": [1, "bytes"]}}
+    assert "pass  golden" in bench.run("verify", "out/tiny").stdout
+
+    shown = Image.open(bench.folder / "shapes/images/case000.png").convert("RGB")
+    shown.resize((96, 72)).save(bench.folder / "large.jpg", quality=95)
+    run = bench.run("run", "out/tiny", "large.jpg", "--json")
+    assert run.returncode == 0, run.stderr
+    truth = Image.open(bench.folder / "shapes/masks/case000.png")
+    square = sum(value == 1 for value in truth.tobytes()) / (24 * 24)
+    assert abs(json.loads(run.stdout)["shares"]["square"] - square) < 0.03
+
+
 def test_the_dataset_outlives_its_source(classes: Workbench, tmp_path: Path) -> None:
     """Later steps read the images from the store: nothing is looked up in the folder they came from."""
     step = next(row for row in classes.record()["steps"] if row["id"] == "data")
