@@ -156,6 +156,6 @@ class Inspectable(Protocol):
         ...
 
     def repairs(self, variant: Variant, device: Device) -> tuple[Variant, ...]:
-        """Forms of `variant` that cost less time than a layer in float: per channel, bias correction, equalised ranges,
+        """Forms of `variant` that cost less time than a layer in float: other ranges, bias correction, equalisation,
         16-bit activations; cheapest first, each with a name of its own."""
         ...

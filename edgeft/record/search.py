@@ -75,7 +75,8 @@ class SearchRow(Row):
     """A target's search: every evaluation in order, what it cost, and the sensitivity of the layers.
 
     unit: of the costs. chance: least chance asked. best: the candidate it proposes. front: numbers of the evaluations
-    that no other one beats in both cost and divergence from float. stopped: why it ended early, empty if not.
+    that no other one beats in both cost and divergence from float. stopped: why it ended early, or had nothing
+    to ask; empty if neither.
     """
 
     unit: str

@@ -150,7 +150,7 @@ def steps_table(rows: Sequence[StepRow]) -> Table:
 
 
 def parity_table(rows: Mapping[str, ParityRow]) -> Table:
-    """The float export against the torch model on real inputs."""
+    """The float export against the model it was made from, on real inputs."""
     body: list[list[Cell | str]] = [
         [
             name,

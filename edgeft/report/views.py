@@ -71,7 +71,7 @@ def view_target(target: TargetRow, index: int, labels: Sequence[str]) -> TargetP
         Section("placement", "Placement", placement_blocks(ordered(target.candidates))),
         Section("roofline", "Roofline, estimated", roofline_blocks(target.candidates, target.probe)),
         Section("differences", "Differences between targets", _differences(target)),
-        Section("parity", "Parity with the torch model", _parity(target)),
+        Section("parity", "Parity with the model", _parity(target)),
         Section("gate-set", "On the gate set", gate_blocks(target.gate_set, labels) if target.gate_set else []),
         Section("examples", "Worst, median and best case", example_blocks(target, labels)),
         Section("device", "Device", _device(target)),
@@ -169,7 +169,11 @@ def _differences(target: TargetRow) -> list[Block]:
 
 def _parity(target: TargetRow) -> list[Block]:
     rows = parity_table({row.name: row.parity for row in target.candidates if row.parity})
-    return [*text("Each float export against the torch model on real inputs."), *grid(rows)] if rows.rows else []
+    return (
+        [*text("Each float export against the model it was made from, on real inputs."), *grid(rows)]
+        if rows.rows
+        else []
+    )
 
 
 def _device(target: TargetRow) -> list[Block]:

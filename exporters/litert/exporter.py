@@ -75,10 +75,8 @@ class LiteRTExporter:
         return read_tensors(path, outputs, self._check_feeds(model, feeds))
 
     def repairs(self, variant: Variant, device: Device) -> tuple[Variant, ...]:
-        """A scale per channel, other ranges; ai-edge-quantizer has no bias correction or equalisation to offer."""
+        """Other ranges; ai-edge-quantizer has no bias correction or equalisation to offer."""
         options, found = dict(variant.options), []
-        if not options.get("per_channel", True):
-            found.append(replace(variant, name=f"{variant.name}-per-channel", options={**options, "per_channel": True}))
         if options.get("mode") == "static" and options.get("ranges", "average") != "minmax":
             found.append(replace(variant, name=f"{variant.name}-minmax", options={**options, "ranges": "minmax"}))
         return tuple(found)

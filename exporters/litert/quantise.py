@@ -32,7 +32,6 @@ class Int8(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mode: Literal["dynamic", "static"] = Field(description="Activation scales from each input, or from calibration.")
-    per_channel: bool = Field(True, description="One weight scale per output column, not per matrix.")
     head: Literal["float", "int8"] = Field("float", description="The last layer.")
     embeddings: Literal["float", "int8-rows"] = Field("int8-rows", description="Large embedding tables.")
     least: int = Field(65536, ge=0, description="Tables with fewer elements stay float: a copy beats an int8 lookup.")
@@ -96,12 +95,9 @@ def make_recipe(options: Int8, kept: Iterable[Layer], tables: Iterable[Layer]) -
     Only layers with weights: measured on a MiniLM, 8-bit GELU, softmax and attention products made it 1.6 times slower,
     a UNet with 8-bit normalisations was no faster than float, and a MobileNetV2 gained nothing by them.
     """
-    weight: dict[str, Any] = {
-        "num_bits": 8, "symmetric": True, "dtype": "INT",
-        "granularity": "CHANNELWISE" if options.per_channel else "TENSORWISE",
-    }  # fmt: skip
+    weight: dict[str, Any] = {"num_bits": 8, "symmetric": True, "dtype": "INT", "granularity": "CHANNELWISE"}
     integer = {"weight_tensor_config": weight, "compute_precision": "INTEGER", "explicit_dequantize": False}
-    rows = {**integer, "weight_tensor_config": {**weight, "granularity": "CHANNELWISE"}}
+    rows = dict(integer)
     layer_config = dict(integer)
     if options.mode == "static":
         layer_config["activation_tensor_config"] = {

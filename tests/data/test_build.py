@@ -63,6 +63,18 @@ def test_a_split_of_one_class_decides_nothing(tmp_path: Path) -> None:
     assert "every row in gate has the label 'red'" in error.what
 
 
+def test_a_label_that_calibration_or_validation_lacks_is_a_warning(tmp_path: Path) -> None:
+    """Ranges measured without a class may clip it; only train must have all of them."""
+    rows = [(text, label, SPLITS[index % 5]) for index, (text, label) in enumerate(sentences(300))]
+    lacking = {"calibration": "green", "validation": "blue"}
+    rows = [row for row in rows if lacking.get(row[2]) != row[1]]
+    path = write_csv(tmp_path / "rows.csv", rows, ("text", "label", "split"))
+    warnings: list[str] = []
+    facts = build(tmp_path / "out", warnings, source="csv", path=str(path), split="split")
+    expected = ["no row in validation has the label 'blue'", "no row in calibration has the label 'green'"]
+    assert sorted(warnings) == sorted(facts["warnings"]) == sorted(expected)
+
+
 def test_same_bytes_in_another_process_and_for_another_row_order(tmp_path: Path, plain: dict[str, Any]) -> None:
     facts = build(tmp_path / "one", **plain)
     code = (

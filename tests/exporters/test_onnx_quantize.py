@@ -14,7 +14,7 @@ from edgeft_exporters.onnx.exporter import OnnxExporter, saturates
 from edgeft_exporters.onnx.layers import linear_nodes
 
 from edgeft.artifact import Artifact
-from edgeft.device.profile import Device
+from edgeft.device.profile import Device, load_device
 from edgeft.exporter import Unsupported, Variant
 from tests.exporters import tiny
 
@@ -165,9 +165,14 @@ def test_weights_alone_answer_nearly_like_float(
     assert 0 < np.abs(ours - theirs).mean() / theirs.std() < (INT8 if bits == 8 else INT4)
 
 
-def test_gptq_needs_cases(exported: Artifact, tmp_path: Path) -> None:
-    with pytest.raises(Unsupported, match="needs calibration cases"):
-        compress(exported, Variant("w", {"mode": "weights", "bits": 4, "algorithm": "gptq"}), tmp_path)
+def test_sixteen_bit_activations_are_offered_where_a_profile_names_qnn() -> None:
+    providers = ("QNNExecutionProvider", "CPUExecutionProvider")
+    board = Device(name="board", os="linux", transport="ssh", architecture="aarch64", providers=providers)
+    exporter = OnnxExporter()
+    for device, offered in ((board, True), (load_device("local-cpu"), False)):
+        assert ("a16w8-qnn" in [rung.name for rung in exporter.possible_rungs(device)]) is offered
+        static = next(variant for variant in exporter.ladder(device) if variant.name == "int8-static")
+        assert ("int8-static-a16" in [variant.name for variant in exporter.repairs(static, device)]) is offered
 
 
 def test_embedding_tables_can_stay_float(exported: Artifact, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from edgeft.pipeline.progress import Plain
 from edgeft.pipeline.steps.answers import read_cases
 from edgeft.recipe.load import load_recipe
 from edgeft.store import Store
+from tests import outliers
 from tests.pipeline.conftest import Workbench
 from tests.stages.world import World
 
@@ -73,6 +74,28 @@ def test_what_can_do_without_calibration_cases_is_planned(
     workbench: Bench, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
     planned(workbench(replace=[UNCALIBRATED, (PLAIN, f"export: [onnx], {target}, optimise: size")]), monkeypatch)
+
+
+@pytest.mark.ml
+def test_a_file_that_is_quantised_already_is_told_at_its_key(
+    workbench: Bench, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+
+    bench = workbench()
+    text = (bench.folder / "recipe.yaml").read_text()
+    kept = [line for line in text.splitlines() if "finetune" not in line and line != "steps:"]
+    given = f"model: {{onnx: net.onnx, tokenizer: {tiny_bert}, task: text-classification}}"
+    text = "\n".join(given if line.startswith("model:") else line for line in kept) + "\n"
+    (bench.folder / "recipe.yaml").write_text(text)
+    plain = outliers.save_mlp(bench.folder / "plain").path / "model.onnx"
+    quantize_dynamic(plain, bench.folder / "net.onnx")
+    said = r"net.onnx is already quantised: 3 DynamicQuantizeLinear, 3 MatMulInteger"
+    with pytest.raises(RecipeError, match=said) as caught:
+        planned(bench, monkeypatch)
+    assert caught.value.where.endswith("model.onnx") and "edgeft profile" in caught.value.hint
+    (bench.folder / "net.onnx").write_bytes(plain.read_bytes())
+    planned(bench, monkeypatch)
 
 
 def test_a_step_without_its_cases_says_which_split_is_empty(tmp_path: Path) -> None:

@@ -62,14 +62,15 @@ def test_prune_heal_quantise_in_one_recipe(workbench: Bench) -> None:
 def test_a_latency_budget_becomes_a_ratio(workbench: Bench) -> None:
     """Timed for real; how fast this machine is does not matter: the budgets are out of all reach, and met by anything."""
     easy = "method: structured, target_latency_ms: 10000, parts: [neurons]"
-    bench = workbench(replace=with_prune(easy))
+    static = ("export: [onnx]", "export: [onnx], candidates: [int8-static]")
+    bench = workbench(replace=[*with_prune(easy), static])
     done = bench.run("build", "recipe.yaml", "--to", "prune")
     assert done.returncode == 0, done.stderr
     (row,) = bench.record()["pruning"]
     assert row["search"]["ratio"] == 0 and row["parameters"][0] == row["parameters"][1]
     (trial,) = row["search"]["trials"]
     assert trial["ratio"] == 0 and trial["p50_ms"] > 0 and trial["runs"] >= 64
-    assert row["search"]["candidate"] == "onnx/int8-dynamic" and row["search"]["device"] == "local-cpu"
+    assert row["search"]["candidate"] == "onnx/int8-static" and row["search"]["device"] == "local-cpu"
     hard = workbench(replace=with_prune(easy.replace("10000", "0.0001")))
     done = hard.run("build", "recipe.yaml", "--to", "prune")
     assert done.returncode == 3
@@ -92,6 +93,14 @@ REFUSED: list[tuple[list[tuple[str, str]], str, str]] = [
         with_prune("method: structured, target_latency_ms: 5, latency_candidate: onnx/int8"),
         "has no candidate 'onnx/int8'",
         "did you mean",
+    ),
+    (
+        [
+            *with_prune("method: structured, target_latency_ms: 5, latency_candidate: onnx/int8-dynamic"),
+            ("export: [onnx]", "export: [onnx], candidates: [int8-static]"),
+        ],
+        "local-cpu has no candidate 'onnx/int8-dynamic'",
+        "did you mean 'onnx/int8-static'?",
     ),
     (
         [

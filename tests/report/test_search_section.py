@@ -102,6 +102,23 @@ def test_an_evaluation_that_passes_and_costs_more_than_float_says_why_it_is_not_
     assert not [row for row in sample_search().evaluations if row.why.startswith("not taken")]
 
 
+def test_where_nothing_passes_the_front_of_what_was_refused_is_drawn() -> None:
+    record = searched(most=9)
+    search = record.targets[0].search
+    by_number = {row.number: row for row in search.evaluations}
+    front = [by_number[number] for number in search.front]
+    assert search.best is None and len(front) > 1 and not any(row.passes for row in front)
+    assert [row.cost for row in front] == sorted(row.cost for row in front)
+    far = [row.divergence for row in front]
+    assert far == sorted(far, reverse=True), "each dearer one is closer to float"
+    drawn = ET.fromstring(plot_search(search))
+    svg = "{http://www.w3.org/2000/svg}"
+    assert len([line for line in drawn.iter(f"{svg}path") if line.get("class") == "front"]) == 1
+    dots = [dot.get("class", "") for dot in drawn.iter(f"{svg}circle")]
+    assert len(dots) >= len(front) and all("hollow s3" in name for name in dots)
+    assert "Cost against divergence" in render_html(record)
+
+
 def test_where_nothing_passes_the_nearest_refused_is_named() -> None:
     record = searched(most=9)
     assert record.targets[0].search.best is None

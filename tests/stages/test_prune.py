@@ -308,6 +308,49 @@ def test_mistakes_are_named_with_what_to_do(learned: World, tuned: Artifact, tmp
         learned.prune({"method": "depth", "drop": 1})
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            {"ratio": 0.1, "round_to": 64, "parts": ["neurons"]},
+            "ratio asks for 0.1 of the neurons, and 0 went (0 of 256 in 2 layers): round_to: 64 keeps multiples",
+        ),
+        (
+            {"ratio": 0.9, "round_to": 64, "parts": ["neurons"]},
+            "ratio asks for 0.9 of the neurons, and 0.5 went (128 of 256 in 2 layers): round_to: 64 keeps multiples",
+        ),
+        (
+            {"ratio": 0.3, "parts": ["heads"]},
+            "ratio asks for 0.3 of the heads, and 0.5 went (2 of 4 in 2 layers): so few cannot be divided closer",
+        ),
+        ({"ratio": 0.5, "round_to": 64, "parts": ["neurons"]}, ""),
+    ],
+)
+def test_what_went_is_told_where_it_is_far_from_the_ratio(
+    options: dict[str, Any], says: str, learned: World, tuned: Artifact
+) -> None:
+    learned.warnings.clear()
+    facts = learned.prune({"method": "structured", **options}, tuned).facts
+    assert [text for text in learned.warnings if "went" in text] == ([says] if says else [])
+    assert not facts["prune"]["notes"], "the latency budget has nothing to do with it"
+
+
+def test_a_network_whose_file_does_not_give_it_back_is_refused(learned: World, tuned: Artifact, tmp_path: Path) -> None:
+    """What a forward pass reads and no state dictionary holds is lost in saving."""
+    from edgeft.models.save import save_model
+    from edgeft.stages.prune.subject import Subject, check_reload
+
+    ctx = learned.context("hidden-state")
+    subject = Subject.load(tuned, ctx)
+    facts = dict(save_model(subject.module, tuned, tmp_path))
+    check_reload(subject, tmp_path, facts, ctx)
+    dense = subject.module.bert.pooler.dense
+    dense.register_forward_hook(lambda part, given, output: 2 * output)
+    with pytest.raises(StepError, match="does not come back equal from its file") as caught:
+        check_reload(subject, tmp_path, facts, ctx)
+    assert caught.value.where == "step hidden-state" and "surgery.json" in caught.value.hint
+
+
 def test_a_damaged_surgery_file_stops_loading(learned: World, tuned: Artifact) -> None:
     import shutil
 

@@ -19,6 +19,7 @@ from edgeft.pipeline.given.find_folder import find_folder
 from edgeft.pipeline.given.foreign_inputs import bundle_artifact, foreign_digest, processor_files
 from edgeft.pipeline.given.model_folder import check_folder, check_weights, read_config
 from edgeft.pipeline.given.other_models import digest_folder, other_models, transformers_artifact
+from edgeft.pipeline.given.quantised_onnx import refuse_quantised
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.store import Store
 from edgeft.usercode import check_function, code_digest
@@ -152,6 +153,7 @@ def _onnx_inputs(loaded: LoadedRecipe, store: Store) -> Inputs:
             f"no tokenizer files beside {file.name}",
             "name their folder: model: {onnx: ..., tokenizer: FOLDER}",
         )
+    refuse_quantised(loaded, file)
     config = folder / "config.json"
     labels = own_labels(_json(config)) if config.is_file() else None
     artifact = Artifact("onnx", file, digest, {"form": "onnx", "given": True})

@@ -148,14 +148,15 @@ def make_compressed(plan: Plan, executor: Executor, candidate: Candidate) -> Art
 
 
 def _prove(plan: Plan, executor: Executor, trial: Trial) -> bool:
-    """Parity with the torch model, into the trial's row; False where it fails."""
+    """Parity with the model it was exported from, into the trial's row; False where it fails."""
     parity = ParityRow.model_validate(
         executor.perform(parity_spec(trial.candidate, plan.trunk.model, plan.loaded.recipe)).facts["parity"]
     )
     trial.row = trial.row.model_copy(update={"parity": parity})
     if not parity.passed:
         far = f"by up to {parity.max_abs:.3g}, tolerance {parity.tolerance:.3g}"
-        why = f"its answers differ from the torch model's {far}"
+        origin = "given ONNX file" if plan.inputs.model.kind == "onnx" else "torch model"
+        why = f"its answers differ from the {origin}'s {far}"
         trial.row = trial.row.model_copy(update={"status": "failed", "why": why})
     return parity.passed
 

@@ -29,23 +29,34 @@ FILE_BYTES = 4 << 20
 """Taken for an encoded photograph where the artefact takes files: how long one is is known once it is read."""
 
 
-def logits_of(model: Artifact, adapter: Artifact | None, ctx: Context) -> Callable[[Mapping[str, Any]], Any]:
-    """Canonical feeds -> logits (n, classes) float32 of a torch model, with or without adapter, or of an ONNX file."""
+def logits_of(
+    model: Artifact, adapter: Artifact | None, ctx: Context, whose: str = "the model"
+) -> Callable[[Mapping[str, Any]], Any]:
+    """Canonical feeds -> logits (n, classes) float32 of a torch model, with or without adapter, or of an ONNX file.
+
+    Where a torch model's are not finite, the function raises StepError with the layer. whose: the model in words.
+    """
     if model.kind == "onnx":
         return lambda feeds: _answers_of_onnx(model, feeds, ctx)
+    from edgeft.models.broken_layer import refuse_broken_logits
     from edgeft.models.load import load_source
     from edgeft.models.predict import predict_logits
     from edgeft.models.served import plain_module
 
     prepared = prepared_of(ctx)
     module = plain_module(load_source(model, adapter, ctx), prepared)
-    return lambda feeds: predict_logits(
-        module,
-        feeds,
-        batch_size=32,
-        plain=lambda part: ctx.task.plain(part, prepared),
-        progress=lambda done, total: ctx.progress(done, total, "case"),
-    )
+
+    def plain(part: Mapping[str, Any]) -> Mapping[str, Any]:
+        return ctx.task.plain(part, prepared)
+
+    def answer(feeds: Mapping[str, Any]) -> Any:
+        logits = predict_logits(
+            module, feeds, batch_size=32, plain=plain, progress=lambda done, total: ctx.progress(done, total, "case")
+        )
+        refuse_broken_logits(module, feeds, logits, plain, whose, f"step {ctx.step}")
+        return logits
+
+    return answer
 
 
 def artefact_outputs(
@@ -116,7 +127,7 @@ def source_outputs(inputs: Mapping[str, Artifact], rows: Any, ctx: Context) -> d
             return artefact_outputs(
                 device, exporter.runtime, model, exporter.signature(model), rows, ctx, batch=1, every=True
             )
-    logits = logits_of(model, inputs.get("adapter"), ctx)
+    logits = logits_of(model, inputs.get("adapter"), ctx, "the source model")
     if isinstance(ctx.task, WindowedTask):
         found = volumes_here(
             logits, rows, ctx.task, prepared_of(ctx), lambda done, total: ctx.progress(done, total, "volume")

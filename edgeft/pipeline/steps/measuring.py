@@ -59,7 +59,7 @@ def parity_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
     needs, given = split_refs({"model": model, "artifact": candidate.id, "prepared": "prepare"})
     return Spec(
         id=f"{candidate.id}/parity",
-        title="Prove the export equal to the torch model",
+        title="Prove the export equal to the model",
         name="parity",
         version=1,
         makes="record",

@@ -16,10 +16,20 @@ from typing import Any
 
 from edgeft.artifact import Artifact
 from edgeft.canonical import Facts, canonical_json, digest_tree
+from edgeft.device.protocol import ArtefactRefused
 from edgeft.errors import StepError
+from edgeft.exporter import Unsupported
 from edgeft.pipeline.spec import Spec
 from edgeft.pipeline.steps.answers import prepared_of, read_cases, sample_feeds
-from edgeft.pipeline.steps.candidates import Candidate, device_config, run_host, run_tools
+from edgeft.pipeline.steps.candidates import (
+    Candidate,
+    device_config,
+    offered_variants,
+    run_host,
+    run_tools,
+    searched_ladder,
+    worth_offering,
+)
 from edgeft.pipeline.steps.estimates import timing_protocol
 from edgeft.pipeline.steps.measuring import LATENCY_CASES
 from edgeft.pipeline.steps.serve import serve_shape
@@ -35,31 +45,35 @@ def wants_ratio(stage: Stage) -> bool:
     return getattr(stage, "target_latency_ms", None) is not None
 
 
-def pick_candidate(
+def pick_candidates(
     stage: Any, candidates: Sequence[Candidate], loaded: LoadedRecipe, where: tuple[str | int, ...]
-) -> Candidate:
-    """What is exported and timed. RecipeError for what is unknown, and for a device that cannot be timed."""
+) -> list[Candidate]:
+    """What is exported and timed: the one that `latency_candidate` names, else the target's own in order, compressed
+    ones first, of which the first that can be made counts.
+
+    RecipeError for an unknown device, for a candidate that the target does not try, and for an emulated device.
+    """
     devices = list(dict.fromkeys(candidate.device.name for candidate in candidates))
     device = stage.latency_device or devices[0]
     if device not in devices:
         near = get_close_matches(device, devices, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"targets: {', '.join(devices)}"
         raise loaded.error(where, f"latency_device: no target is called '{device}'", hint)
-    # A target that searches has only its float exports planned; what its exporters offer can be timed all the same.
     floats = [item for item in candidates if item.device.name == device and item.variant is None]
-    offered = [replace(item, variant=variant) for item in floats for variant in item.exporter.ladder(item.device)]
-    here = {candidate.name: candidate for candidate in [*floats, *offered]}
-    chosen = here.get(stage.latency_candidate)
-    if chosen is None:
-        near = get_close_matches(stage.latency_candidate, here, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(here)}"
-        raise loaded.error(where, f"latency_candidate: {device} has no candidate '{stage.latency_candidate}'", hint)
+    here = {item.name: item for item in [*(found for plain in floats for found in _compressed(plain)), *floats]}
+    chosen = list(here.values())
+    if stage.latency_candidate is not None:
+        if stage.latency_candidate not in here:
+            near = get_close_matches(stage.latency_candidate, here, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(here)}"
+            raise loaded.error(where, f"latency_candidate: {device} has no candidate '{stage.latency_candidate}'", hint)
+        chosen = [here[stage.latency_candidate]]
     if not loaded.recipe.measure.times:
         raise loaded.error(
             where, "target_latency_ms needs times: measure.protocol is none",
             "measure: {protocol: quick}, or give ratio",
         )  # fmt: skip
-    if not chosen.device.times_count or not chosen.runs:
+    if not chosen[0].device.times_count or not chosen[0].runs:
         raise loaded.error(
             where, f"target_latency_ms: {device} cannot be timed by a build",
             "name a device that can be timed as latency_device, or give ratio",
@@ -67,12 +81,22 @@ def pick_candidate(
     return chosen
 
 
-def ratio_spec(name: str, stage: Any, pruning: Spec, candidate: Candidate, loaded: LoadedRecipe) -> Spec:
-    """The step `NAME/ratio`. pruning: the step it precedes, whose inputs it shares."""
-    recipe = loaded.recipe
+def _compressed(plain: Candidate) -> list[Candidate]:
+    """What the target tries of a float candidate's exporter; where it searches, what it may try."""
+    target, device = plain.target, plain.device
+    offered = offered_variants(plain.exporter, target, device) or plain.exporter.ladder(device)
+    if target.candidates is None:
+        return [replace(plain, variant=variant) for variant in worth_offering(target, offered)]
+    return [replace(plain, variant=variant) for variant in offered if variant.name in target.candidates]
+
+
+def ratio_spec(name: str, stage: Any, pruning: Spec, candidates: Sequence[Candidate], loaded: LoadedRecipe) -> Spec:
+    """The step `NAME/ratio`. pruning: the step it precedes, whose inputs it shares. candidates: as picked."""
+    recipe, candidate = loaded.recipe, candidates[0]
+    tools = [tool for item in candidates for tool in (*item.exporter.tools, *run_tools(item))]
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
-        search = find_ratio(stage, inputs["model"], candidate, serve_shape(recipe.serve), timing_protocol(recipe), ctx)
+        search = find_ratio(stage, inputs["model"], candidates, serve_shape(recipe.serve), timing_protocol(recipe), ctx)
         (out / FILE).write_bytes(canonical_json({"ratio": search.ratio}, indent=1))
         return {"search": search.model_dump(mode="json")}
 
@@ -80,21 +104,21 @@ def ratio_spec(name: str, stage: Any, pruning: Spec, candidate: Candidate, loade
         id=f"{name}/ratio",
         title=f"Find the ratio that runs in {stage.target_latency_ms:g} ms on {candidate.device.name}",
         name="prune-ratio",
-        version=1,
+        version=2,
         makes="record",
         run=run,
         config={
             **pruning.config,
-            "candidate": candidate.name,
-            "exporter": candidate.exporter.version,
-            "device": device_config(candidate, timed=True),
+            "candidates": {item.name: item.exporter.version for item in candidates},
+            "order": [item.name for item in candidates],
+            "device": {item.exporter.name: device_config(item, timed=True) for item in candidates},
             "serve": recipe.serve.model_dump(),
             "protocol": recipe.measure.protocol,
         },
         needs=pruning.needs,
         given=pruning.given,
         reads=tuple(dict.fromkeys([*pruning.reads, "calibration", "search"])),
-        tools=tuple(dict.fromkeys([*pruning.tools, *candidate.exporter.tools, *run_tools(candidate)])),
+        tools=tuple(dict.fromkeys([*pruning.tools, *tools])),
         host=run_host(candidate, timed=True),
         measures=True,
         seed=recipe.seed,
@@ -109,16 +133,20 @@ def with_ratio(stage: Any, inputs: Mapping[str, Artifact]) -> Stage:
 
 
 def find_ratio(
-    stage: Any, model: Artifact, candidate: Candidate, serve: Mapping[str, int], protocol: Any, ctx: Context
+    stage: Any, model: Artifact, candidates: Sequence[Candidate], serve: Mapping[str, int], protocol: Any, ctx: Context
 ) -> RatioSearch:
-    """Bisect. Raises StepError where no ratio meets the budget, naming the best time seen."""
+    """Bisect on the first candidate that the whole model can be exported as.
+
+    Raises StepError where there is none, and where no ratio meets the budget, naming the best time seen.
+    """
     from edgeft.stages.prune.bisect_ratio import OutOfReach, bisect_ratio
 
     most, doubtful = stage.most(model, ctx), []
+    candidate, whole = _first_made(stage, model, candidates, serve, protocol, ctx)
 
     def measure(ratio: float) -> RatioTrial:
         ctx.progress(0, 0, "", f"ratio {ratio:g}")
-        trial = _time(stage, model, ratio, candidate, serve, protocol, ctx)
+        trial = _time(stage, model, ratio, candidate, serve, protocol, ctx) if ratio else whole
         if not trial.valid:
             doubtful.append(ratio)
         return trial
@@ -140,6 +168,25 @@ def find_ratio(
     return RatioSearch(
         device=candidate.device.name, candidate=candidate.name, budget_ms=budget, ratio=ratio, trials=trials
     )
+
+
+def _first_made(
+    stage: Any, model: Artifact, candidates: Sequence[Candidate], serve: Mapping[str, int], protocol: Any, ctx: Context
+) -> tuple[Candidate, RatioTrial]:
+    """(candidate, its time with nothing removed) of the first that can be made and run."""
+    reasons = []
+    for candidate in candidates:
+        ctx.progress(0, 0, "", candidate.name)
+        try:
+            return candidate, _time(stage, model, 0.0, candidate, serve, protocol, ctx)
+        except Unsupported as refusal:
+            reasons.append(f"{candidate.name}: {refusal.op + ': ' if refusal.op else ''}{refusal.reason}")
+        except ArtefactRefused as refusal:
+            reasons.append(f"{candidate.name}: {refusal.what}")
+    raise StepError(
+        f"nothing can be timed for target_latency_ms: {'; '.join(reasons)}",
+        where=f"step {ctx.step}", hint="name another latency_candidate, or give ratio",
+    )  # fmt: skip
 
 
 def _time(
@@ -178,12 +225,15 @@ def _export(model: Artifact, candidate: Candidate, serve: Mapping[str, int], fol
     settings = dict(exporter.settings(candidate.device, serve))
     if variant is not None and exporter.compresses == "source":
         origin = model
-        variant = type(variant)(variant.name, {**variant.options, "settings": settings}, variant.keep_float,
-                                variant.needs_calibration)  # fmt: skip
+        variant = replace(variant, options={**variant.options, "settings": settings})
     else:
         place = _fresh(folder / "float")
         facts = exporter.export(model, settings, place, ctx)
         origin = Artifact(exporter.makes, place, digest_tree(place), facts)
+        if variant is not None and candidate.target.searches:
+            offered = {rung.name for rung in searched_ladder(candidate, origin)}
+            if variant.name not in offered:
+                raise Unsupported("a search would not try it on this network")
     if variant is None:
         return origin
     calibration = None

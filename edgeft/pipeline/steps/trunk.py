@@ -12,7 +12,7 @@ from edgeft.pipeline.given.inputs import Inputs
 from edgeft.pipeline.given.model_folder import answers_already
 from edgeft.pipeline.spec import Ref, Spec
 from edgeft.pipeline.steps.candidates import Candidate
-from edgeft.pipeline.steps.ratio import pick_candidate, ratio_spec, wants_ratio
+from edgeft.pipeline.steps.ratio import pick_candidates, ratio_spec, wants_ratio
 from edgeft.pipeline.steps.rule import check_rule, rule_spec
 from edgeft.pipeline.steps.trunk_specs import data_spec, foresight_spec, prepare_spec, stage_spec
 from edgeft.pipeline.steps.zeroed import settle_zeros
@@ -113,8 +113,8 @@ class _Walk:
         recipe = self.loaded.recipe
         spec = stage_spec(name, stage, refs, recipe.seed, recipe.model.task)
         if wants_ratio(stage):
-            candidate = pick_candidate(stage, self.candidates, self.loaded, where)
-            self.specs.append(ratio_spec(name, stage, spec, candidate, self.loaded))
+            timed = pick_candidates(stage, self.candidates, self.loaded, where)
+            self.specs.append(ratio_spec(name, stage, spec, timed, self.loaded))
             spec = replace(spec, needs={**spec.needs, "ratio": f"{name}/ratio"})
         if type(stage).foresee is not Stage.foresee and self._is_worth_foreseeing():
             self.foreseen.append(foresight_spec(name, stage, self.given, recipe.seed, recipe.model.task))

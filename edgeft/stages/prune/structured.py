@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from edgeft.stages.prune.subject import Subject
 
 BASES = {"l1": "group L1 magnitude", "l2": "group L2 magnitude", "taylor": "first-order Taylor of the training loss"}
+
+FAR = 0.1
+"""By how much the fraction that went may miss the ratio without a word."""
 
 
 class Structured(Prune):
@@ -42,8 +45,10 @@ class Structured(Prune):
     latency_device: str | None = Field(
         None, description="One of the recipe's targets, not an emulated one; default: the first."
     )
-    latency_candidate: str = Field(
-        "onnx/int8-dynamic", description="Exporter and variant of that target, timed for target_latency_ms."
+    latency_candidate: str | None = Field(
+        None,
+        description="Exporter and variant of that target, timed for target_latency_ms, such as onnx/int8-static; "
+        "default: the first of its candidates, compressed ones first, that the network can be exported as.",
     )
     head_ratio: float | None = Field(None, ge=0, lt=1, description="Another fraction for attention heads; 0 keeps all.")
     importance: Literal["l1", "l2", "taylor"] = Field(
@@ -128,7 +133,10 @@ class Structured(Prune):
             WidthRow(part=item.name, kind=item.part, before=self._whole[item.name], after=item.units - len(units))
             for item, units in removed
         ]
-        notes = [] if edits else ["nothing was removed: the unpruned model meets the latency budget"]
+        notes = [] if self.ratio else ["nothing was removed: the unpruned model meets the latency budget"]
+        if number + 1 == self.iterations:
+            for said in self._far_from_asked(widths):
+                ctx.warn(said)
         shared = "each layer by itself" if self.spread == "layer" else "all layers together"
         return Cut(f"{BASES[self.importance]} (Torch-Pruning), {shared}", widths, notes)
 
@@ -179,6 +187,21 @@ class Structured(Prune):
                 ) from error  # fmt: skip
             removed += [(item, units[item.name]) for item in found]
         return removed
+
+    def _far_from_asked(self, widths: list[WidthRow]) -> Iterator[str]:
+        """What went of each kind of part, where that is nothing or far from the ratio."""
+        for part, ratio in self._ratios().items():
+            rows = [row for row in widths if row.kind == part]
+            whole, left = sum(row.before for row in rows), sum(row.after for row in rows)
+            share = 1 - left / whole if whole else ratio
+            if not share or abs(share - ratio) > FAR:
+                rounded = self.round_to > 1 and part != "heads"
+                why = f"round_to: {self.round_to} keeps multiples" if rounded else "so few cannot be divided closer"
+                key = "head_ratio" if part == "heads" and self.head_ratio is not None else "ratio"
+                yield (
+                    f"{key} asks for {ratio:g} of the {part}, and {share:.2g} went "
+                    f"({whole - left:,} of {whole:,} in {len(rows)} layers): {why}"
+                )
 
     def _ratios(self) -> dict[Part, float]:
         ratio = self.ratio or 0.0

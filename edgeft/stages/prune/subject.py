@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.artifact import Artifact
 from edgeft.canonical import Facts
 from edgeft.errors import StepError
+from edgeft.models.broken_layer import refuse_broken_logits
 from edgeft.models.load import load_model
 from edgeft.models.predict import chosen_feeds, forward_logits, predict_logits
 from edgeft.record import ScoreRow
@@ -96,6 +97,8 @@ class Subject:
         if not self.scored:
             return []
         logits = self.logits(self.feeds)
+        whose = "the model before pruning" if at == "before" else f"the {at} model"
+        refuse_broken_logits(self.module, self.feeds, logits, self.plain, whose, f"step {self.ctx.step}")
         metrics = self.ctx.task.score({"logits": logits}, self.rows, self.ctx.labels).metrics
         return [ScoreRow(at=at, value=float(metrics[self.ctx.task.headline]))]
 

@@ -114,7 +114,7 @@ def _equalise(
 ) -> dict[str, list[int]]:
     """Rescale pairs of layers and their ranges; first layer -> exponents of two its channels were divided by."""
     pairs: list[Pair] = find_pairs(graph.graph)
-    exponents = choose_scales(graph.graph, pairs, statistics, options.per_channel)
+    exponents = choose_scales(graph.graph, pairs, statistics)
     if not exponents:
         raise Unsupported("cross-layer equalisation finds no pair of layers whose channels differ")
     rescale(graph.graph, pairs, exponents)
@@ -126,8 +126,7 @@ def _equalise(
 def _weights(graph: onnx.ModelProto, chosen: list[str], options: Compression, cases: Cases) -> Formed:
     from .weights import quantise_weights
 
-    feeds = cases.feeds if options.algorithm == "gptq" else None
-    return quantise_weights(graph, chosen, options, feeds), {}
+    return quantise_weights(graph, chosen, options), {}
 
 
 def _nncf(graph: onnx.ModelProto, chosen: list[str], options: Compression, cases: Cases) -> Formed:

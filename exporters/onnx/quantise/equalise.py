@@ -83,7 +83,7 @@ def _scalable(first: onnx.NodeProto, second: onnx.NodeProto, uses: Uses) -> bool
 
 
 def choose_scales(
-    graph: onnx.GraphProto, pairs: Sequence[Pair], statistics: Statistics, per_channel: bool
+    graph: onnx.GraphProto, pairs: Sequence[Pair], statistics: Statistics
 ) -> dict[str, NDArray[np.int64]]:
     """First layer of a pair -> the power of two by which each of its channels is divided, as exponents.
 
@@ -100,7 +100,7 @@ def choose_scales(
         outputs, inputs = _outputs(nodes[pair.first], uses), _inputs(nodes[pair.second], uses)
         if outputs is None or inputs is None:
             continue
-        r1 = np.abs(outputs).max(axis=1) if ends is None or not per_channel else np.abs(ends).max(axis=0)
+        r1 = np.abs(outputs).max(axis=1) if ends is None else np.abs(ends).max(axis=0)
         r2 = np.abs(inputs).max(axis=1)
         usable = (r1 > 0) & (r2 > 0)
         ratio = np.where(usable, r1.astype(np.float64), 1) / np.where(usable, r2, 1)

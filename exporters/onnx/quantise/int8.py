@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import onnx
 
 Ranges = Mapping[str, tuple[float, float]]
+PER_CHANNEL = True
+"""A weight scale per output channel: no step is larger than the one of a whole matrix, and files and kernels are the
+same but for a few bytes a channel."""
 
 
 def quantise_dynamic(model: onnx.ModelProto, nodes: list[str], options: Compression) -> onnx.ModelProto:
@@ -32,7 +35,7 @@ def quantise_dynamic(model: onnx.ModelProto, nodes: list[str], options: Compress
 
     return _run(
         lambda: ONNXQuantizer(
-            _inferred(model), options.per_channel, options.reduce_range, QuantizationMode.IntegerOps, False,
+            _inferred(model), PER_CHANNEL, options.reduce_range, QuantizationMode.IntegerOps, False,
             QuantType.QInt8, QuantType.QUInt8, None, nodes, [], list(LINEAR), _extra(),
         )
     )  # fmt: skip
@@ -60,12 +63,12 @@ def quantise_static(model: onnx.ModelProto, nodes: list[str], options: Compressi
     fine = options.activation_bits == 16 or options.part == "weights"
     activations = QuantType.QUInt16 if fine else QuantType.QUInt8
     weights = QuantType.QInt16 if options.part == "activations" else QuantType.QInt8
-    extra = {**_extra(), "ActivationSymmetric": options.symmetric, "QDQKeepRemovableActivations": True}
+    extra = {**_extra(), "QDQKeepRemovableActivations": True}
     if operators == "linear":
         extra["OpTypesToExcludeOutputQuantization"] = list(LINEAR)
     made = _run(
         lambda: QDQQuantizer(
-            _inferred(model, ranges), options.per_channel, options.reduce_range, weights, activations,
+            _inferred(model, ranges), PER_CHANNEL, options.reduce_range, weights, activations,
             TensorsData(CalibrationMethod.MinMax, data), [*nodes, *between], [], kinds, extra,
         )
     )  # fmt: skip

@@ -93,8 +93,6 @@ def repairs_of(variant: Variant, device: Device) -> tuple[Variant, ...]:
         found.append(replace(variant, name=f"{variant.name}-{suffix}", options={**options, **change}))
 
     mode = options.get("mode")
-    if mode in ("dynamic", "static", "nncf") and not options.get("per_channel", True):
-        add("per-channel", per_channel=True)
     if mode == "static":
         for method, suffix in (("mse", "mse"), ("percentile-99.99", "p99.99")):
             if options.get("ranges", "average") != method:

@@ -22,7 +22,6 @@ class Compression(BaseModel):
         description="dynamic: activation scales from each input. static: from calibration (QDQ). weights: those alone "
         "(MatMulNBits). nncf: static by NNCF. qnn: static as Qualcomm's QNN takes it.",
     )
-    per_channel: bool = Field(True, description="One weight scale per output column, not per matrix.")
     reduce_range: bool = Field(False, description="7-bit weights: x86 without VNNI saturates u8 x s8 pair sums.")
     head: Literal["float", "int8"] = Field("float", description="The last layer with weights.")
     embeddings: Literal["float", "int8-rows"] = Field("int8-rows", description="Large embedding tables.")
@@ -33,7 +32,6 @@ class Compression(BaseModel):
         "them. all: also transposed convolutions and element-wise operators. auto: conv where a quarter of the layers "
         "are convolutions, else linear.",
     )
-    symmetric: bool = Field(False, description="Static only: activation ranges reach as far below zero as above.")
     activation_bits: Literal[8, 16] = Field(8, description="Static only. 16 bits are precise; few have kernels.")
     equalise: bool = Field(False, description="Static only: cross-layer equalisation before quantising.")
     part: Literal["both", "weights", "activations"] = Field(
@@ -43,14 +41,14 @@ class Compression(BaseModel):
     )
     bits: Literal[4, 8] = Field(8, description="Weights only.")
     block: Literal[16, 32, 64, 128] = Field(32, description="Weights only: how many share a scale.")
-    algorithm: Literal["rtn", "hqq", "gptq"] = Field(
-        "rtn", description="Weights only. rtn: rounding. hqq: scales fitted to the weights. gptq: to the inputs too."
+    algorithm: Literal["rtn", "hqq"] = Field(
+        "rtn", description="Weights only. rtn: rounding. hqq: scales fitted to the weights."
     )
     smooth: bool = Field(True, description="NNCF only: SmoothQuant, where products of activations show a transformer.")
     bias_correction: Literal["none", "fast", "accurate"] = Field("fast", description="NNCF only.")
 
 
-_STATIC = ("ranges", "operators", "symmetric", "activation_bits", "equalise", "part")
+_STATIC = ("ranges", "operators", "activation_bits", "equalise", "part")
 _OF_MODE = {
     "dynamic": (),
     "static": _STATIC,

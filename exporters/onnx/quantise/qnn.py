@@ -11,7 +11,7 @@ from edgeft.exporter import Unsupported
 
 from ..graph import EXTERNAL_ABOVE, MODEL, canonicalise, write_model
 from ..tensors import BATCH, cut_batches
-from .int8 import quiet
+from .int8 import PER_CHANNEL, quiet
 from .options import Compression
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def quantise_qnn(
         try:
             config = get_qnn_qdq_config(
                 str(folder / MODEL), _reader(feeds, fixed), activation_type=activations, weight_type=QuantType.QInt8,
-                per_channel=options.per_channel, nodes_to_exclude=kept,
+                per_channel=PER_CHANNEL, nodes_to_exclude=kept,
             )  # fmt: skip
             quantize(str(folder / MODEL), str(folder / "made" / MODEL), config)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:

@@ -1,11 +1,9 @@
-"""Weights alone in 8 or 4 bits (MatMulNBits) by ONNX Runtime's quantisers: rounding, HQQ and GPTQ."""
+"""Weights alone in 8 or 4 bits (MatMulNBits) by ONNX Runtime's quantisers: rounding and HQQ."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeft.exporter import Unsupported
@@ -21,19 +19,14 @@ ACCURACY_LEVEL = 4
 """Activations in 8 bits inside the kernel; without it ORT multiplies in float, 2.3 times slower (decoding)."""
 
 
-def quantise_weights(
-    model: onnx.ModelProto, nodes: Sequence[str], options: Compression, feeds: Mapping[str, Any] | None
-) -> onnx.ModelProto:
+def quantise_weights(model: onnx.ModelProto, nodes: Sequence[str], options: Compression) -> onnx.ModelProto:
     """Linear layers as MatMulNBits with a scale per block of inputs. The model is changed and returned.
 
-    rtn rounds. hqq fits zero points to the weights (Badri & Shaji 2023), gptq rounds a column at a time and corrects
-    the others by the inputs' second moments (Frantar et al. 2022, arXiv 2210.17323); it needs feeds: input name ->
-    (n, ...). ORT's GPTQ keeps the inputs of all cases of a layer, so only the first 64 are used. Unsupported where the
-    quantiser stops.
+    rtn rounds. hqq fits zero points to the weights (Badri & Shaji 2023). Unsupported where the quantiser stops.
     """
     split_gemm(model.graph, nodes)
     canonicalise(model)
-    made = _gptq(model, nodes, options, feeds) if options.algorithm == "gptq" else _rounded(model, nodes, options)
+    made = _rounded(model, nodes, options)
     canonicalise(made)
     return made
 
@@ -64,39 +57,6 @@ def _rounded(model: onnx.ModelProto, nodes: Sequence[str], options: Compression)
             raise Unsupported(f"ONNX Runtime's weight quantiser cannot take this model: {_first(error)}") from error
     made: onnx.ModelProto = quantiser.model.model
     return _with_accuracy_level(made)
-
-
-CASES = 64
-
-
-def _gptq(
-    model: onnx.ModelProto, nodes: Sequence[str], options: Compression, feeds: Mapping[str, Any] | None
-) -> onnx.ModelProto:
-    from onnxruntime.quantization.neural_compressor.weight_only import gptq_quantize
-
-    if options.bits != 4:
-        raise Unsupported("ONNX Runtime's GPTQ makes 4-bit weights only")
-    if not feeds:
-        raise Unsupported("GPTQ needs calibration cases")
-    wanted = {"bits": 4, "group_size": options.block, "scheme": "asym"}
-    config: dict[str, Any] = {node.name: "fp32" for node in model.graph.node if node.op_type == "MatMul"}
-    config.update({name: dict(wanted) for name in nodes})
-    with quiet(), contextlib.redirect_stdout(io.StringIO()):  # it draws a progress bar
-        try:
-            made = gptq_quantize(
-                model, _served(feeds), weight_config=config, n_samples=-1, accuracy_level=ACCURACY_LEVEL,
-                group_size=options.block,
-            )  # fmt: skip
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError, ImportError) as error:
-            raise Unsupported(f"ONNX Runtime's GPTQ cannot take this model: {_first(error)}") from error
-    graph: onnx.ModelProto = getattr(made, "model", made)
-    return _with_accuracy_level(graph)
-
-
-def _served(feeds: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], None]]:
-    n = len(next(iter(feeds.values())))
-    for index in range(min(n, CASES)):
-        yield {name: array[index : index + 1] for name, array in feeds.items()}, None
 
 
 def _with_accuracy_level(model: onnx.ModelProto) -> onnx.ModelProto:
