@@ -9,6 +9,7 @@ import pytest
 
 from edgeft.pipeline.build import Options, prepare_build
 from edgeft.pipeline.progress import Plain
+from edgeft.pipeline.steps.trunk import plan_trunk
 from edgeft.recipe.load import load_recipe
 from edgeft.store import Store
 from tests.pipeline.conftest import Workbench
@@ -39,6 +40,8 @@ def test_a_latency_budget_is_of_a_candidate_that_the_target_has(
     plan = prepare_build(loaded, Store(bench.folder / "store"), Options(), Plain(io.StringIO())).plan
     spec = next(spec for spec in plan.specs if spec.id == "prune/ratio")
     order = spec.config["order"]
+    data_alone = plan_trunk(loaded, plan.inputs, Store(bench.folder / "store"))
+    assert "prune/ratio" not in [spec.id for spec in data_alone.specs], "`edgeft inspect --recipe` reads the data alone"
     assert order[0] == first and order[-1] == "onnx/float" and len(order) == all_of_them
 
 

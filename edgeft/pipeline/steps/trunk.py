@@ -35,7 +35,8 @@ class Trunk:
 def plan_trunk(loaded: LoadedRecipe, inputs: Inputs, store: Store, candidates: Sequence[Candidate] = ()) -> Trunk:
     """Specs of everything up to the branches. RecipeError where a stage does not fit what comes before it.
 
-    candidates: what the branches will try; a pruning step that meets a latency budget times one of them.
+    candidates: what the branches will try; a pruning step that meets a latency budget times one of them. Without
+    any, only the steps before that one can be run.
     """
     recipe = loaded.recipe
     trains = any("train" in stage.reads for stage in recipe.steps)
@@ -112,7 +113,7 @@ class _Walk:
         refs |= {role: self.others[index, role] for role in stage.models if (index, role) in self.others}
         recipe = self.loaded.recipe
         spec = stage_spec(name, stage, refs, recipe.seed, recipe.model.task)
-        if wants_ratio(stage):
+        if wants_ratio(stage) and self.candidates:
             timed = pick_candidates(stage, self.candidates, self.loaded, where)
             self.specs.append(ratio_spec(name, stage, spec, timed, self.loaded))
             spec = replace(spec, needs={**spec.needs, "ratio": f"{name}/ratio"})
