@@ -172,20 +172,3 @@ def test_two_processes_distil_together(workbench: Bench) -> None:
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
     assert [row["steps"] for row in bench.record()["training"]] == [28, 28]
-
-
-@pytest.mark.slow
-def test_the_shipped_recipe_builds_reduced(tmp_path: Path) -> None:
-    """Real MiniLM on a few of its docstrings, a few steps of each training: every part of the recipe runs."""
-    bench = Workbench(tmp_path, tmp_path / "store")
-    sets = [
-        "data.options.per_package=80", "data.options.packages=[networkx, pandas, torch]", "finetune.max_steps=4", "finetune.eval_steps=4",
-        "distill.max_steps=4", "distill.eval_steps=4", "targets.0.export=[onnx]", "gates=[{metric: artifact_mb, at_most: 20}]",
-    ]  # fmt: skip
-    run = bench.run("build", "edgeft:text/distilled", *(word for text in sets for word in ("--set", text)), timeout=900)
-    assert run.returncode == 0, run.stdout + run.stderr
-    record = bench.record("distilled")
-    taught = record["training"][1]
-    assert taught["teacher"]["student_layers"] == [1, 3, 5] and taught["teacher"]["layer_map"][-1] == [3, 6]
-    chosen = next(row for row in record["targets"][0]["candidates"] if row["status"] == "chosen")
-    assert "int8" in chosen["name"] and chosen["bytes"] < 19e6, "six layers in int8 are 23 MB"

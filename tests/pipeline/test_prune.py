@@ -35,10 +35,11 @@ def test_prune_heal_quantise_in_one_recipe(workbench: Bench) -> None:
                 "id: width, method: structured, ratio: 0.5, heal_steps: 20, heal_learning_rate: 0.003, heal_distil: true",
             ),
             ("export: [onnx]", "export: [onnx], candidates: [int8-dynamic]"),
+            ("margin: 0.08", "margin: 0.4"),  # half of a tiny net, after twenty steps: what is shown is the wiring
         ]
     )
     done = bench.run("build", "recipe.yaml")
-    assert done.returncode in (0, 1, 5), done.stderr + done.stdout
+    assert done.returncode == 0, done.stderr + done.stdout
     record = bench.record()
     assert [row["step"] for row in record["pruning"]] == ["words", "layers", "width"]
     words, layers, width = record["pruning"]
@@ -52,9 +53,7 @@ def test_prune_heal_quantise_in_one_recipe(workbench: Bench) -> None:
     plain = next(row for row in candidates if row["name"] == "onnx/float")
     # The float artefact of the pruned network answers as the pruned torch model does, ids it never kept included.
     assert plain["parity"]["passed"]
-    assert {row["name"] for row in candidates if row["status"] not in ("failed", "unsupported")} >= {
-        "onnx/int8-dynamic"
-    }
+    assert next(row["status"] for row in candidates if row["name"] == "onnx/int8-dynamic") == "chosen"
     assert "Pruning" in (bench.folder / "out/tiny/report.html").read_text()
 
 

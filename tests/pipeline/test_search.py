@@ -101,6 +101,9 @@ def test_a_naive_int8_that_fails_ends_in_a_passing_mix(
     assert [verdict["status"] for verdict in target["verdicts"]] == ["PASS"]
 
 
+SEARCHED = ("--set", "gates.0.margin=0.04", "--set", "measure.protocol=none")
+
+
 def test_the_shipped_recipe_plans_its_search_and_ends_in_the_smallest_that_passes(
     planted: Path, text_csv: Path, workbench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +116,7 @@ def test_the_shipped_recipe_plans_its_search_and_ends_in_the_smallest_that_passe
     assert plan.returncode == 0, plan.stderr
     row = next(row for row in json.loads(plan.stdout)["steps"] if row["id"] == "local-cpu/search")
     assert row["state"] == "waits" and "at most 48 evaluations or 30 minutes" in row["why"]
-    run = bench.run("build", "edgeft:text/searched", "--set", "gates.0.margin=0.04", timeout=900)
+    run = bench.run("build", "edgeft:text/searched", *SEARCHED, timeout=1800)
     assert run.returncode == 0, run.stderr + run.stdout
     target = bench.record("searched")["targets"][0]
     search = target["search"]
@@ -123,6 +126,9 @@ def test_the_shipped_recipe_plans_its_search_and_ends_in_the_smallest_that_passe
     passing = [row for row in search["evaluations"] if row["passes"]]
     best = next(row for row in passing if search["best"] == f"onnx/{row['variant']}")
     assert best["cost"] == min(row["cost"] for row in passing)
+    made = {row["variant"]: row["divergence"] is not None for row in search["evaluations"] if not row["kept"]}
+    assert all(made[form] for form in ("int8-weights", "int4-weights", "int8-nncf")), made
+    assert plain["int4-weights"]["passes"] or made["int4-weights-hqq"], "HQQ where plain rounding to 4 bits falls short"
     assert {verdict["status"] for verdict in target["verdicts"]} == {"PASS"}
 
 

@@ -218,15 +218,18 @@ def test_the_distilled_recipe_fine_tunes_as_the_quickstart_does_then_halves_the_
     assert (step.name, step.student_layers, step.hidden_weight) == ("distill", 3, 0.5)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("name", "then"), [("smallest", ["vocabulary", "qat"]), ("sparse", ["wanda"])])
+@pytest.mark.parametrize(
+    ("name", "then"),
+    [("smallest", ["vocabulary", "qat"]), ("sparse", ["wanda"]), ("thinner", ["structured", "distill"])],
+)
 def test_recipes_that_compress_start_as_the_quickstart_does(name: str, then: list[str]) -> None:
     recipe, quick = load_recipe(f"edgeft:text/{name}").recipe, load_recipe("edgeft:text/quickstart").recipe
     assert recipe.steps[:2] == quick.steps and recipe.data == quick.data
-    assert [stage.method for stage in recipe.steps[2:]] == then  # type: ignore[attr-defined]
+    assert [getattr(stage, "method", stage.name) for stage in recipe.steps[2:]] == then
 
 
 def test_every_shipped_recipe_is_covered_here() -> None:
-    started = {"text/pruned", "text/distilled", "text/smallest", "text/sparse"}
+    started = {"text/pruned", "text/distilled", "text/smallest", "text/sparse", "text/thinner"}
     covered = {"text/base", "text/quickstart", "text/docs-router", *started, *TEMPLATES}
     assert {name for name in shipped_recipes() if name.startswith("text/")} == covered
 
