@@ -13,7 +13,7 @@ from edgeft import plugins
 from edgeft.device.yaml_read import read_mapping
 from edgeft.errors import RecipeError
 from edgeft.gate import SOURCE, Gate
-from edgeft.metric_names import FLIP_RATE
+from edgeft.metric_names import FLIP_RATE, is_own
 from edgeft.ship.bundle import Bundle
 from edgeft.ship.check.sides import Reading
 from edgeft.task import Task, has_metric
@@ -142,15 +142,16 @@ def read_resolved(bundle: Bundle) -> Resolved:
     gates, notes = [], []
     rows = content.get("gates")
     for row in rows if isinstance(rows, list) else ():
+        metric = row.get("metric") if isinstance(row, dict) else None
+        if isinstance(metric, str) and is_own(metric):
+            notes.append(f"the baseline's gate on {Path(metric).name} is code, which is run with --recipe only")
+            continue
         try:
             gate = Gate.model_validate(row)
         except ValidationError:
             notes.append("a gate of the baseline's recipe is of another edgeft, and is left out")
             continue
-        if ":" in gate.metric:
-            notes.append(f"the baseline's gate on {Path(gate.metric).name} is code, which is run with --recipe only")
-        else:
-            gates.append((gate, "the gates the baseline was released by"))
+        gates.append((gate, "the gates the baseline was released by"))
     data = content.get("data")
     return Resolved(tuple(gates), _form(data if isinstance(data, dict) else {}), tuple(notes))
 
