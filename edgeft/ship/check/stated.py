@@ -126,15 +126,15 @@ class Resolved:
 
 
 def read_resolved(bundle: Bundle) -> Resolved:
-    """Gates and columns of the recipe a bundle was built by: its file in the bundle, or in the folder of its build.
+    """Gates and columns of the recipe a bundle was built by: the file in the bundle, which its manifest and signature
+    cover; one beside it may be anybody's.
 
-    Nothing where there is none, or it is not one: other versions of edgeft write other keys. A metric that is code is
-    never taken from a bundle.
+    Nothing but a note where there is none, or it is not one: other versions of edgeft write other keys. A metric that
+    is code is never taken from a bundle.
     """
-    places = (bundle.folder / RESOLVED, bundle.folder.parent.parent / RESOLVED)
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        return Resolved()
+    path = bundle.folder / RESOLVED
+    if not path.is_file():
+        return Resolved(notes=(f"the baseline holds no {RESOLVED}: --recipe names the one with its gates",))
     try:
         content = read_mapping(path, "recipe")
     except RecipeError as error:
