@@ -31,7 +31,9 @@ BY_TIME = 1 / 3
 """Share of moments spread evenly over the build's time; the others are spread evenly over its steps."""
 STOPPED_WITHIN = 60.0
 KINDS = ("kill", "term", "damage", "disk", "device")
-SHARES = {"kill": 0.6, "term": 0.1, "damage": 0.2, "disk": 0.05, "device": 0.05}
+KILLS = 200
+BESIDE = {"kill": 1.0, "term": 1 / 6, "damage": 1 / 3, "disk": 1 / 12, "device": 1 / 12}
+"""Trials of each kind for every kill."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,11 @@ def run_trials(folder: Path, counts: dict[str, int], seed: int, say: Callable[[s
     return found
 
 
+def count_trials(kills: int) -> dict[str, int]:
+    """Trials of each kind beside so many kills."""
+    return {kind: round(kills * share) for kind, share in BESIDE.items()}
+
+
 def table(trials: Iterable[Trial]) -> str:
     """Rows of kind, way, outcome and how many."""
     counts = Counter((trial.kind, trial.how, trial.outcome) for trial in trials)
@@ -207,14 +214,12 @@ def bad(trials: Iterable[Trial]) -> list[Trial]:
 def main(argv: list[str] | None = None) -> int:
     """Run, print the table; 1 when a trial went wrong."""
     parser = argparse.ArgumentParser(prog="python -m bench.crash")
-    parser.add_argument("--trials", type=int, default=200, help="of all kinds together")
+    parser.add_argument("--trials", type=int, default=KILLS, help="kills, the other kinds in proportion")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=KINDS)
     parser.add_argument("--json", type=Path, help="write every trial there")
     args = parser.parse_args(argv or [])
-    counts = {kind: round(args.trials * share) for kind, share in SHARES.items()}
-    if args.only:
-        counts = {args.only: args.trials}
+    counts = {args.only: args.trials} if args.only else count_trials(args.trials)
     with tempfile.TemporaryDirectory(prefix="edgeft-crash-") as folder:
         trials = run_trials(Path(folder), counts, args.seed, lambda text: print(text, file=sys.stderr, flush=True))
     if args.json:

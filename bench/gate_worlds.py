@@ -1,4 +1,4 @@
-"""Worlds of gates on rates, means per case, a user's own metric and F1; see gate_world.py."""
+"""Worlds of gates on rates, means per case and F1; see gate_world.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from bench.gate_world import ALPHA, Floats, Random, World, at_least, at_most, in_units, unit_labels
 from edgeft.evaluate.betting import bound_mean
-from edgeft.evaluate.bootstrap import bound_from_callback, bound_from_sums, macro_f1
+from edgeft.evaluate.bootstrap import macro_f1
 from edgeft.evaluate.f1 import bound_macro_f1, bound_macro_f1_loss
 from edgeft.evaluate.means import bound_tail
 from edgeft.evaluate.statistics import Bound, Undecidable, bound_rate
@@ -77,20 +77,6 @@ def catastrophes(share: float, loss: float) -> World:
         return bound_tail(losses, 0.1, units, ALPHA)
 
     return World("catastrophic cases", _tail(share, loss), at_most(share, bound))
-
-
-def own_metric(share: float, loss: float, *, callback: bool = False, rows: int = 1) -> World:
-    """A user's own metric: values per case, or a function of cases."""
-
-    def bound(random: Random, n: int) -> Bound:
-        losses, units = _tailed(random, n, share, loss, NOISE, rows)
-        if callback:
-            return bound_from_callback(lambda picked: float(losses[picked].mean()), units, ALPHA)
-        sums = np.stack([losses, np.ones(len(losses))], axis=1)
-        return bound_from_sums(sums, lambda total: total[..., 0] / total[..., 1], units, ALPHA)
-
-    kind = "own metric (function)" if callback else "own metric (values)"
-    return World(kind, _tail(share, loss) + in_units(rows), at_most(share * loss, bound))
 
 
 def f1(

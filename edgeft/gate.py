@@ -63,8 +63,8 @@ class Gate(BaseModel):
     )
     at_worst: float | None = Field(
         None, gt=0,
-        description="For hd95_mm and volume_ml_error, which have no largest value: no case counts for more than this, "
-        "in the metric's unit. Not needed with cases_losing.",
+        description="For hd95_mm, volume_ml_error and metrics of your own, whose largest value nobody knows: no case "
+        "counts for more than this, in the metric's unit; 1 for values from 0 to 1. Not needed with cases_losing.",
     )  # fmt: skip
     at_specificity: float | None = Field(
         None, gt=0, lt=1,

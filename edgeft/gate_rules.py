@@ -11,6 +11,7 @@ from edgeft.metric_names import (
     RATE_FAMILIES,
     RESOURCE_METRICS,
     SURFACE_DICE,
+    is_own,
     lower_is_better,
 )
 
@@ -60,19 +61,29 @@ def check_data(gate: Gate) -> None:
 
 
 def check_masks(gate: Gate) -> None:
-    """What metrics in mm and ml need besides."""
-    surface, unbounded = gate.metric.startswith(SURFACE_DICE), gate.metric.startswith(OPEN_METRICS)
+    """What metrics in mm need besides."""
+    surface = gate.metric.startswith(SURFACE_DICE)
     if surface and gate.tolerance_mm is None:
         raise ValueError(f"{gate.metric} needs tolerance_mm: how far apart two borders may lie and still agree")
     if gate.tolerance_mm is not None and not surface:
         raise ValueError(f"tolerance_mm goes with surface_dice, not with {gate.metric}")
-    if unbounded and gate.cases_losing is None and gate.at_worst is None:
+
+
+def check_range(gate: Gate) -> None:
+    """A mean of values that have no known largest one needs the value from which on none counts for more."""
+    unbounded, own = gate.metric.startswith(OPEN_METRICS), is_own(gate.metric)
+    if gate.cases_losing is None and gate.at_worst is None and (unbounded or own):
+        least = "how large the values of a metric of your own can be is not known"
+        least = least if own else f"{gate.metric} has no largest value"
+        example = ", for instance 1 where values are from 0 to 1" if own else ""
         raise ValueError(
-            f"{gate.metric} has no largest value, so no number of cases bounds its mean: say at_worst, above which "
-            "no case counts for more, or cases_losing with at_most"
+            f"{least}, so no number of cases bounds {'their' if own else 'its'} mean: say at_worst, above which no "
+            f"case counts for more{example}, or cases_losing with at_most"
         )
-    if gate.at_worst is not None and not (unbounded and gate.cases_losing is None):
-        raise ValueError("at_worst goes with the mean of hd95_mm or volume_ml_error")
+    if gate.at_worst is not None and not ((unbounded or own) and gate.cases_losing is None):
+        raise ValueError("at_worst goes with the mean of hd95_mm, of volume_ml_error or of a metric of your own")
+    if gate.at_worst is not None and gate.at_least is not None and gate.at_least >= gate.at_worst:
+        raise ValueError(f"no case counts for more than at_worst {gate.at_worst:g}: at_least must be below it")
     if gate.at_worst is not None and gate.at_most is not None and gate.at_most >= gate.at_worst:
         raise ValueError(f"no case counts for more than at_worst {gate.at_worst:g}: at_most must be below it")
     if gate.at_worst is not None and gate.margin is not None and gate.margin >= gate.at_worst:
@@ -94,5 +105,5 @@ def check_point(gate: Gate) -> None:
         )
 
 
-CHECKS = (check_condition, check_resource, check_data, check_masks, check_point)
+CHECKS = (check_condition, check_resource, check_data, check_masks, check_range, check_point)
 """In the order in which they are asked."""

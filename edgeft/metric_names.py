@@ -36,6 +36,11 @@ LOWER_NAMES = RESOURCE_METRICS | CALIBRATION_METRICS | {FLIP_RATE}
 LOWER_FAMILIES = (*VOLUME_METRICS, *OPEN_METRICS)
 
 
+def is_own(metric: str) -> bool:
+    """Whether it is a user's function, `file.py:function`, of which nothing is known but what the gate states."""
+    return ".py:" in metric
+
+
 def lower_is_better(metric: str) -> bool:
     """Whether a smaller value is the better one."""
     return metric in LOWER_NAMES or metric.startswith(LOWER_FAMILIES)

@@ -1,4 +1,4 @@
-"""`python -m bench`: what runs without being named."""
+"""`python -m bench`: what runs without being named, and how it ends."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from bench import __main__ as bench
 from bench.build import Built
+from bench.crash import count_trials
 from bench.matrix import count_seconds
 
 
@@ -27,3 +28,23 @@ def test_the_matrix_counts_the_steps_that_were_measured_again() -> None:
              ("local-cpu/onnx/float", "ran", 30.0)]  # fmt: skip
     rows = [{"id": id, "state": state, "seconds": seconds} for id, state, seconds in steps]
     assert count_seconds(Built({"steps": rows}, {})) == {"latency": 23.5, "operators": 2.0, "probe": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("answers", "code"), [([None], 0), ([True], 0), ([0], 0), ([False], 1), ([1], 1), ([False, True], 1)], ids=str
+)
+def test_a_bench_that_fails_ends_in_an_error_after_the_others_ran(
+    answers: list[object], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[int] = []
+
+    def make(place: int) -> object:
+        return lambda: ran.append(place) or answers[place]
+
+    monkeypatch.setattr(bench, "NAMES", {f"b{place}": make(place) for place in range(len(answers))})
+    assert bench.main([f"b{place}" for place in range(len(answers))]) == code
+    assert len(ran) == len(answers) and ("b0: failed" in capsys.readouterr().err) == bool(code)
+
+
+def test_the_crash_bench_kills_two_hundred_times_and_does_the_rest_in_proportion() -> None:
+    assert count_trials(200) == {"kill": 200, "term": 33, "damage": 67, "disk": 17, "device": 17}

@@ -23,7 +23,7 @@ steps: [finetune: {method: full}, distil: {student: small}]
 targets: [{device: own.yaml}]
 gates:
   - {metric: accuracy, no_worse_than: source, margin: 0.02}
-  - {metric: "score.py:hits", at_least: 0.5}
+  - {metric: "score.py:hits", at_least: 0.5, at_worst: 1}
 """
 
 

@@ -7,7 +7,15 @@ from edgeft.evaluate.betting import units_at_best, units_without_loss
 from edgeft.evaluate.statistics import NEEDED_CAP, count_unseen
 from edgeft.evaluate.unconditional import upper_difference
 from edgeft.gate import Gate
-from edgeft.metric_names import CASE_METRICS, DATA_METRICS, FLIP_RATE, RANKING_FAMILIES, RATE_FAMILIES, lower_is_better
+from edgeft.metric_names import (
+    CASE_METRICS,
+    DATA_METRICS,
+    FLIP_RATE,
+    RANKING_FAMILIES,
+    RATE_FAMILIES,
+    is_own,
+    lower_is_better,
+)
 
 WIDER = "state how much worse is acceptable, for instance margin: 0.01"
 
@@ -30,6 +38,9 @@ def needed_at_best(gate: Gate, units_n: int, *, alone: bool = True) -> int | Non
     if gate.at_most is not None:
         return None
     rate = gate.metric == "accuracy" or gate.metric.startswith(RATE_FAMILIES)
+    if is_own(gate.metric):
+        room = (gate.margin or 0.0) / (gate.at_worst or 1.0)
+        return _rate_needed(gate, room, alpha, units_n) if gate.no_worse_than else None
     if gate.no_worse_than:
         needed = _rate_needed(gate, gate.margin or 0.0, alpha / 2 if rate and not alone else alpha, units_n)
         return needed if not rate or not alone else _pairs_needed(gate, units_n, alpha)

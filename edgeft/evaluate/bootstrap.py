@@ -7,7 +7,7 @@ bound is therefore widened by the share of units that could fail unseen, taken a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from edgeft.evaluate.statistics import Bound, unseen_rate
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 DRAWS = 4000
 CALLBACK_DRAWS = 1000
-"""A user's own function is called this often, twice where it is compared with the source."""
+"""A user's own function is called this often, twice where it is compared with the source; of many cases less often."""
+FEWEST_CALLBACK_DRAWS = 400
+MOST_CALLBACK_ROWS = 4_000_000
+"""With more cases than MOST_CALLBACK_ROWS / CALLBACK_DRAWS fewer draws are taken, down to FEWEST_CALLBACK_DRAWS."""
 BLOCK_ENTRIES = 8_000_000
 
 
@@ -80,29 +83,42 @@ def bound_from_sums(
 
 
 def bound_from_callback(
-    metric: Callable[[Indices], float], units: NDArray[Any], alpha: float, *, scale: float = 1.0, seed: int = 0
+    metric: Callable[[Indices], float], units: NDArray[Any], alpha: float, *, worst: float = 1.0, seed: int = 0
 ) -> Bound:
     """Percentile bounds (Efron 1979, Annals of Statistics 7) of a metric that is only known as a function of cases,
-    each draw charged with the share of a unit nobody has seen (see `unseen`), which has the distribution that 1 of
-    count + 1 weights has there.
+    each draw mixed with the share of a unit nobody has seen (see `unseen`), which has the distribution that 1 of
+    count + 1 weights has there, and the value -worst or worst.
 
     metric: row numbers (k,) int64, repetitions included -> float. A NaN in any draw makes both bounds NaN.
     """
     import numpy as np
 
-    _, inverse = np.unique(units, return_inverse=True)
-    order = np.argsort(inverse, kind="stable").astype(np.int64)
-    members = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
-    count, random = len(members), np.random.default_rng(seed)
+    count, random = len(np.unique(units)), np.random.default_rng(seed)
     estimate = float(metric(np.arange(len(units), dtype=np.int64)))
-    draws = (
-        np.concatenate([members[unit] for unit in random.integers(0, count, count)]) for _ in range(CALLBACK_DRAWS)
-    )
-    replicates = np.array([float(metric(draw)) for draw in draws])
-    unseen = 1 - ((random.permutation(CALLBACK_DRAWS) + 0.5) / CALLBACK_DRAWS) ** (1 / count)
-    low, high = pick_bounds(replicates - unseen * scale, replicates + unseen * scale, alpha)
-    method = f"approximate: percentile bootstrap over {count} units and an unseen one, {CALLBACK_DRAWS} draws"
-    return _widen(Bound(estimate, low, high, len(units), float(count), method), count, alpha, scale)
+    draws = int(min(CALLBACK_DRAWS, max(FEWEST_CALLBACK_DRAWS, MOST_CALLBACK_ROWS // len(units))))
+    replicates = np.array([float(metric(rows)) for rows in _draw_rows(units, draws, random)])
+    unseen = 1 - ((random.permutation(draws) + 0.5) / draws) ** (1 / count)
+    seen, charge = (1 - unseen) * replicates, unseen * worst
+    low, high = pick_bounds(seen - charge, seen + charge, alpha)
+    method = f"approximate: percentile bootstrap over {count} units and an unseen one, {draws} draws"
+    return _widen(Bound(estimate, low, high, len(units), float(count), method), count, alpha, worst)
+
+
+def _draw_rows(units: NDArray[Any], draws: int, random: np.random.Generator) -> Iterator[Indices]:
+    """Row numbers of as many units as there are, drawn with replacement, `draws` times."""
+    import numpy as np
+
+    _, inverse, sizes = np.unique(units, return_inverse=True, return_counts=True)
+    order = np.argsort(inverse, kind="stable").astype(np.int64)
+    first, count = np.cumsum(sizes) - sizes, len(sizes)
+    for _ in range(draws):
+        units_drawn = random.integers(0, count, count)
+        if count == len(order):
+            yield order[units_drawn]
+            continue
+        lengths = sizes[units_drawn]
+        skipped = np.repeat(first[units_drawn] - (np.cumsum(lengths) - lengths), lengths)
+        yield order[skipped + np.arange(len(skipped))]
 
 
 def acceleration(jackknife: Floats) -> float:

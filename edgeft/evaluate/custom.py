@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgeft.errors import StepError
-from edgeft.evaluate.bootstrap import bound_from_callback, bound_from_sums
+from edgeft.evaluate.betting import bound_mean
+from edgeft.evaluate.bootstrap import bound_from_callback
 from edgeft.evaluate.statistics import Bound, Undecidable
 
 if TYPE_CHECKING:
@@ -31,21 +32,34 @@ class CustomValues:
     source: Values | None = None
 
 
-def bound_custom(ours: Values, theirs: Values | None, units: NDArray[Any], alpha: float) -> Bound:
-    """Bounds of ours, or of theirs - ours. Values outside [0, 1] widen the scale of what may fail unseen."""
+def bound_custom(ours: Values, theirs: Values | None, units: NDArray[Any], alpha: float, worst: float) -> Bound:
+    """Bounds of ours, or of theirs - ours.
+
+    worst: values per case, or their differences, count for no more than this, either way, and the bound holds for that
+    mean. What a function gives cannot be cut: Undecidable where it, or the difference, lies beyond.
+    """
     import numpy as np
 
-    if callable(ours) and callable(theirs):
-        given, made = theirs, ours
-        return bound_from_callback(lambda rows: given(rows) - made(rows), units, alpha)
-    if callable(ours) and theirs is None:
-        return bound_from_callback(ours, units, alpha)
-    if callable(ours) or callable(theirs):
+    if callable(ours):
+        if theirs is not None and not callable(theirs):
+            raise TypeError("custom values of artefact and source must have one form")
+        made, given = ours, theirs
+        metric = made if given is None else lambda rows: given(rows) - made(rows)
+        return bound_from_callback(_within(metric, worst), units, alpha, worst=worst)
+    if callable(theirs):
         raise TypeError("custom values of artefact and source must have one form")
-    values = ours if theirs is None else theirs - ours
-    every = np.concatenate([ours, ours if theirs is None else theirs, [0.0, 1.0]])
-    rows = np.stack([values, np.ones(len(values))], axis=1)
-    return bound_from_sums(rows, lambda sums: sums[..., 0] / sums[..., 1], units, alpha, scale=float(np.ptp(every)))
+    values = np.clip(ours if theirs is None else theirs - ours, -worst, worst)
+    return bound_mean(values, units, alpha, low=-worst, high=worst)
+
+
+def _within(function: Callable[[Indices], float], worst: float) -> Callable[[Indices], float]:
+    def call(rows: Indices) -> float:
+        value = function(rows)
+        if abs(value) > worst:
+            raise Undecidable(f"it gave {value:g}, beyond the gate's at_worst {worst:g}")
+        return value
+
+    return call
 
 
 def as_metric(name: str, values: Values, n: int) -> Values:

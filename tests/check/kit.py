@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edgeft import plugins
+from edgeft.artifact import Signature
 from edgeft.canonical import canonical_json, digest_file, walk_files
+from edgeft.gate import OperatingPoint
 from edgeft.ship.bundle import FORMAT
+from edgeft.ship.postprocess import postprocess_json
 from edgeft.ship.verify import MANIFEST, NOT_SHIPPED
 
 LENGTH = 32
@@ -117,10 +121,10 @@ def _save(path: Path, nodes: Any, inputs: Any, out: Any, constants: dict[str, An
 def text_bundle(
     folder: Path, texts: Texts, weights: Any = None, labels: Sequence[str] | None = None, **more: Any
 ) -> Path:
-    """A bundle of a text classifier. more: of `text_model`, and `status`, `gates`."""
+    """A bundle of a text classifier. more: of `text_model`, and `status`, `gates`, `thresholds`."""
     folder.mkdir(parents=True)
     weights = texts.weights if weights is None else weights
-    sealed = {name: more.pop(name) for name in ("status", "gates") if name in more}
+    sealed = {name: more.pop(name) for name in ("status", "gates", "thresholds") if name in more}
     text_model(folder / "model.onnx", weights, **more)
     (folder / "tokenizer.json").write_text(texts.tokenizer, encoding="utf-8")
     named = list(labels or texts.labels)
@@ -146,9 +150,13 @@ def image_bundle(folder: Path, weights: Any, labels: Sequence[str], size: int, *
 
 
 def seal(
-    folder: Path, task: str, labels: Sequence[str], inputs: Any, out: Any, status: str = "passed", gates: str = ""
-) -> Path:
-    """The manifest, as a build writes it. gates: of the recipe it was built by, in YAML."""
+    folder: Path, task: str, labels: Sequence[str], inputs: Any, out: Any, status: str = "passed", gates: str = "",
+    thresholds: Mapping[OperatingPoint, float] | None = None,
+) -> Path:  # fmt: skip
+    """The manifest, as a build writes it. gates: of the recipe it was built by, in YAML. thresholds: frozen ones."""
+    if thresholds:
+        stated = postprocess_json(plugins.load("tasks", task)(), labels, Signature({}, {}), thresholds=thresholds)
+        (folder / "postprocess.json").write_bytes(canonical_json(stated))
     if gates:
         (folder / "recipe.resolved.yaml").write_text(f"name: kit\ngates:\n{gates}", encoding="utf-8")
     if status != "passed":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,30 @@ def test_a_bundle_that_says_it_may_not_be_shipped_is_no_release(
     assert content["status"] == "passed"
     assert cli.main(["check", "same", "--baseline", "base", *LEFT.split()]) == 2
     assert "did not pass its own gates (rejected)" in capsys.readouterr().err
+
+
+def test_a_recipe_beside_the_signed_bundle_states_nothing(keys: Path, texts: kit.Texts, ask: Ask) -> None:
+    """Whoever can write there would widen the margin."""
+    home = keys / "out" / "targets" / "local-cpu"
+    kit.text_bundle(home, texts)
+    sign_folder(home, new_key(keys / "home.pem"))
+    kit.text_bundle(keys / "bad", texts, kit.worse(texts.weights, 0.3))
+    wide = "gates:\n  - {metric: accuracy, no_worse_than: source, margin: 0.9, severity: warn}\n"
+    (keys / "out" / "recipe.resolved.yaml").write_text(wide)
+    code, record = ask(f"bad --baseline {home} --data test.csv --no-latency --key {public(keys, 'home')}")
+    accuracy = next(row for row in record["verdicts"] if row["check"] == "accuracy")
+    assert code == 1 and accuracy["limit"] == 0.01 and accuracy["limit_from"].startswith("edgeft's default")
+    assert any("holds no recipe.resolved.yaml: --recipe names" in note for note in record["notes"])
+
+
+def test_a_key_is_asked_for_where_no_signature_can_be_checked(
+    keys: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without cryptography nothing is known of the signer, and nothing unknown is taken for granted."""
+    key = public(keys, "signing")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cryptography"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    assert cli.main(["check", "same", "--baseline", "base", *LEFT.split(), "--key", str(key)]) == 2
+    found = capsys.readouterr()
+    assert "cryptography" in found.err and "--key asks for a signature to be checked" in found.err and not found.out

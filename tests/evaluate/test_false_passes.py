@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from bench import decided_worlds as decided
 from bench import gate_worlds as plain
 from bench import score_worlds as scored
 from bench.gate_world import World
@@ -22,8 +23,8 @@ WORLDS = [
     (plain.sensitivity(0.1, 0.1), 800, 1500),
     (plain.tails(0.1, 0.6), 400, 300),
     (plain.catastrophes(0.02, 0.3), 800, 1500),
-    (plain.own_metric(0.05, 0.6), 400, 250),
-    (plain.own_metric(0.1, 0.6, callback=True), 200, 250),
+    (decided.own_metric(0.1, 0.6), 400, 250),
+    (decided.own_metric(0.1, 0.6, callback=True), 200, 250),
     (plain.f1((0.9, 0.1), (0.0, 0.2)), 100, 300),
     (plain.f1_absolute((0.9, 0.1), 0.05), 200, 300),
     (scored.auc_struck(9, 0.05, 0.5), 400, 150),

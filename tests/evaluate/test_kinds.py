@@ -186,7 +186,8 @@ def test_overconfidence_is_seen_by_the_calibration_error() -> None:
     ],
 )  # fmt: skip
 def test_plain_values_on_the_search_set(metric: str, value: float | None) -> None:
-    gate = Gate(metric=metric, at_most=0.5) if metric == "flip_rate" else Gate(metric=metric, at_least=0.5)
+    limit = {"at_most": 0.5} if metric == "flip_rate" else {"at_least": 0.5}
+    gate = Gate(metric=metric, **limit, at_worst=1.0 if metric == "score.py:f" else None)
     found = metric_value(gate, scored(flip(truth=1, count=40)), scored(TRUTH), TRUTH)
     assert found == (None if value is None else pytest.approx(value))
 

@@ -98,7 +98,7 @@ COMPARED = {"no_worse_than": "source", "margin": 0.1}
         {"metric": "accuracy", **COMPARED}, {"metric": "accuracy", "at_least": 0.6}, {"metric": "macro_f1", **COMPARED},
         {"metric": "sensitivity_b", **COMPARED}, {"metric": "flip_rate", "at_most": 0.2}, {"metric": "ece", **COMPARED},
         {"metric": "brier", **COMPARED}, {"metric": "auroc_b", **COMPARED}, {"metric": "mean_dice", **COMPARED},
-        {"metric": "mean_dice", "cases_losing": 0.1, "at_most": 0.3}, {"metric": "score.py:f", **COMPARED},
+        {"metric": "mean_dice", "cases_losing": 0.1, "at_most": 0.3}, {"metric": "score.py:f", **COMPARED, "at_worst": 1},
         {"metric": "score.py:f", "cases_losing": 0.1, "at_most": 0.3},
     ],
     ids=lambda keys: "-".join(map(str, keys.values())),
@@ -162,7 +162,7 @@ def test_an_own_metric_is_divided_too_in_both_its_forms() -> None:
     hurt = spoil("south", 0.2)
     source, artefact = score_of(TRUTH, TRUTH, 4), score_of(TRUTH, hurt, 4)
     ours = artefact.correct.astype(float)
-    gate = Gate(metric="score.py:f", at_least=0.9, by="site")
+    gate = Gate(metric="score.py:f", at_least=0.9, at_worst=1, by="site")
     for custom in (CustomValues(ours), CustomValues(lambda rows: float(ours[rows].mean()))):
         verdict = decide_data_gate(gate, "t", artefact, source, np.arange(N), truth=TRUTH, custom=custom, groups=SITES)
         assert verdict.status == "FAIL" and verdict.subgroup == "south"

@@ -86,7 +86,7 @@ def test_a_misspelt_metric_is_told_the_near_one(tmp_path: Path) -> None:
 def test_an_own_metric_of_masks_is_refused_before_the_gate_set(tmp_path: Path) -> None:
     """Of masks only classes are kept: the function would have been given logits that are not there."""
     (tmp_path / "score.py").write_text("def mean(logits, labels, rows):\n    return 0.5\n")
-    loaded = load(tmp_path, "local-cpu", "local-cpu", "score.py:mean")
+    loaded = load(tmp_path, "local-cpu", "local-cpu", "score.py:mean, at_worst: 1")
     with pytest.raises(RecipeError, match="of segmentation only classes are kept") as caught:
         check_gates(loaded, load_devices(loaded), Segmentation())
     assert "gate mean_dice, " in caught.value.render()

@@ -10,7 +10,7 @@ from tests.pipeline.conftest import Workbench
 
 pytestmark = pytest.mark.ml
 GATE = "  - {metric: artifact_mb"
-OWN = "  - {metric: 'score.py:hit', no_worse_than: source, margin: 0.3}\n"
+OWN = "  - {metric: 'score.py:hit', no_worse_than: source, margin: 0.3, at_worst: 1}\n"
 
 
 def test_own_metric_decides_and_a_broken_one_is_found_before_the_opening(workbench: Callable[..., Workbench]) -> None:

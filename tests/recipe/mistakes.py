@@ -497,10 +497,19 @@ MISTAKES: list[Mistake] = [
     ),
     (
         "gate-metric-code",
-        [("metric: accuracy", "metric: 'score.py:f'")],
+        [("metric: accuracy", "metric: 'score.py:f', at_worst: 1")],
         "demo.yaml:11:14 gates[0].metric",
         "no file 'score.py'",
         "the folder holds: adapter, base.yaml, demo.yaml, model, model.pt, net.onnx, net.py, train.csv, w.bin, w.safetensors",
+    ),
+    (
+        "gate-own-range",
+        [("metric: accuracy", "metric: 'net.py:build'")],
+        "demo.yaml:11:5 gates[0]",
+        "how large the values of a metric of your own can be is not known, so no number of cases bounds their mean: "
+        "say at_worst, above which no case counts for more, for instance 1 where values are from 0 to 1, or cases_losing "
+        "with at_most",
+        "",
     ),
     (
         "gate-latency-least",

@@ -102,7 +102,7 @@ def test_unsupported_and_failed_rows_stay_as_they_are() -> None:
         ({"metric": "latency_p50_ms", "at_most": 1, "severity": "warn"}, "onnx/int8"),
         ({"metric": "accuracy", "at_least": 0.95}, None),
         ({"metric": "cold_load_ms", "at_most": 100}, None),
-        ({"metric": "score.py:cost", "at_least": 0.5}, "onnx/int8"),
+        ({"metric": "score.py:cost", "at_least": 0.5, "at_worst": 1}, "onnx/int8"),
     ],
 )
 def test_gates_on_the_search_set(gate: dict[str, Any], chosen: str | None) -> None:

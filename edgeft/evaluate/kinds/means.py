@@ -75,10 +75,13 @@ def own_metric(gate: Gate, units: Units, custom: CustomValues | None) -> Quantit
     """A user's own metric: its mean, its loss, or the share of cases that lose too much."""
     if custom is None:
         raise Undecidable("its values were not computed")
+    worst = gate.at_worst or 0.0
+    if not worst and gate.cases_losing is None:
+        raise Undecidable("how large its values can be is not known: the gate states no at_worst")
     alpha, count, n = 1 - gate.confidence, count_units(units), len(units)
     ours = as_metric(gate.metric, custom.artefact, n)
     if not gate.no_worse_than and gate.cases_losing is None:
-        return absolute(gate, bound_custom(ours, None, units, alpha), count)
+        return absolute(gate, bound_custom(ours, None, units, alpha, worst), count)
     if custom.source is None:
         raise Undecidable("its value of the source was not computed")
     theirs = as_metric(gate.metric, custom.source, n)
@@ -86,5 +89,5 @@ def own_metric(gate: Gate, units: Units, custom: CustomValues | None) -> Quantit
         if callable(ours) or callable(theirs):
             raise Undecidable("it gives one number for all cases, not one per case")
         return losing_rate(gate, ours, theirs, units)
-    bound = bound_custom(ours, theirs, units, alpha)
+    bound = bound_custom(ours, theirs, units, alpha, worst)
     return loss_of(gate, bound, mean_of(ours, n), mean_of(theirs, n), count)

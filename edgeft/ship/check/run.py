@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from edgeft.device.protocol import OnProgress
 from edgeft.gate import Status
 from edgeft.pipeline.steps.answers import thin
 from edgeft.ship.check.asking import Answered, answer_cases, naming, tell_agreement
-from edgeft.ship.check.completing import complete
+from edgeft.ship.check.completing import by_thresholds, complete, is_answered
 from edgeft.ship.check.record import CheckRecord, CheckVerdict, DataRow, Kind, LeftOut
 from edgeft.ship.check.sides import Contender, are_identical, content_digest, label_order, read_signature_of
 from edgeft.ship.check.stated import Margin
@@ -169,7 +169,7 @@ def _check_accuracy(
     order = label_order(ours, theirs)
     if order is not None:
         found.notes.append("the sides name their labels in another order; answers are compared by name")
-    if ours.digest != theirs.digest and ours.labels == theirs.labels:
+    if ours.prepared != theirs.prepared and ours.labels == theirs.labels:
         found.notes.append("the sides prepare their inputs differently; each is fed by its own preprocessing")
     answered: list[Answered] = []
     for side, signature, places in (
@@ -178,12 +178,18 @@ def _check_accuracy(
     ):
         batch, progress = match.ask.batch or 1, show(f"asking the {side.role}")
         answered.append(answer_cases(device, side, signature, match.rows, theirs.labels, places, batch, progress))
-    found.outputs = tell_agreement(*answered)
     gates, note = [margin.gate for margin in match.limits.margins], found.notes.append
-    scores = [complete(each, theirs, match.baseline, match.rows, gates, note) for each in answered]
+    sides = (match.candidate, match.baseline)
+    scores = [complete(each, theirs, side, match.rows, gates, note) for each, side in zip(answered, sides, strict=True)]
+    if ours.thresholds or theirs.thresholds:
+        same = ours.thresholds == theirs.thresholds
+        note(f"answers are those of the frozen thresholds{'' if same else ', which differ: each side has its own'}")
+    told = [by_thresholds(score, side, match.rows) for score, side in zip(scores, sides, strict=True)]
+    found.outputs = tell_agreement(*(replace(each, score=score) for each, score in zip(answered, told, strict=True)))
     for margin in match.limits.margins:
         custom = custom_of(margin, answered[0].outputs, answered[1].outputs, match.rows)
-        found.verdicts.append(decide_accuracy(margin, device.name, scores[0], scores[1], match.rows, custom))
+        pair = told if is_answered(margin.gate) else scores
+        found.verdicts.append(decide_accuracy(margin, device.name, pair[0], pair[1], match.rows, custom))
 
 
 def _check_latency(

@@ -16,6 +16,7 @@ from edgeft.errors import RecipeError
 from edgeft.ship.archive import is_archive, opened
 from edgeft.ship.bundle import Bundle, has_bundle, open_bundle
 from edgeft.ship.check.record import SideRow, shown
+from edgeft.ship.postprocess import POSTPROCESS, read_thresholds
 from edgeft.ship.verify import NOT_SHIPPED
 from edgeft.targets.profile.differences import match_tensors, tell_tensors
 from edgeft.targets.profile.model import Model, inspect_model, open_model, require_runtime
@@ -30,8 +31,8 @@ PREPROCESSING = ("preprocess.json", "tokenizer.json")
 
 @dataclass(frozen=True)
 class Reading:
-    """What turns raw cases into feeds and outputs into answers. folder: preprocess.json and what it names.
-    said: whose it is."""
+    """What turns raw cases into feeds and outputs into answers. folder: preprocess.json and what it names, and
+    postprocess.json where there is one. said: whose it is."""
 
     task: Task
     folder: Path
@@ -39,10 +40,22 @@ class Reading:
     said: str
 
     @property
+    def thresholds(self) -> dict[str, float]:
+        """Label -> least probability at which it is the answer, as the bundle froze them."""
+        return read_thresholds(self.folder)
+
+    @property
     def digest(self) -> str:
         """Of everything that decides feeds and answers."""
-        files = [self.folder / name for name in PREPROCESSING if (self.folder / name).is_file()]
-        return digest_json([self.task.name, list(self.labels), [digest_file(path) for path in files]])
+        return digest_json([self.prepared, self._digests(POSTPROCESS)])
+
+    @property
+    def prepared(self) -> str:
+        """Of everything that decides feeds, and what the outputs are of."""
+        return digest_json([self.task.name, list(self.labels), self._digests(*PREPROCESSING)])
+
+    def _digests(self, *names: str) -> list[str]:
+        return [digest_file(self.folder / name) for name in names if (self.folder / name).is_file()]
 
 
 @dataclass(frozen=True)
@@ -126,7 +139,7 @@ def label_order(candidate: Reading, baseline: Reading) -> list[int] | None:
 
 
 def are_identical(candidate: Contender, baseline: Contender) -> bool:
-    """Whether nothing that is run or read differs: model bytes, runtime, preprocessing, labels."""
+    """Whether nothing that is run or read differs: model bytes, runtime, preprocessing, thresholds, labels."""
     ours, theirs = (side.reading.digest if side.reading else "" for side in (candidate, baseline))
     return (
         candidate.model.runtime == baseline.model.runtime

@@ -13,7 +13,7 @@ from edgeft import plugins
 from edgeft.device.yaml_read import read_mapping
 from edgeft.errors import RecipeError
 from edgeft.gate import SOURCE, Gate
-from edgeft.metric_names import FLIP_RATE
+from edgeft.metric_names import FLIP_RATE, is_own
 from edgeft.ship.bundle import Bundle
 from edgeft.ship.check.sides import Reading
 from edgeft.task import Task, has_metric
@@ -126,15 +126,15 @@ class Resolved:
 
 
 def read_resolved(bundle: Bundle) -> Resolved:
-    """Gates and columns of the recipe a bundle was built by: its file in the bundle, or in the folder of its build.
+    """Gates and columns of the recipe a bundle was built by: the file in the bundle, which its manifest and signature
+    cover; one beside it may be anybody's.
 
-    Nothing where there is none, or it is not one: other versions of edgeft write other keys. A metric that is code is
-    never taken from a bundle.
+    Nothing but a note where there is none, or it is not one: other versions of edgeft write other keys. A metric that
+    is code is never taken from a bundle.
     """
-    places = (bundle.folder / RESOLVED, bundle.folder.parent.parent / RESOLVED)
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        return Resolved()
+    path = bundle.folder / RESOLVED
+    if not path.is_file():
+        return Resolved(notes=(f"the baseline holds no {RESOLVED}: --recipe names the one with its gates",))
     try:
         content = read_mapping(path, "recipe")
     except RecipeError as error:
@@ -142,15 +142,16 @@ def read_resolved(bundle: Bundle) -> Resolved:
     gates, notes = [], []
     rows = content.get("gates")
     for row in rows if isinstance(rows, list) else ():
+        metric = row.get("metric") if isinstance(row, dict) else None
+        if isinstance(metric, str) and is_own(metric):
+            notes.append(f"the baseline's gate on {Path(metric).name} is code, which is run with --recipe only")
+            continue
         try:
             gate = Gate.model_validate(row)
         except ValidationError:
             notes.append("a gate of the baseline's recipe is of another edgeft, and is left out")
             continue
-        if ":" in gate.metric:
-            notes.append(f"the baseline's gate on {Path(gate.metric).name} is code, which is run with --recipe only")
-        else:
-            gates.append((gate, "the gates the baseline was released by"))
+        gates.append((gate, "the gates the baseline was released by"))
     data = content.get("data")
     return Resolved(tuple(gates), _form(data if isinstance(data, dict) else {}), tuple(notes))
 
