@@ -136,7 +136,7 @@ class Gate(BaseModel):
     @property
     def plain_subject(self) -> str:
         """The same of whole values, none of them cut."""
-        return self.values + ("" if self.point is None else f" at the source's {self.point.words}")
+        return self.values + ("" if self.point is None else f" at the {self.baseline}'s {self.point.words}")
 
     @property
     def columns(self) -> frozenset[str]:

@@ -70,6 +70,23 @@ def test_the_search_page_names_every_candidate() -> None:
         assert not set(small) & set(more), name
 
 
+def test_the_page_for_who_signs_is_two_printed_pages_and_says_where_the_rest_is() -> None:
+    page = (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
+    assert len(page.split()) <= 1100
+    assert "](gates.md)" in page and "](evidence.md)" in (ROOT / "docs/gates.md").read_text(encoding="utf-8")
+
+
+def test_functions_said_to_be_in_no_gate_are_in_none() -> None:
+    """Named on docs/gates.md, and called by nothing of edgeft but their own file and the known answers of selftest."""
+    said = (ROOT / "docs/gates.md").read_text(encoding="utf-8").partition("## In the library, in no gate")[2]
+    names = set(re.findall(r"`(\w+_?\w+)`", said)) - {"edgeft"}
+    assert names >= {"bound_perplexity", "sign_flip", "bootstrap_t", "bound_tail", "holm"}
+    for path in (ROOT / "edgeft").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        used = {name for name in names if re.search(rf"\b{name}\(", text) and f"def {name}(" not in text}
+        assert not used or path.is_relative_to(ROOT / "edgeft/ship/selftest"), (path, used)
+
+
 def test_whoever_goes_on_from_a_received_folder_is_told_that_it_runs_code() -> None:
     """The code of a code model travels in it, and nothing in it is signed."""
     from edgeft import cli

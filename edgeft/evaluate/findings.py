@@ -49,7 +49,7 @@ def is_called(score: Score, place: int, point: OperatingPoint | None = None) -> 
 
     if point is not None:
         if point not in score.thresholds:
-            raise Undecidable(f"the source's threshold at a {point.words} was not fixed")
+            raise Undecidable(f"the threshold at a {point.words} was not fixed")
         return np.asarray(column(score, place) >= score.thresholds[point], dtype=bool)
     if score.called is not None:
         return np.asarray(score.called[:, place], dtype=bool)

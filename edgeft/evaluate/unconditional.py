@@ -29,8 +29,9 @@ BETA = 0.01
 """Of alpha, spent on the interval of the rate of gains."""
 SLACK = 0.002
 """Of alpha, kept for what may lie between two points of the grid (test_the_grid_is_fine_enough)."""
-STEP = 0.1
-"""Between two rates of gains that are tried, in standard deviations of their estimate."""
+STEP = 0.05
+"""Between two rates that are tried, in standard deviations of their estimate: of gains, and of losses too where those
+are the rarer ones and so the probability changes faster with them."""
 REACH = 7.0
 """Standard deviations around a count's mean that are summed over; what lies beyond is counted as probable."""
 TINY = 1e-300
@@ -74,7 +75,7 @@ def upper_difference(lost: int, gained: int, n: int, alpha: float) -> float:
     allowed = alpha * (1 - BETA - SLACK)
 
     def excess(difference: float) -> float:
-        return log(float(probability(difference, rates, n, most).max()) / allowed + TINY)
+        return log(float(probability(difference, _finer(rates, difference, n), n, most).max()) / allowed + TINY)
 
     low, high, step = limit, limit, max(DIGITS, 0.1 / n)
     over = under = excess(limit)
@@ -149,12 +150,28 @@ def most_lost(gains: Counts, n: int, difference: float, alpha: float) -> Counts:
 
 def _rates_of_gains(gained: int, n: int, beta: float) -> Floats:
     """Rates in the exact interval of the rate of gains, evenly spaced on the scale that makes their errors equal."""
+
+    return _spaced(*clopper_pearson(gained, n, beta / 2), n)
+
+
+def _spaced(low: float, high: float, n: int) -> Floats:
     import numpy as np
 
-    low, high = (float(np.arcsin(np.sqrt(rate))) for rate in clopper_pearson(gained, n, beta / 2))
-    points = max(2, int(np.ceil((high - low) * 2 * np.sqrt(n) / STEP)) + 1)
-    rates: Floats = np.sin(np.linspace(low, high, points)) ** 2
+    first, last = (float(np.arcsin(np.sqrt(rate))) for rate in (low, high))
+    points = max(2, int(np.ceil((last - first) * 2 * np.sqrt(n) / STEP)) + 1)
+    rates: Floats = np.sin(np.linspace(first, last, points)) ** 2
     return rates
+
+
+def _finer(rates: Floats, difference: float, n: int) -> Floats:
+    """The rates of gains, and where losses are rarer those at which the rates of losses are evenly spaced, too."""
+    import numpy as np
+
+    if difference >= 0:
+        return rates
+    low, high = (min(1.0, max(0.0, float(rate) + difference)) for rate in (rates[0], rates[-1]))
+    losses = _spaced(low, high, n)
+    return np.union1d(rates, np.clip(losses - difference, rates[0], rates[-1]))
 
 
 def _ranked_before(lost: int, gained: int, n: int, limit: float, rate: float) -> Counts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from edgeft.report.verdicts import account_text
 from edgeft.ship.check.record import CheckRecord, CheckVerdict, DataRow, SideRow
 
 LABEL = 10
@@ -26,7 +27,7 @@ def check_lines(record: CheckRecord) -> list[str]:
             f"               {part.status:<12} {part.subgroup or 'the whole'}: {part.why}" for part in verdict.parts
         ]
         if verdict.limit_from:
-            lines.append(f"               limit: {verdict.limit_from}")
+            lines.append(f"               limit: {limit_text(verdict)}")
     lines += [f"  left out     {row.check} ({row.why})" for row in record.left_out]
     if record.data is not None:
         lines.append(_line("cases", _cases(record.data)))
@@ -60,9 +61,17 @@ def check_markdown(record: CheckRecord) -> str:
     if record.outputs:
         lines.append(f"- outputs: {_text(record.outputs)}")
     lines += [f"- note: {_text(note)}" for note in record.notes]
-    lines += [f"- limit of {_text(item.name)}: {_text(item.limit_from)}" for item in record.verdicts if item.limit_from]
+    lines += [
+        f"- limit of {_text(item.name)}: {_text(limit_text(item))}" for item in record.verdicts if item.limit_from
+    ]
     lines += [f"- edgeft {_text(record.edgeft)}, {record.started}", "", "</details>", ""]
     return "\n".join(lines)
+
+
+def limit_text(verdict: CheckVerdict) -> str:
+    """Where the limit was stated, and who answers for it or that nobody does."""
+    account = account_text(verdict.model_dump())
+    return f"{verdict.limit_from} ({account})" if account else verdict.limit_from
 
 
 def _reasons(verdict: CheckVerdict) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as Tree
 
+from edgeft.report.check import limit_text
 from edgeft.ship.check.record import CheckRecord, CheckVerdict
 
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -64,7 +65,7 @@ def _properties(record: CheckRecord) -> list[tuple[str, str]]:
 
 
 def _said(verdict: CheckVerdict) -> str:
-    limit = f" [limit: {verdict.limit_from}]" if verdict.limit_from else ""
+    limit = f" [limit: {limit_text(verdict)}]" if verdict.limit_from else ""
     warn = " (warns only)" if verdict.severity == "warn" else ""
     parts = "".join(f"\n  {part.status} {part.subgroup or 'the whole'}: {part.why}" for part in verdict.parts)
     return f"{verdict.status}{warn} {verdict.name}: {verdict.why}{limit}{parts}"

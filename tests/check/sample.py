@@ -18,7 +18,7 @@ def sample_verdict(status: str = "PASS", name: str = "accuracy no worse", severi
         {
             "check": "accuracy", "name": name, "status": status, "why": f"because of {name}", "severity": severity,
             "candidate": 90.0, "baseline": 91.0, "unit": "%", "value": 0.01, "interval": (-0.002, 0.018), "limit": 0.02,
-            "limit_from": "--margin", "n": 1200,
+            "limit_from": "--margin", "n": 1200, "owner": name,
         }
     )  # fmt: skip
 

@@ -195,6 +195,44 @@ def test_margins_are_the_ones_the_baseline_was_released_by(world: Path, texts: k
     assert verdict(record, "accuracy")["limit"] == 0.4 and verdict(record, "accuracy")["limit_from"] == "--margin"
 
 
+def test_a_margin_says_who_answers_for_it(
+    world: Path, texts: kit.Texts, ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Or that nobody does; where it is not decided, too."""
+    owned = "  - {metric: accuracy, no_worse_than: source, margin: 0.03, owner: A. Hughes, justification: one in 33}\n"
+    kit.text_bundle(world / "gated", texts, gates=owned)
+    for cases in ("--data test.csv", ""):
+        found = verdict(ask(f"same --baseline gated {cases} --no-latency")[1], "accuracy")
+        assert (found["owner"], found["justification"], found["unaccounted"]) == ("A. Hughes", "one in 33", [])
+        found = verdict(ask(f"same --baseline gated {cases} --no-latency --margin 0.03")[1], "accuracy")
+        assert (found["owner"], found["unaccounted"]) == ("", ["owner", "justification"])
+    cli.main(["check", "same", "--baseline", "gated", "--no-latency", "--markdown", "m.md", "--junit", "j.xml"])
+    said = "(A. Hughes: one in 33)"
+    assert said in capsys.readouterr().out and said in (world / "m.md").read_text()
+    assert said in (world / "j.xml").read_text()
+    cli.main(["check", "same", "--baseline", "base", "--no-latency"])
+    assert (
+        "edgeft's default, since nobody stated one (margin without an owner and justification)"
+        in capsys.readouterr().out
+    )
+
+
+def test_labels_and_columns_keep_their_names_in_sentences(world: Path, texts: kit.Texts, ask: Ask) -> None:
+    """A check's sentences are a gate's with `baseline` for `source`, and a label may be called so."""
+    name = "the source"
+    labels = (name, *texts.labels[1:])
+    gate = f"  - {{metric: sensitivity_{name}, no_worse_than: source, margin: 0.4, by: {name}}}\n"
+    kit.text_bundle(world / "gated", texts, gates=gate, labels=labels)
+    rows = [(text, name if label == texts.labels[0] else label, name) for text, label in texts.test]
+    kit.write_table(world / "named.csv", rows, ("text", "label", name))
+    kit.text_bundle(world / "other", texts, texts.weights * 1.001, labels=labels)
+    _, record = ask("other --baseline gated --data named.csv --no-latency")
+    found = verdict(record, "accuracy")
+    assert found["name"] == f"sensitivity_{name} no worse than the baseline by 0.4 in every {name}"
+    assert "of the baseline on" in found["why"] and f"labelled '{name}'" in found["why"]
+    assert all(f"labelled '{name}'" in part["why"] for part in found["parts"])
+
+
 def test_a_gate_that_warns_stops_nothing(world: Path, texts: kit.Texts, ask: Ask) -> None:
     warn = "  - {metric: accuracy, no_worse_than: source, margin: 0.03, severity: warn}\n"
     kit.text_bundle(world / "bad", texts, kit.worse(texts.weights, 0.3))

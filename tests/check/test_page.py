@@ -64,6 +64,15 @@ def test_options_on_the_page_exist_and_figures_are_the_codes() -> None:
     assert PAGE.count(f"| {check.DEFAULT_SHARE} |") == 2
 
 
-def test_requirements_file_is_named_where_it_is() -> None:
-    assert "pip install -r requirements-check.txt" in PAGE
+def test_what_the_workflow_installs_is_what_the_page_makes() -> None:
+    """edgeft is on no index: a wheel and a list, both made from its repository. test_no_torch.py installs the two."""
+    (install,) = [step["run"] for step in workflow()["jobs"]["check"]["steps"] if "pip install" in step.get("run", "")]
+    assert install.splitlines() == [
+        "pip install -r tools/requirements-check.txt",
+        "pip install --no-deps tools/edgeft-*.whl",
+    ]
+    assert install in PAGE, "as the page has it for any machine"
+    assert "\npip wheel --no-deps --wheel-dir tools .\ncp requirements-check.txt tools\n" in PAGE
     assert (Path(__file__).parents[2] / "requirements-check.txt").is_file()
+    for name in ("models/candidate", "models/released", "models/test.csv"):
+        assert PAGE.count(name) >= 2, "said where it comes from"

@@ -41,6 +41,21 @@ def test_the_bound_is_that_of_the_capital_process(seed: int) -> None:
     assert lower_mean(values, 0.05) == pytest.approx(by_hand(values.tolist(), 0.05), abs=1e-3)
 
 
+DICE = [0.91, 0.88, 0.93, 0.79, 0.95, 0.90, 0.86, 0.92, 0.31, 0.94, 0.89, 0.87, 0.96, 0.90, 0.85, 0.93, 0.91, 0.88]
+DICE += [0.94, 0.90]
+
+
+@pytest.mark.parametrize(
+    ("values", "alpha", "lower"),
+    [(DICE, 0.05, 0.70670), (DICE, 0.025, 0.67618), ([1 - x for x in DICE], 0.05, 0.05096), (DICE * 4, 0.05, 0.81726)],
+)
+def test_the_bound_is_that_of_the_authors_own_program(values: list[float], alpha: float, lower: float) -> None:
+    """Figures of `betting_mart` with `lambda_predmix_eb` from confseq (Howard, Waudby-Smith and others,
+    github.com/gostevehoward/confseq, src/confseq/betting.py at 0275a66 and betting_strategies.py at 113f874): theta=1,
+    trunc_scale=3/4, fixed_n=n, over means in steps of 1e-5; the largest mean that all smaller ones are refuted to."""
+    assert lower_mean(np.array(values), alpha) == pytest.approx(lower, abs=1.1e-5)
+
+
 def test_it_holds_at_a_loss_equal_to_the_margin() -> None:
     """50 cases of which 2% lose 0.3: bootstrap-t passes 36% of these, the percentile bootstrap 13-26%."""
     random, alpha, n, runs = np.random.default_rng(1), 0.05, 50, 600

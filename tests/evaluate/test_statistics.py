@@ -6,6 +6,9 @@ from math import ceil, floor
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
+from scipy.optimize import brentq
+from scipy.stats import t
 
 from edgeft.evaluate.needed import Clustering, rows_for_loss, rows_for_rate, rows_for_width
 from edgeft.evaluate.statistics import (
@@ -68,6 +71,28 @@ def test_design_effect_of_the_weil_litters_by_hand() -> None:
     assert design_effect(hits, units) == pytest.approx(3.953, abs=5e-4)
     # t quantiles of a table: 1.753 for 15 degrees of freedom, 1.6555 for 144.
     assert effective_size(hits, units, 0.05) == pytest.approx(145 / 3.953 * (1.6555 / 1.753) ** 2, rel=1e-3)
+
+
+def test_the_interval_of_the_weil_litters_is_that_of_rs_survey_package() -> None:
+    """`svyciprop(~alive, svydesign(~litter), method="beta")`, Lumley's form of Korn & Graubard 1998, written out: the
+    linearised variance over clusters, its effective size with degrees of freedom, quantiles of the beta distribution
+    found by integrating its density. 90% two-sided is 95% at each end."""
+    pups, litters, alive = sum(n for _, n in TREATED), len(TREATED), sum(a for a, _ in TREATED)
+    rate = alive / pups
+    influence = [(a - rate * n) / pups for a, n in TREATED]
+    variance = litters / (litters - 1) * sum(u * u for u in influence)
+    size = rate * (1 - rate) / variance * (t.ppf(0.05, pups - 1) / t.ppf(0.05, litters - 1)) ** 2
+
+    def below(place: float, a: float, b: float) -> float:
+        area: float = quad(lambda x: x ** (a - 1) * (1 - x) ** (b - 1), 0, place)[0]
+        return area / float(quad(lambda x: x ** (a - 1) * (1 - x) ** (b - 1), 0, 1)[0])
+
+    low = brentq(lambda x: below(x, size * rate, size * (1 - rate) + 1) - 0.05, 0.01, 0.99)
+    high = brentq(lambda x: below(x, size * rate + 1, size * (1 - rate)) - 0.95, 0.01, 0.99)
+    hits, units = np.concatenate([np.arange(n) < a for a, n in TREATED]), np.repeat(range(16), [n for _, n in TREATED])
+    bound = bound_rate(hits, units, 0.05)
+    assert (bound.low, bound.high) == pytest.approx((low, high), abs=1e-6)
+    assert 0.6 < low < rate < high < 0.9, "112 of 145 pups"
 
 
 def test_one_row_per_unit_is_the_exact_bound() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.special import gammaln, xlogy
+from scipy.optimize import brentq, minimize_scalar
+from scipy.special import gammaln, ndtri, xlogy
+from scipy.stats import beta, multinomial
 
 from edgeft.evaluate import unconditional
 from edgeft.evaluate.paired import tango_interval
@@ -33,6 +35,52 @@ def test_it_holds_whatever_the_rates(n: int, alpha: float) -> None:
             share = np.exp(ways + xlogy(lost, losses) + xlogy(gained, gains) + xlogy(n - lost - gained, rest))
             worst = max(worst, float(share[upper < losses - gains].sum()))
     assert 0.6 * alpha < worst <= alpha
+
+
+def score_by_hand(lost: int, gained: int, n: int, difference: float) -> float:
+    """Tango's score with the rate of gains found by searching the likelihood, not by its formula."""
+
+    def unlikely(gains: float) -> float:
+        losses = gains + difference
+        same = max(0.0, 1 - losses - gains)
+        return -float(xlogy(lost, losses) + xlogy(gained, gains) + xlogy(n - lost - gained, same))
+
+    bounds = (max(0.0, -difference), (1 - difference) / 2)
+    gains = float(minimize_scalar(unlikely, bounds=bounds, method="bounded", options={"xatol": 1e-12}).x)
+    return (lost - gained - n * difference) / (n * (2 * gains + difference * (1 - difference))) ** 0.5
+
+
+@pytest.mark.parametrize(("lost", "gained", "n", "alpha"), [(7, 1, 21, 0.025), (1, 7, 21, 0.025), (3, 0, 12, 0.05)])
+def test_it_is_the_bound_of_its_definition(lost: int, gained: int, n: int, alpha: float) -> None:
+    """Airway hyper-responsiveness of 21 children, 1 and 7 changed (Bentur 2009, the example of Fagerland, Lydersen &
+    Laake 2013), and a small one. Every outcome, its place in Tango's order and its probability by other ways than ours:
+    the smallest difference under which what is ranked at or before the one seen has probability alpha at most."""
+
+    def beyond(difference: float) -> float:
+        return score_by_hand(lost, gained, n, difference) + float(ndtri(1 - alpha))
+
+    limit = brentq(beyond, (lost - gained) / n + 1e-9, 1 - 1e-9, xtol=1e-12)
+    before = [
+        (b, c) for b, c in zip(*outcomes(n), strict=True) if score_by_hand(b, c, n, limit) <= -ndtri(1 - alpha) + 1e-5
+    ]
+    assert (lost, gained) in before
+    rates = [beta.ppf(0.005 * alpha, gained, n - gained + 1) if gained else 0.0]
+    rates.append(float(beta.ppf(1 - 0.005 * alpha, gained + 1, n - gained)))
+
+    def probability(difference: float) -> float:
+        most = 0.0
+        for gains in np.linspace(*rates, 400):
+            losses = gains + difference
+            if 0 <= losses <= 1 - gains:
+                chances = multinomial(n, [losses, gains, 1 - losses - gains])
+                most = max(most, float(chances.pmf([(b, c, n - b - c) for b, c in before]).sum()))
+        return most
+
+    ours = upper_difference(lost, gained, n, alpha)
+    # A hundredth of alpha pays for the interval of the rate of gains, two thousandths are kept for the grid.
+    assert probability(ours) <= 0.99 * alpha
+    assert probability(ours - 2e-3) > 0.985 * alpha, "and no smaller one does"
+    assert ours >= limit
 
 
 def test_tango_does_not_hold_where_it_does() -> None:
@@ -82,12 +130,14 @@ def test_few_cases_show_little(lost: int, gained: int, n: int) -> None:
 
 def test_the_grid_is_fine_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """A grid ten times as fine finds no probability that is higher by more than what is kept for it."""
-    for lost, gained, n in ((0, 0, 50), (4, 2, 60), (9, 4, 400), (30, 25, 618)):
+    for lost, gained, n in ((3, 0, 12), (10, 4, 25), (21, 13, 60), (0, 108, 200), (11, 223, 400),
+                            (0, 0, 50), (4, 2, 60), (9, 4, 400), (30, 25, 618)):  # fmt: skip
         high = upper_difference(lost, gained, n, ALPHA)
         found = []
         for step in (unconditional.STEP, unconditional.STEP / 10):
             monkeypatch.setattr(unconditional, "STEP", step)
             rates = unconditional._rates_of_gains(gained, n, unconditional.BETA * ALPHA)
+            rates = unconditional._finer(rates, high, n)
             limit = tango_interval(lost, gained, n, ALPHA)[1]
             most = unconditional._ranked_before(lost, gained, n, limit, float(rates[-1]))
             found.append(float(unconditional.probability(high, rates, n, most).max()))

@@ -38,7 +38,7 @@ def case_mean(gate: Gate, artefact: Score, baseline: Score | None, units: Units)
     if not compared:
         return absolute(gate, bound_mean(cut(ours, gate), units, alpha, high=worst), count_units(units))
     if baseline is None or gate.values not in baseline.cases:
-        raise Undecidable("its values of the source were not computed")
+        raise Undecidable(f"its values of the {gate.baseline} were not computed")
     theirs = baseline.cases[gate.values]
     if gate.cases_losing is not None:
         return losing_rate(gate, ours, theirs, units)
@@ -83,7 +83,7 @@ def own_metric(gate: Gate, units: Units, custom: CustomValues | None) -> Quantit
     if not gate.no_worse_than and gate.cases_losing is None:
         return absolute(gate, bound_custom(ours, None, units, alpha, worst), count)
     if custom.source is None:
-        raise Undecidable("its value of the source was not computed")
+        raise Undecidable(f"its value of the {gate.baseline} was not computed")
     theirs = as_metric(gate.metric, custom.source, n)
     if gate.cases_losing is not None:
         if callable(ours) or callable(theirs):

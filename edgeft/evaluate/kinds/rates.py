@@ -54,7 +54,7 @@ def class_rate(
 def flip_rate(gate: Gate, artefact: Score, source: Score | None, units: Units) -> Quantity:
     """The share of cases whose answer is another than the source's."""
     if source is None:
-        raise Undecidable("the source was not evaluated on the gate set")
+        raise Undecidable(f"the {gate.baseline} was not evaluated on the gate set")
     return hit_rate(gate, np_array(artefact.predictions != source.predictions), None, units, name=FLIP_RATE)
 
 

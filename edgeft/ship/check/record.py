@@ -61,8 +61,9 @@ class PartRow(Row):
 
 class CheckVerdict(Row):
     """One answer. candidate, baseline: the figure as people know it, in `unit`. value, interval, limit: what was
-    decided on (a loss, a ratio of times, bytes) in the metric's own scale. limit_from: who stated the limit. parts: of
-    a limit that holds for every subgroup; the numbers are then those of the one that decides."""
+    decided on (a loss, a ratio of times, bytes) in the metric's own scale. limit_from: where the limit was stated.
+    owner, justification: of a margin, as its gate states them; unaccounted: which of the two it lacks. parts: of a
+    limit that holds for every subgroup; the numbers are then those of the one that decides."""
 
     check: Kind
     name: str
@@ -76,6 +77,9 @@ class CheckVerdict(Row):
     interval: tuple[float, float] | None = None
     limit: float | None = None
     limit_from: str = ""
+    owner: str = ""
+    justification: str = ""
+    unaccounted: list[str] = Field(default_factory=list)
     n: int | None = None
     needed_n: int | None = None
     method: str = ""

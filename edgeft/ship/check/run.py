@@ -26,6 +26,7 @@ from edgeft.ship.check.verdicts import (
     decide_latency,
     decide_size,
     latency_name,
+    margin_not_checked,
     not_checked,
     same_file,
 )
@@ -206,7 +207,7 @@ def _check_latency(
 
 def _undecided(margins: Sequence[Margin]) -> list[CheckVerdict]:
     """Of accuracy without cases; margins may be unknown too."""
-    found = [not_checked("accuracy", margin.name, NO_DATA, margin.limit, margin.origin) for margin in margins]
+    found = [margin_not_checked(margin, NO_DATA) for margin in margins]
     return found or [not_checked("accuracy", "accuracy", NO_DATA)]
 
 

@@ -26,11 +26,23 @@ RESOLVED = "recipe.resolved.yaml"
 COLUMNS = ("text", "label", "group", "unit")
 
 
+BASELINE = "baseline"
+
+
+class BaselineGate(Gate):
+    """A gate whose other side is the baseline of a check, and is called so in its sentences."""
+
+    @property
+    def baseline(self) -> str:
+        """What it compares with, as a sentence names it."""
+        return BASELINE
+
+
 @dataclass(frozen=True)
 class Margin:
-    """A gate whose other side, `source` in its words, is the baseline; and who stated it."""
+    """A gate that compares with the baseline, and who stated it."""
 
-    gate: Gate
+    gate: BaselineGate
     origin: str
 
     @property
@@ -41,7 +53,10 @@ class Margin:
     @property
     def name(self) -> str:
         """`accuracy no worse than the baseline by 0.01`."""
-        return self.gate.describe().replace(f"than {SOURCE}", "than the baseline")
+        subject = self.gate.subject  # may hold any words: it names labels
+        return subject + self.gate.describe().removeprefix(subject).replace(
+            f"than {BASELINE}", f"than the {BASELINE}", 1
+        )
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,7 @@ def find_margins(
     if metric is None and margin is None:
         compared = [(gate, origin) for gate, origin in stated if _compares(gate) and _is_known(task, gate.metric)]
         found = [
-            Margin(gate.model_copy(update={"no_worse_than": gate.no_worse_than and SOURCE}), origin)
+            Margin(BaselineGate(**{**gate.model_dump(), "no_worse_than": gate.no_worse_than and SOURCE}), origin)
             for gate, origin in compared
             if gate.device in (None, *devices)
         ]
@@ -86,8 +101,8 @@ def find_margins(
     origin = "--margin" if margin is not None else "edgeft's default, since nobody stated one"
     value = DEFAULT_MARGIN if margin is None else margin
     if metric == FLIP_RATE:
-        return [Margin(Gate(metric=metric, at_most=value), origin)]
-    return [Margin(Gate(metric=metric or task.headline, no_worse_than=SOURCE, margin=value), origin)]
+        return [Margin(BaselineGate(metric=metric, at_most=value), origin)]
+    return [Margin(BaselineGate(metric=metric or task.headline, no_worse_than=SOURCE, margin=value), origin)]
 
 
 def _require_metric(metric: str, reading: Reading) -> None:

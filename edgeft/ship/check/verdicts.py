@@ -39,7 +39,7 @@ def decide_accuracy(
         check="accuracy",
         name=margin.name,
         status=found.status,
-        why=_of_baseline(found.why),
+        why=found.why,
         severity=gate.severity,
         candidate=candidate,
         baseline=baseline,
@@ -48,22 +48,20 @@ def decide_accuracy(
         interval=found.interval,
         limit=margin.limit,
         limit_from=margin.origin,
+        owner=found.owner,
+        justification=found.justification,
+        unaccounted=list(found.unaccounted),
         n=found.n,
         needed_n=found.needed_n,
         method=found.method,
         parts=[
             PartRow(
-                subgroup=part.subgroup, status=part.status, why=_of_baseline(part.why), value=part.value,
+                subgroup=part.subgroup, status=part.status, why=part.why, value=part.value,
                 interval=part.interval, n=part.n, needed_n=part.needed_n,
             )
             for part in found.parts
         ],
     )  # fmt: skip
-
-
-def _of_baseline(why: str) -> str:
-    """A gate's sentence, whose other side is called the source."""
-    return why.replace("the source", "the baseline")
 
 
 def decide_latency(found: Timing, margin: float, origin: str, device: str) -> CheckVerdict:
@@ -147,6 +145,13 @@ def size_name(margin: float) -> str:
 def not_checked(kind: Kind, name: str, why: str, limit: float | None = None, origin: str = "") -> CheckVerdict:
     """INCONCLUSIVE: what was neither done nor left out on purpose passes nothing."""
     return CheckVerdict(check=kind, name=name, status="INCONCLUSIVE", why=why, limit=limit, limit_from=origin)
+
+
+def margin_not_checked(margin: Margin, why: str) -> CheckVerdict:
+    """The same of a stated margin, with whoever answers for it."""
+    gate = margin.gate
+    account = {"owner": gate.owner or "", "justification": gate.justification or "", "unaccounted": [*gate.unaccounted]}
+    return not_checked("accuracy", margin.name, why, margin.limit, margin.origin).model_copy(update=account)
 
 
 def same_file(verdict: CheckVerdict, sha256: str) -> CheckVerdict:
