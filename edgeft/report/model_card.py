@@ -26,17 +26,21 @@ from edgeft.report.words import (
     runtime_name,
     significant,
 )
+from edgeft.ship.licences import SEE_TEXT, UNKNOWN
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 PIPELINES = {"text-classification", "image-classification", "image-segmentation", "text-generation"}
 
 
-def render_model_card(record: RunRecord, target: TargetRow) -> str:
-    """The card of one target's artefact: what it is, how good, how measured, what is not known. Pure."""
+def render_model_card(record: RunRecord, target: TargetRow, licence: tuple[str, str] = (UNKNOWN, "nowhere")) -> str:
+    """The card of one target's artefact: what it is, how good, how measured, what is not known. Pure.
+
+    licence: the base model's, and where it is stated.
+    """
     target = hide_time(target)
     chosen = chosen_row(target)
     parts = [
-        _front_matter(record, target),
+        _front_matter(record, target, licence[0]),
         f"# {_inline(record.name)} for {_inline(target.device)}",
         _inline(record.description),
         f"**{OUTCOMES[record.status][0]}**: {_inline(target_sentence(target))}.",
@@ -45,15 +49,17 @@ def render_model_card(record: RunRecord, target: TargetRow) -> str:
         *_quality(target),
         *_measured(target, chosen),
         *_verdicts(target),
-        *_limits(record, target),
+        *_limits(record, target, licence),
     ]
     text = "\n\n".join(part for part in parts if part) + "\n"
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _front_matter(record: RunRecord, target: TargetRow) -> str:
+def _front_matter(record: RunRecord, target: TargetRow, licence: str) -> str:
     """YAML whose values are JSON strings, which YAML reads as they are: no content can break out of them."""
-    lines = ["license: unknown", f"tags: {json.dumps(['edgeft', record.task, target.device])}"]
+    # The hub's word for a licence that is a text of its own.
+    named = json.dumps("other" if licence == SEE_TEXT else licence)
+    lines = [f"license: {named}", f"tags: {json.dumps(['edgeft', record.task, target.device])}"]
     if record.task in PIPELINES:
         lines.append(f"pipeline_tag: {json.dumps(record.task)}")
     elif record.task in ("segmentation", "volume-segmentation"):
@@ -193,11 +199,10 @@ def _verdicts(target: TargetRow) -> list[str]:
     return ["## Gates", _table(heads, rows) if rows else "No gate was decided."]
 
 
-def _limits(record: RunRecord, target: TargetRow) -> list[str]:
+def _limits(record: RunRecord, target: TargetRow, licence: tuple[str, str]) -> list[str]:
     items = [
         "Evidence is of the data and the device named above; other data and other devices need their own.",
-        "The licence is not known to edgeft: it follows from the base model and the data"
-        + (", of which licences.json has what is stated." if record.status == "passed" else "."),
+        _licence_text(licence, "; licences.json has what is stated" if record.status == "passed" else ""),
     ]
     if record.status == "passed":
         items.append("Built again, every file is the same bytes but for those that reproduce.json lists as different.")
@@ -215,6 +220,14 @@ def _limits(record: RunRecord, target: TargetRow) -> list[str]:
     items += record.warnings
     items += record.data.warnings if record.data else []
     return ["## Limits", "\n".join(f"- {_inline(text)}" for text in items)]
+
+
+def _licence_text(licence: tuple[str, str], more: str) -> str:
+    """What is known of the licence, and that a base model's is not the whole answer."""
+    words, stated = licence
+    if words == UNKNOWN:
+        return f"The licence is not known to edgeft: it follows from the base model and the data{more}."
+    return f"The licence above is the base model's ({words}, {stated}); what the data's asks comes on top{more}."
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -38,7 +38,7 @@ class Renderers:
 
     html: Callable[[RunRecord], str]
     json: Callable[[RunRecord], bytes]
-    card: Callable[[RunRecord, TargetRow], str]
+    card: Callable[[RunRecord, TargetRow, tuple[str, str]], str]
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,11 @@ class Contents:
     def salt(self) -> bytes:
         """Hides names; every row of the data set is read for it."""
         return provenance.split_salt(self.dataset)
+
+    @cached_property
+    def licence(self) -> tuple[str, str]:
+        """The base model's licence, and where it is stated."""
+        return licences.licence_of_model(self.build.plan.inputs.model.path)
 
     @property
     def dataset(self) -> Artifact:

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgeft.canonical import canonical_json
 
-UNKNOWN = "unknown"
+UNKNOWN, SEE_TEXT = "unknown", "see the text"
 NAMED = re.compile(r"(licen[cs]e|copying|notice|third.?party.?notices?)([.\-_].*)?$", re.IGNORECASE)
 LARGEST = 1 << 20
 """Bytes of a licence text that is copied."""
@@ -73,19 +73,23 @@ def _of_distribution(folder: Path, name: str) -> Licence:
 
 
 def _of_model(folder: Path, about: Mapping[str, Any], source: Path) -> Licence:
-    """The base model's: front matter of its README, and files that are called a licence."""
-    home = source if source.is_dir() else source.parent
-    texts = [path for path in sorted(home.iterdir()) if NAMED.fullmatch(path.name)] if source.is_dir() else []
-    licence, stated = UNKNOWN, "nowhere"
-    readme = home / "README.md"
-    if source.is_dir() and readme.is_file():
+    licence, stated = licence_of_model(source)
+    return Licence(str(about.get("name", "model")), "model", licence, stated, _copy(folder, "model", _texts(source)))
+
+
+def licence_of_model(source: Path) -> tuple[str, str]:
+    """(licence, where it is stated) of a model's folder: its README's front matter, else a file called a licence."""
+    readme = source / "README.md"
+    if readme.is_file():
         front = FRONT.match(readme.read_text(encoding="utf-8", errors="replace")[:20_000])
         line = re.search(r"^license:\s*(\S.*)$", front[1], re.MULTILINE) if front else None
         if line:
-            licence, stated = line[1].strip().strip("'\""), "README.md of the model"
-    if licence == UNKNOWN and texts:
-        licence, stated = "see the text", "a file in the model's folder"
-    return Licence(str(about.get("name", "model")), "model", licence, stated, _copy(folder, "model", texts))
+            return line[1].strip().strip("'\""), "README.md of the model"
+    return (SEE_TEXT, "a file in the model's folder") if _texts(source) else (UNKNOWN, "nowhere")
+
+
+def _texts(source: Path) -> list[Path]:
+    return [path for path in sorted(source.iterdir()) if NAMED.fullmatch(path.name)] if source.is_dir() else []
 
 
 def _copy(folder: Path, name: str, texts: Iterable[Path]) -> tuple[str, ...]:

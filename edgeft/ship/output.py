@@ -89,7 +89,7 @@ def _artefacts(build: Build, record: RunRecord, fresh: Path, render: Renderers, 
             build.executor.prepared,
             record,
             row,
-            card=scrub(render.card(record, shown), contents.places),
+            card=scrub(render.card(record, shown, contents.licence), contents.places),
             passed=passed and row.chosen is not None,
             add=partial(write_contents, contents=contents) if passed else None,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +69,11 @@ def alone(packages: str, script: Path, *arguments: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def text_recipe(text_csv: Path, tiny_bert: Path) -> str:
-    """A recipe on texts, with absolute paths as a user's has."""
-    return TEXT.format(model=tiny_bert, data=text_csv, method="lora")
+def text_recipe(text_csv: Path, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A recipe on texts, with absolute paths as a user's has, and a model that states its licence."""
+    model = shutil.copytree(tiny_bert, tmp_path_factory.mktemp("stated") / "model")
+    (model / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    return TEXT.format(model=model, data=text_csv, method="lora")
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,8 @@ def test_every_promised_file_is_there_and_in_the_manifest(text: Built) -> None:
     assert {*about["same"], *about["differs"]} - {"manifest.json", "manifest.sig"} == files
     card = (text.bundle / "model_card.md").read_text()
     assert "reproduce.json" in card and "licences.json" in card
+    assert card.startswith('---\nlicense: "apache-2.0"\n'), "as licences.json has it of the model"
+    assert next(row for row in text.json("licences.json") if row["kind"] == "model")["licence"] == "apache-2.0"
 
 
 @pytest.mark.parametrize("name", ["text", "private"])

@@ -20,5 +20,8 @@ def test_a_second_build_makes_the_same_bytes_where_it_is_promised(
     other = [name for name in about["same"] if (text.bundle / name).read_bytes() != (again.bundle / name).read_bytes()]
     assert other == []
     assert all(not (text.bundle / name).exists() or why for name, why in about["differs"].items())
+    report = (text.bundle / "report.html").read_text(encoding="utf-8")
+    for name, why in about["differs"].items():
+        assert f"<code>{name}</code> ({why})" in report, "the report says what differs, too"
     measured = [(item.bundle / "latency.json").read_bytes() for item in (text, again)]
     assert measured[0] != measured[1], "they were really built twice"

@@ -52,7 +52,7 @@ def test_the_suffix_of_the_output_decides(folder: Path) -> None:
         assert call(str(folder / "record.json"), "--output", name) == 0
     assert Path("r.html").read_text(encoding="utf-8") == render_html(sample.failed())
     assert Path("r.json").read_bytes() == render_json(sample.failed())
-    assert Path("r.md").read_text(encoding="utf-8").startswith("---\nlicense: unknown")
+    assert Path("r.md").read_text(encoding="utf-8").startswith('---\nlicense: "unknown"')
     assert Path("r.txt").read_text(encoding="utf-8").startswith("FAIL")
     assert not list(Path().glob(".*.part"))
 

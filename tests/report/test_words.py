@@ -63,6 +63,17 @@ def test_the_card_has_front_matter_that_yaml_reads() -> None:
     assert "opened 2 times" in card
 
 
+@pytest.mark.parametrize(
+    ("licence", "named"),
+    [("apache-2.0", "apache-2.0"), ("see the text", "other"), ('x"\nlicense: mit', 'x"\nlicense: mit')],
+)
+def test_the_card_has_the_base_models_licence(licence: str, named: str) -> None:
+    record = sample.record()
+    card = render_model_card(record, record.targets[0], (licence, "README.md of the model"))
+    assert YAML(typ="safe").load(card.split("---\n")[1])["license"] == named
+    assert "not known" not in card and "the base model's (" in card
+
+
 def test_the_card_of_an_emulated_target_states_its_limit() -> None:
     record = sample.two_targets()
     card = render_model_card(record, record.targets[1])
