@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from edgeft.cli.build import add_recipe_options
+from edgeft.metric_names import FLIP_RATE, LABEL_ACCURACY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
         check_all_labels(loaded, released, dataset["labels"])
     rows = plan_rows(plan, store)
     preflight.check_disk(rows, store, str(store.root))
-    notes = [*inputs.about.get("notes", ()), *left_notes(loaded, devices), *account_notes(loaded)]
+    about = inputs.about.get("notes", ())
+    notes = [*about, *left_notes(loaded, devices), *account_notes(loaded), *answer_notes(loaded)]
     if args.json:
         print(json.dumps({"steps": [asdict(row) for row in rows], "downloads": [], "notes": notes}, indent=1))
     else:
@@ -79,6 +81,20 @@ def account_notes(loaded: LoadedRecipe) -> Iterator[str]:
         if gate.unaccounted:
             lacks = " and ".join(f"`{name}:`" for name in gate.unaccounted)
             yield f"{loaded.where(('gates', index))}: the margin of '{gate.describe()}' has no {lacks}"
+
+
+def answer_notes(loaded: LoadedRecipe) -> Iterator[str]:
+    """Gates on the likeliest label, where the bundle will answer by a threshold that another gate froze."""
+    gates = loaded.recipe.gates
+    points = sorted({gate.point.label for gate in gates if gate.point is not None})
+    for index, gate in enumerate(gates):
+        likeliest = gate.metric in ("accuracy", "macro_f1", FLIP_RATE, LABEL_ACCURACY)
+        if points and likeliest:
+            labels = ", ".join(f"'{label}'" for label in points)
+            yield (
+                f"{loaded.where(('gates', index))}: {gate.metric} is of the likeliest label, the bundle will answer "
+                f"{labels} by a frozen threshold: only gates with the same point hold those answers"
+            )
 
 
 def _print_download(name: str, *, as_json: bool) -> int:

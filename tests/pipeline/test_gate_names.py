@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeft.cli.plan import answer_notes
 from edgeft.errors import RecipeError
 from edgeft.pipeline.checks.gate_checks import check_gates
 from edgeft.pipeline.checks.gate_names import name_gates
@@ -90,3 +91,12 @@ def test_an_own_metric_of_masks_is_refused_before_the_gate_set(tmp_path: Path) -
     with pytest.raises(RecipeError, match="of segmentation only classes are kept") as caught:
         check_gates(loaded, load_devices(loaded), Segmentation())
     assert "gate mean_dice, " in caught.value.render()
+
+
+def test_a_gate_on_the_likeliest_label_is_told_that_the_bundle_answers_by_a_threshold(tmp_path: Path) -> None:
+    frozen = "sensitivity_b, at_specificity: 0.9"
+    assert list(answer_notes(load(tmp_path, "local-cpu", "local-cpu"))) == []
+    assert list(answer_notes(load(tmp_path, "local-cpu", "local-cpu", frozen))) == []
+    both = load(tmp_path, "local-cpu", "local-cpu", f"{frozen}, at_least: 0.4}}\n  - {{metric: accuracy")
+    (note,) = answer_notes(both)
+    assert "accuracy is of the likeliest label, the bundle will answer 'b' by a frozen threshold" in note
