@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeft.device.profile import Device
 from edgeft.gate import Gate
 from edgeft.pipeline.build import _choose
 from edgeft.record import CandidateRow
@@ -31,7 +32,7 @@ def chosen(gates: list[Gate]) -> tuple[str, str]:
         steps=[],
         model=SimpleNamespace(onnx=None),
     )
-    plan = SimpleNamespace(loaded=SimpleNamespace(recipe=recipe), devices={"here": None})
+    plan = SimpleNamespace(loaded=SimpleNamespace(recipe=recipe), devices={"here": Device(name="here")})
     build: Any = SimpleNamespace(plan=plan, trials={"here": trials}, undecided=set(), reasons={}, chosen={})
     _choose(build)
     return build.chosen["here"].row.name, trials[0].row.why
