@@ -314,7 +314,10 @@ def test_a_real_minilm_in_int8_on_arm(arm: Device, text_csv: Path, tmp_path: Pat
     here, there = both(arm, "onnxruntime", outs[1] / "model.onnx", some)
     if saturates():
         here = both(HERE, "onnxruntime", outs[0] / "model.onnx", some)[0]
-    assert close(here, there, INT8_TOLERANCE) and (here.argmax(1) == there.argmax(1)).all()
+    first, second = np.sort(here, axis=1)[:, -1], np.sort(here, axis=1)[:, -2]
+    decided = first - second > 2 * INT8_TOLERANCE * (here.max() - here.min())
+    assert close(here, there, INT8_TOLERANCE)
+    assert decided.any() and (here.argmax(1) == there.argmax(1))[decided].all()
 
 
 @pytest.mark.slow
