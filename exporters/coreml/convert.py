@@ -34,7 +34,7 @@ def convert(
     """
     with quiet_coreml():
         try:
-            model = _convert(program.run_decompositions({}), source, compute)
+            model = _convert(_spelt_out(program.run_decompositions({})), source, compute)
             if weights == "int8":
                 model = _quantise(model)
             model.save(str(out))
@@ -59,6 +59,24 @@ def convert(
 def input_dtype(spec: TensorSpec) -> str:
     """Core ML takes no 64-bit and no 8-bit numbers."""
     return "float32" if spec.dtype.startswith("float") else "int32"
+
+
+def _spelt_out(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """What coremltools does not know in forms that it does: a pooling's default stride, a choice between a tensor and
+    a number (the mask that a vision transformer makes of no mask)."""
+    import torch
+
+    aten = torch.ops.aten
+    for node in list(program.graph.nodes):
+        if node.target in (aten.max_pool2d.default, aten.avg_pool2d.default) and len(node.args) == 2:
+            node.args = (*node.args, node.args[1])
+        elif node.target == aten.where.ScalarOther:
+            condition, tensor, number = node.args
+            with program.graph.inserting_before(node):
+                other = program.graph.call_function(aten.full_like.default, (tensor, number))
+            other.meta["val"] = tensor.meta["val"]
+            node.target, node.args = aten.where.self, (condition, tensor, other)
+    return program
 
 
 def _convert(program: torch.export.ExportedProgram, source: Source, compute: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -93,6 +94,8 @@ def _make(
     from .package import write_package
 
     source = load_source(model, settings, ctx, "a Core ML package")
+    wide = (replace(spec, dtype="int32") if spec.dtype == "uint8" else spec for spec in source.specs)
+    source = replace(source, specs=tuple(wide))  # captured with what the package takes: Core ML has no 8-bit inputs
     program = capture(source, PADDING)
     with TemporaryDirectory(prefix="edgeft-coreml-") as name:
         saved = Path(name) / MODEL

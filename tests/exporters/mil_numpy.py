@@ -1,12 +1,12 @@
 """An ML program read back from a saved package and computed with numpy: what its bytes mean, without Core ML.
 
-Knows the operators of a text encoder, in float32 whatever the package's precision; an unknown one is a KeyError.
+Knows the operators of a text encoder and of small image nets (torch computes convolutions and poolings), in float32 whatever the package's precision; an unknown one is a KeyError.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ def evaluate(package: Path, feeds: Mapping[str, np.ndarray]) -> dict[str, np.nda
 
 
 def _value(item: Any, values: Mapping[Any, Any]) -> Any:
+    if isinstance(item, tuple | list):
+        return [_value(part, values) for part in item]
     value = values.get(item, item.val)
     return value.astype(np.float32) if getattr(value, "dtype", None) == np.float16 else value
 
@@ -78,7 +80,83 @@ def _dequantise(quantized_data: Any, zero_point: Any, scale: Any, axis: Any) -> 
     return (quantized_data.astype(np.float32) - zero) * scales
 
 
+def _by_torch(compute: Callable[..., Any], x: Any, *weights: Any, **options: Any) -> Any:
+    import torch
+
+    return compute(*(torch.from_numpy(np.ascontiguousarray(part)) for part in (x, *weights)), **options).numpy()
+
+
+def _padded(x: Any, pad_type: str, pad: Any, fill: float = 0.0) -> Any:
+    """Rows and columns around images, as `custom` states: above, below, left, right."""
+    top, below, left, right = (int(n) for n in pad) if pad_type == "custom" else (0, 0, 0, 0)
+    return np.pad(x, ((0, 0), (0, 0), (top, below), (left, right)), constant_values=fill)
+
+
+def _conv(x: Any, weight: Any, bias: Any, strides: Any, pad_type: str, pad: Any, dilations: Any, groups: Any) -> Any:
+    from torch.nn.functional import conv2d
+
+    about = {"stride": tuple(map(int, strides)), "dilation": tuple(map(int, dilations)), "groups": int(groups)}
+    return _by_torch(conv2d, _padded(x, pad_type, pad), weight, bias, **about)
+
+
+def _conv_transpose(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    strides: Any,
+    pad_type: str,
+    pad: Any,
+    dilations: Any,
+    groups: Any,
+    output_shape: Any,
+) -> Any:
+    from torch.nn.functional import conv_transpose2d
+
+    assert pad_type == "valid"
+    about = {"stride": tuple(map(int, strides)), "dilation": tuple(map(int, dilations)), "groups": int(groups)}
+    found = _by_torch(conv_transpose2d, x, weight, bias, **about)
+    assert found.shape == tuple(output_shape)
+    return found
+
+
+def _max_pool(x: Any, kernel_sizes: Any, strides: Any, pad_type: str, pad: Any, ceil_mode: Any) -> Any:
+    from torch.nn.functional import max_pool2d
+
+    given = _padded(x, pad_type, pad, -np.inf)
+    return _by_torch(lambda t: max_pool2d(t, tuple(map(int, kernel_sizes)), tuple(map(int, strides))), given)
+
+
+def _avg_pool(
+    x: Any, kernel_sizes: Any, strides: Any, pad_type: str, pad: Any, ceil_mode: Any, exclude_padding_from_average: Any
+) -> Any:
+    from torch.nn.functional import avg_pool2d
+
+    given = _padded(x, pad_type, pad)
+    return _by_torch(lambda t: avg_pool2d(t, tuple(map(int, kernel_sizes)), tuple(map(int, strides))), given)
+
+
+def _batch_norm(x: Any, mean: Any, variance: Any, gamma: Any, beta: Any, epsilon: Any) -> Any:
+    mean, variance, gamma, beta = (part.reshape(-1, 1, 1) for part in (mean, variance, gamma, beta))
+    return (x - mean) / np.sqrt(variance + epsilon) * gamma + beta
+
+
+def _upsample(x: Any, scale_factor_height: Any, scale_factor_width: Any, align_corners: Any) -> Any:
+    from torch.nn.functional import interpolate
+
+    scale = (float(scale_factor_height), float(scale_factor_width))
+    corners = bool(align_corners)
+    return _by_torch(lambda t: interpolate(t, scale_factor=scale, mode="bilinear", align_corners=corners), x)
+
+
 OPERATORS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "concat": lambda values, axis, interleave: np.concatenate(values, int(axis)),
+    "conv": _conv,
+    "conv_transpose": _conv_transpose,
+    "max_pool": _max_pool,
+    "avg_pool": _avg_pool,
+    "batch_norm": _batch_norm,
+    "upsample_bilinear": _upsample,
     "add": lambda x, y: x + y,
     "sub": lambda x, y: x - y,
     "mul": lambda x, y: x * y,

@@ -69,25 +69,30 @@ def pixels(context: Context, n: int = 6) -> dict[str, Any]:
     return {spec.name: values.astype(spec.dtype)}
 
 
-def parity(exporter_name: str, kind: str, folder: Path, serve: dict[str, Any] | None = None, wrong: str = "") -> Any:
-    """Export, run on the real runtime, compare. wrong: field of the reference's preprocessing to disturb."""
-    from edgeft.pipeline.steps.answers import logits_of
-
+def export(exporter_name: str, kind: str, folder: Path, serve: dict[str, Any] | None = None) -> tuple[Any, ...]:
+    """(torch model, context, exporter, its float artefact) of such a net."""
     model, context = make(folder, kind, serve or {})
-    prepared = context.prepared
-    assert prepared is not None
     exporter, device = plugins.load("exporters", exporter_name)(), load_device("local-cpu")
     out = folder / "out"
     out.mkdir()
     facts = exporter.export(model, exporter.settings(device, SERVE), out, context)
-    artifact = Artifact(exporter.makes, out, "1" * 64, facts)
+    return model, context, exporter, Artifact(exporter.makes, out, "1" * 64, facts)
+
+
+def parity(exporter_name: str, kind: str, folder: Path, serve: dict[str, Any] | None = None, wrong: str = "") -> Any:
+    """Export, run on the real runtime, compare. wrong: field of the reference's preprocessing to disturb."""
+    from edgeft.pipeline.steps.answers import logits_of
+
+    model, context, exporter, artifact = export(exporter_name, kind, folder, serve)
+    prepared = context.prepared
+    assert prepared is not None
     feeds = pixels(context)
     if wrong:
         stated = json.loads((prepared / "preprocess.json").read_text())
         stated["image"][wrong] = {"mean": [0.485, 0.456, 0.44], "order": "BGR", "std": [0.25, 0.22, 0.22]}[wrong]
         (prepared / "preprocess.json").write_text(json.dumps(stated))
     return prove_parity(
-        logits_of(model, None, context), device, exporter.runtime, artifact, exporter.signature(artifact), feeds,
+        logits_of(model, None, context), load_device("local-cpu"), exporter.runtime, artifact, exporter.signature(artifact), feeds,
         declared_inputs(prepared),
     )  # fmt: skip
 
@@ -104,6 +109,26 @@ def test_pixels_in_equal_answers_out(name: str, kind: str, tmp_path: Path) -> No
     row = parity(name, kind, tmp_path)
     assert row.passed, row
     assert row.cases == 6
+
+
+@pytest.mark.parametrize("kind", ["conv", "vit", "unet"])
+def test_a_core_ml_package_of_an_image_net_computes_torchs_answers(kind: str, tmp_path: Path) -> None:
+    """Core ML predicts on macOS alone: the package is read back and computed here. It takes pixels as int32."""
+    pytest.importorskip("coremltools")
+    from edgeft.artifact import entry_file
+    from edgeft.pipeline.steps.answers import logits_of
+    from edgeft.targets.measure import runtime_feeds
+    from edgeft.targets.parity import TOLERANCE
+    from tests.exporters.mil_numpy import evaluate
+
+    model, context, exporter, artifact = export("coreml", kind, tmp_path)
+    given = runtime_feeds(exporter.signature(artifact), pixels(context))["pixels"]
+    assert given.dtype == np.int32
+    package = entry_file(artifact.path)
+    ours = np.concatenate([evaluate(package, {"pixels": image[None]})["logits"] for image in given])
+    theirs = logits_of(model, None, context)(pixels(context))
+    assert ours.shape == theirs.shape and np.abs(theirs).max() > 0.1
+    assert np.abs(ours - theirs).max() <= TOLERANCE["float32"] * max(1.0, float(np.abs(theirs).max()))
 
 
 @pytest.mark.parametrize("wrong", ["mean", "std", "order"])
