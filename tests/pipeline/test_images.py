@@ -134,7 +134,7 @@ def test_masks_come_out_of_files_too(tmp_path: Path) -> None:
     assert abs(dice["onnx/int8-static"] - dice["onnx/float"]) < 0.05
     manifest = json.loads((bench.folder / "out/tiny/targets/local-cpu/manifest.json").read_text())
     assert manifest["inputs"] == {"file": {"name": "file", "dtype": "uint8", "shape": [1, "bytes"]}}
-    assert "pass  golden" in bench.run("verify", "out/tiny").stdout
+    assert "pass  golden" in bench.run("verify", "out/tiny", "--golden").stdout
 
     shown = Image.open(bench.folder / "shapes/images/case000.png").convert("RGB")
     shown.resize((96, 72)).save(bench.folder / "large.jpg", quality=95)
