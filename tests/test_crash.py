@@ -16,7 +16,7 @@ pytestmark = pytest.mark.ml
 @pytest.mark.parametrize(
     "counts",
     [
-        {"kill": 2, "term": 1, "damage": 2},
+        {"term": 1, "damage": 2},  # kills: tests/pipeline/test_robust.py
         pytest.param({"kill": 8, "term": 4, "damage": len(DAMAGES), "disk": 3, "device": 2}, marks=pytest.mark.slow),
     ],
     ids=["everyday", "full"],
