@@ -93,7 +93,7 @@ def _check(args: argparse.Namespace, stack: ExitStack) -> CheckRecord:
     from edgeft.ship.check.run import run_check
 
     device: Device = resolve_device(args.device)
-    if device.transport == "carried":
+    if device.by_hand:
         raise DeviceError(f"{device.name} is not at hand, and a check needs both sides run there in one session")
     scratch = Path(stack.enter_context(TemporaryDirectory(prefix="edgeft-check-")))
     notes: list[str] = []

@@ -148,6 +148,11 @@ class Device(BaseModel):
         return self.how == "measured" and self.os != "ios"
 
     @property
+    def by_hand(self) -> bool:
+        """Whether only a person reaches it, with a packed job: a build runs nothing there."""
+        return self.transport == "carried"
+
+    @property
     def needs_unit(self) -> bool:
         """Whether edgeft must be told which machine: over ssh and adb."""
         return self.transport in ("ssh", "adb")

@@ -227,7 +227,7 @@ def _choose(build: Build) -> None:
     recipe = build.plan.loaded.recipe
     for target, device in zip(recipe.targets, build.plan.devices, strict=True):
         trials, gates = build.trials[device], gates_for(recipe.gates, device)
-        if build.plan.devices[device].transport == "carried":  # of what is not run only the size is known
+        if build.plan.devices[device].by_hand:  # of what is not run only the size is known
             gates = [gate for gate in gates if gate.metric in COUNTED_METRICS]
         misses = {item.row.name: item.unlikely or losing_miss(gates, item.score, item.source) for item in trials}
         choice = choose(

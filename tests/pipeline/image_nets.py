@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+DIGITS = """\
+data:
+  source: image-folder
+  path: images
+  fractions: {train: 0.45, validation: 0.1, calibration: 0.05, search: 0.15, gate: 0.25}
+serve: {batch: 1, height: 16, width: 16}
+seed: 3
+"""
+"""How a recipe says data and serving of `write_digits`."""
 CONV = """\
 import torch
 

@@ -9,19 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.conftest import Workbench
-from tests.pipeline.image_nets import CONV, UNET, write_digits, write_shapes
+from tests.pipeline.image_nets import CONV, DIGITS, UNET, write_digits, write_shapes
 
 pytestmark = pytest.mark.ml
 
-CLASSES = """\
+CLASSES = (
+    """\
 name: tiny
 model: {code: net.py:build, initialise: true, task: image-classification}
-data:
-  source: image-folder
-  path: images
-  fractions: {train: 0.45, validation: 0.1, calibration: 0.05, search: 0.15, gate: 0.25}
-serve: {batch: 1, height: 16, width: 16}
-seed: 3
+"""
+    + DIGITS
+    + """\
 steps:
   - finetune: {method: full, epochs: 8, batch_size: 16, learning_rate: 0.01, augment: {shift: 0.1, brightness: 0.2}}
 measure: {protocol: none}
@@ -31,6 +29,7 @@ gates:
   - {metric: accuracy, no_worse_than: source, margin: 0.08}
   - {metric: accuracy, at_least: 0.7}
 """
+)
 MASKS = """\
 name: tiny
 model: {code: net.py:build, initialise: true, task: segmentation}

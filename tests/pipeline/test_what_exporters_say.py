@@ -5,28 +5,27 @@ from __future__ import annotations
 import pytest
 
 from tests.pipeline.conftest import Workbench
-from tests.pipeline.image_nets import CONV, write_digits
+from tests.pipeline.image_nets import CONV, DIGITS, write_digits
 
 pytestmark = pytest.mark.ml
 for package in ("ncnn", "pnnx"):
     pytest.importorskip(package)
 
 SORTED = CONV.replace("self.body(x).flatten(1)", "torch.sort(self.body(x).flatten(1)).values")
-RECIPE = """\
+RECIPE = (
+    """\
 name: tiny
 model: {code: net.py:build, weights: net.safetensors, task: image-classification}
-data:
-  source: image-folder
-  path: images
-  fractions: {train: 0.45, validation: 0.1, calibration: 0.05, search: 0.15, gate: 0.25}
-serve: {batch: 1, height: 16, width: 16}
-seed: 3
+"""
+    + DIGITS
+    + """\
 measure: {protocol: none}
 targets:
   - {device: local-cpu, export: [ort, ncnn], optimise: size, candidates: [float, fp16]}
 gates:
   - {metric: accuracy, no_worse_than: source, margin: 0.2}
 """
+)
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def not_run(gate: Gate, target: str) -> Verdict:
 
 def what_is_left(target: Target, device: Device) -> str:
     """What was not measured on a device reached by hand, and who can; empty for one that a build reaches."""
-    if device.transport != "carried":
+    if not device.by_hand:
         return ""
     head = f"exported and sized only, nothing was run on {device.name}: no answers, no times, no memory"
     if device.os == "ios":

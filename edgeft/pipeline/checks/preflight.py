@@ -112,7 +112,7 @@ def check_out(folder: Path) -> None:
 
 def _check_targets(loaded: LoadedRecipe, devices: Mapping[str, Device]) -> None:
     for index, (target, device) in enumerate(zip(loaded.recipe.targets, devices.values(), strict=True)):
-        if device.transport == "carried":
+        if device.by_hand:
             check_by_hand(loaded, index, device)
         if device.how == "emulated" and target.optimise != "size":
             what = "latency" if target.optimise == "latency" else "processor time"

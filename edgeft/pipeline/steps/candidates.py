@@ -57,7 +57,7 @@ class Candidate:
     @property
     def runs(self) -> bool:
         """Whether the build runs it: not where a person has to go."""
-        return self.device.transport != "carried"
+        return not self.device.by_hand
 
     def is_timed(self, recipe: Recipe) -> bool:
         """Whether the build takes its times: they mean something there, and the recipe asks for them."""
