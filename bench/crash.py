@@ -22,7 +22,8 @@ from pathlib import Path
 from random import Random
 
 from bench.crash_damage import DAMAGES
-from bench.crash_world import LONGEST, Run, Server, World, kill_group, left_running, make_world, set_back
+from bench.crash_world import LONGEST, Run, Server, World, left_running, make_world, set_back
+from tests.warm import kill_group
 
 GOOD = ("same digests", "named, same digests", "refused by name, same digests after repair")
 COLD = 0.1

@@ -13,7 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from bench.crash_world import World, kill_group, left_running, make_world
+from bench.crash_world import World, left_running, make_world
+from tests.warm import kill_group
 
 if TYPE_CHECKING:
     from bench.crash import Trial

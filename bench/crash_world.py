@@ -13,11 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty, Queue
-from threading import Thread
 from typing import Any
 
 from tests.material import MEASURED, TINY_DATA, write_texts, write_tiny_bert
+from tests.warm import Warm
 
 RECIPE = (
     TINY_DATA
@@ -32,7 +31,6 @@ gates:
 """
 )
 LONGEST = 300.0
-ROOT = Path(__file__).parents[1]
 
 
 @dataclass
@@ -68,58 +66,30 @@ class Server:
 
     def __init__(self, nice: int = 5) -> None:
         self.nice = nice
-        command = ["nice", "-n", str(nice), sys.executable, "-m", "bench.crash_fork"]
-        env = {**os.environ, **quiet_env()}
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        self.said: Queue[str] = Queue()
-        self.listener = Thread(target=self._listen, daemon=True)
-        self.listener.start()
-        if self.said.get(timeout=LONGEST) != "ready":
-            raise SystemExit("the process that forks builds did not start")
-
-    def _listen(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.said.put(line.strip())
-
-    def _end_of(self, pid: int) -> int:
-        """Exit code of a forked build; one that does not come to an end is killed, which shows as -9."""
-        try:
-            status = self.said.get(timeout=LONGEST)
-        except Empty:
-            kill_group(pid)
-            status = self.said.get(timeout=LONGEST)
-        return os.waitstatus_to_exitcode(int(status))
+        self.warm = Warm({**os.environ, **quiet_env()}, nice)
 
     def start(self, argv: Sequence[str], folder: Path, env: Mapping[str, str], warm: bool = True) -> Run:
         """`edgeft ARGV` in `folder`, its output beside that folder: the folder's disk may be full."""
         log = folder.parent / f"log-{time.monotonic_ns()}"
-        if not warm:
-            with log.open("ab") as stream:
-                process = subprocess.Popen(
-                    ["nice", "-n", str(self.nice), sys.executable, "-m", "edgeft", *argv], cwd=folder,
-                    env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
-                    start_new_session=True,
-                )  # fmt: skip
-            return Run(process.pid, log, lambda: process.wait(LONGEST))
-        assert self.process.stdin is not None
-        request = {"argv": list(argv), "cwd": str(folder), "env": dict(env), "log": str(log)}
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        pid = int(self.said.get(timeout=LONGEST))
-        return Run(pid, log, lambda: self._end_of(pid))
+        if warm:
+            pid = self.warm.start(argv, folder, {**self.warm.env, **env}, log, log)
+            return Run(pid, log, lambda: self._end_of(pid))
+        with log.open("ab") as stream:
+            process = subprocess.Popen(
+                ["nice", "-n", str(self.nice), sys.executable, "-m", "edgeft", *argv], cwd=folder,
+                env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
+                start_new_session=True,
+            )  # fmt: skip
+        return Run(process.pid, log, lambda: process.wait(LONGEST))
+
+    def _end_of(self, pid: int) -> int:
+        """Exit code of a forked build; one that does not come to an end is killed, which shows as -9."""
+        code = self.warm.wait(pid, LONGEST)
+        return -signal.SIGKILL if code is None else code
 
     def close(self) -> None:
-        """End the process, whatever it waits for."""
-        self.process.kill()
-        self.process.wait(30)
-        self.listener.join(30)  # it reads to the end that the process just met
-        for stream in (self.process.stdin, self.process.stdout):
-            assert stream is not None
-            stream.close()
+        """End the process that forks, whatever it waits for."""
+        self.warm.close()
 
 
 def quiet_env() -> dict[str, str]:
@@ -222,9 +192,3 @@ def left_running(folder: Path) -> list[int]:
         if not found or time.monotonic() > until:
             return found
         time.sleep(0.1)
-
-
-def kill_group(pid: int) -> None:
-    """SIGKILL to all processes of a run."""
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests import warm
 from tests.material import MEASURED, TINY_DATA, write_answered
 
 STEPS = """\
@@ -54,11 +55,14 @@ class Workbench:
     def run(
         self, *arguments: str, timeout: float = 300, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """`edgeft ARGUMENTS` to its end. env: further variables."""
+        """`edgeft ARGUMENTS` to its end; a build from a process that has the large libraries. env: further variables."""
+        all_env = {**self.env(), **(env or {})}
+        if arguments[0] == "build" and (run := warm.edgeft(arguments, self.folder, all_env, timeout)) is not None:
+            return run
         return subprocess.run(
             [sys.executable, "-m", "edgeft", *arguments],
             cwd=self.folder,
-            env={**self.env(), **(env or {})},
+            env=all_env,
             capture_output=True,
             text=True,
             timeout=timeout,
