@@ -35,6 +35,13 @@ RESOURCE_METRICS = LATENCY_METRICS | {"artifact_mb", "peak_memory_mb"}
 LOWER_NAMES = RESOURCE_METRICS | CALIBRATION_METRICS | {FLIP_RATE}
 LOWER_FAMILIES = (*VOLUME_METRICS, *OPEN_METRICS)
 
+SHARE_METRICS = DATA_METRICS | {"pixel_accuracy", LABEL_ACCURACY, FLIP_RATE}
+
+
+def is_share(metric: str) -> bool:
+    """Whether people read it as a percentage."""
+    return metric in SHARE_METRICS or metric.startswith(RATE_FAMILIES)
+
 
 def is_own(metric: str) -> bool:
     """Whether it is a user's function, `file.py:function`, of which nothing is known but what the gate states."""

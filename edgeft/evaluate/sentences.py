@@ -6,7 +6,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from edgeft.gate import Status
-from edgeft.metric_names import DATA_METRICS, FLIP_RATE, RATE_FAMILIES, unit_of
+from edgeft.metric_names import is_share, unit_of
 
 if TYPE_CHECKING:
     from edgeft.evaluate.quantities import Quantity
@@ -31,8 +31,7 @@ def explain_data(gate: Gate, quantity: Quantity, status: Status, needed: int | N
 
 def in_percent(gate: Gate) -> bool:
     """Whether people read its value as a percentage."""
-    rate = gate.metric in DATA_METRICS or gate.metric == FLIP_RATE or gate.metric.startswith(RATE_FAMILIES)
-    return rate or gate.cases_losing is not None
+    return is_share(gate.metric) or gate.cases_losing is not None
 
 
 def measured_in(gate: Gate) -> str:

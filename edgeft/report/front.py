@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgeft.metric_names import is_share
 from edgeft.record import CandidateRow, TargetRow
 from edgeft.report.figures import metric_of
 from edgeft.report.limits import Limits, cost_metric, draw_limits, find_limits, quality_metric, unit_of
@@ -12,7 +13,7 @@ from edgeft.report.places import Anchor, Box, place_names
 from edgeft.report.series import marker, series_of
 from edgeft.report.svg import Frame, element, line, path, picture, spans_decades
 from edgeft.report.validity import timing_faults
-from edgeft.report.words import amount, is_share, metric_name
+from edgeft.report.words import amount, metric_name
 
 WIDTH, HEIGHT = 960.0, 480.0
 FAR_BELOW = 10.0

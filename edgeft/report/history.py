@@ -8,12 +8,13 @@ from math import isfinite
 from typing import Any
 
 from edgeft import __version__
+from edgeft.metric_names import is_share
 from edgeft.report.html import stylesheet, template_environment
 from edgeft.report.registry import metric_names, move_text
 from edgeft.report.sections import Block, Plot, Section, caption, figures, grid, keep, safe
 from edgeft.report.svg import Frame, element, label, line, picture
 from edgeft.report.tables import Cell, Table, status_cell, table
-from edgeft.report.words import DASH, SHARES, amount, bytes_text, count_text, metric_name
+from edgeft.report.words import DASH, amount, bytes_text, count_text, metric_name
 from edgeft.ship.registry.differences import NO_COMPARISON
 from edgeft.ship.registry.log import Entry
 from edgeft.ship.registry.view import VersionRow
@@ -66,7 +67,7 @@ def _sections(rows: Sequence[VersionRow], moves: Sequence[Entry]) -> list[Sectio
 
 def _plot(metric: str, rows: Sequence[VersionRow]) -> str:
     """A metric of the gate set over the versions; empty where fewer than two have it."""
-    share = metric in SHARES
+    share = is_share(metric)
     points = [
         (at, row.facts.metrics[metric] * (100 if share else 1), row.facts.gate_set)
         for at, row in enumerate(rows)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Any
 
+from edgeft.metric_names import is_share
 from edgeft.record import CandidateRow, RunRecord, TargetRow
 from edgeft.report.figures import chosen_row, metric_of
 from edgeft.report.pruning import pruning_sentence
@@ -21,7 +22,6 @@ from edgeft.report.words import (
     amount,
     count_text,
     interval_text,
-    is_share,
     metric_name,
     runtime_name,
     significant,

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any
 
-from edgeft.metric_names import LATENCY_METRICS, unit_of
+from edgeft.metric_names import LATENCY_METRICS, is_share, unit_of
 from edgeft.record import RunRecord, TargetRow
 from edgeft.report.figures import chosen_row
 from edgeft.report.tables import Cell, status_cell
-from edgeft.report.words import amount, count_text, is_share, metric_name, runtime_name
+from edgeft.report.words import amount, count_text, metric_name, runtime_name
 
 LOSS, LOSING = "loss of ", "share of cases losing more than "
 NOTE = (

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
+from edgeft.metric_names import is_share
 from edgeft.record import CurvePoint, TrainingRow
 from edgeft.report.svg import Frame, element, label, line, path, picture
-from edgeft.report.words import is_share, metric_name
+from edgeft.report.words import metric_name
 
 WIDTH, HEIGHT = 340.0, 210.0
 

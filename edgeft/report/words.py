@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
-from edgeft.metric_names import unit_of
+from edgeft.metric_names import is_share, unit_of
 
-SHARES = frozenset({"accuracy", "macro_f1", "pixel_accuracy", "flip_rate", "label_accuracy"})
 OF_A_LABEL = {
     "dice_": "Dice",
     "iou_": "IoU",
@@ -71,11 +70,6 @@ def metric_name(metric: str) -> str:
             return f"{name}, {metric.removeprefix(family)}"
     known = next((name for name in METRICS if metric.startswith(f"{name} ")), metric)
     return METRICS.get(known, known) + metric.removeprefix(known)
-
-
-def is_share(metric: str) -> bool:
-    """Whether it is read as a percentage."""
-    return metric in SHARES or metric.startswith(("sensitivity_", "specificity_"))
 
 
 def runtime_name(runtime: str) -> str:
