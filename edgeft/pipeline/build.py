@@ -25,7 +25,7 @@ from edgeft.pipeline.judging.differences import compare_targets
 from edgeft.pipeline.judging.examples import draw_chosen
 from edgeft.pipeline.judging.floors import add_floors
 from edgeft.pipeline.judging.gatekeeping import Judgement, judge
-from edgeft.pipeline.judging.released import OpenBundle, check_all_labels, open_released
+from edgeft.pipeline.judging.released import OpenBundle, check_all_labels, open_released, released_spec
 from edgeft.pipeline.judging.scoring import score_outputs
 from edgeft.pipeline.judging.trial import Trial, try_candidates
 from edgeft.pipeline.leftovers import clear_leftovers
@@ -174,6 +174,8 @@ def _flow(build: Build) -> None:
         if spec.id == "prepare":
             check_preprocessing(executor, plan.preprocessing, build.preprocessing)
     outputs = executor.perform(plan.source)
+    for bundle in plan.released.values():
+        executor.perform(released_spec(plan.loaded, bundle, "search"))
     build.source = score_outputs(executor, outputs, "search", recipe.measure.search_cases)
     if build.locked is not None:
         plan.candidates[:] = lock.restrict(plan.candidates, build.locked)
@@ -229,13 +231,14 @@ def _choose(build: Build) -> None:
         trials, gates = build.trials[device], gates_for(recipe.gates, device)
         if build.plan.devices[device].by_hand:  # of what is not run only the size is known
             gates = [gate for gate in gates if gate.metric in COUNTED_METRICS]
-        misses = {item.row.name: item.unlikely or losing_miss(gates, item.score, item.source) for item in trials}
+        misses = {item.row.name: item.unlikely or losing_miss(gates, item.score, item.baselines) for item in trials}
         choice = choose(
             [trial.row for trial in trials],
             target.optimise,
             gates,
             {trial.row.name: trial.source.metrics for trial in trials if trial.source is not None},
             {name: miss for name, miss in misses.items() if miss is not None},
+            {item.row.name: {path: of.metrics for path, of in item.baselines.items() if path} for item in trials},
         )
         for trial, row in zip(trials, choice.rows, strict=True):
             trial.row = row

@@ -21,7 +21,7 @@ from edgeft.pipeline.spec import Spec, material
 from edgeft.record import StepRow
 from edgeft.stage import Context, Progress, Split
 from edgeft.store import CorruptObject, StepResult, Store, explain_change, step_key
-from edgeft.task import Task
+from edgeft.task import Score, Task
 
 EVIDENCE = ("outputs", "record")
 """Kinds of what a step found out on this machine, as against what it made."""
@@ -50,6 +50,8 @@ class Executor:
     done: dict[str, Artifact] = field(default_factory=dict)
     rows: dict[str, StepRow] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
+    scored: dict[tuple[Any, ...], Score] = field(default_factory=dict)
+    """What candidates are compared with, scored once and not for each of them; see judging/scoring.py."""
     dataset: Artifact | None = None
     prepared: Artifact | None = None
     current: str = ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeft.gate import Gate
+from edgeft.gate import Gate, short_name
 from edgeft.measurement import Measurement
 from edgeft.metric_names import LATENCY_METRICS, RESOURCE_METRICS, lower_is_better
 from edgeft.record import CandidateRow
@@ -50,13 +50,15 @@ def choose(
     gates: Sequence[Gate],
     sources: Mapping[str, Mapping[str, float]],
     refused: Mapping[str, Miss] | None = None,
+    released: Mapping[str, Mapping[str | None, Mapping[str, float]]] | None = None,
 ) -> Choice:
     """The least p50 latency, processor time or bytes among those that could pass the gates by their search-set values.
 
     rows: of one target, status `eligible` for those that ran. gates: those that hold on it. sources: row's name ->
-    metric -> value of the source on the same search cases. refused: rows that a search has judged already. A compressed
-    candidate must also beat its exporter's float one where that is eligible. Latencies whose intervals overlap the best
-    one's are ties: they break by size, then by name.
+    metric -> value of the source on the same search cases. refused: rows that a search has judged already. released:
+    row's name -> released bundle as gates name it -> what `sources` has of the source. A compressed candidate must also
+    beat its exporter's float one where that is eligible. Latencies whose intervals overlap the best one's are ties:
+    they break by size, then by name.
     """
     settled: list[CandidateRow] = []
     misses: dict[str, Miss] = {}
@@ -64,7 +66,8 @@ def choose(
         if row.status != "eligible":
             settled.append(row)
             continue
-        miss = (refused or {}).get(row.name) or _refusal(row, optimise, gates, sources.get(row.name, {}))
+        others = {None: sources.get(row.name, {}), **(released or {}).get(row.name, {})}
+        miss = (refused or {}).get(row.name) or _refusal(row, optimise, gates, others)
         if miss is not None:
             misses[row.name] = miss
             row = row.model_copy(update={"status": "rejected", "why": miss.reason})
@@ -80,15 +83,17 @@ def choose(
     return Choice(final, best.name, why)
 
 
-def _refusal(row: CandidateRow, optimise: Optimise, gates: Sequence[Gate], source: Mapping[str, float]) -> Miss | None:
-    """Why this candidate may not be chosen, None if it may."""
+def _refusal(
+    row: CandidateRow, optimise: Optimise, gates: Sequence[Gate], others: Mapping[str | None, Mapping[str, float]]
+) -> Miss | None:
+    """Why this candidate may not be chosen, None if it may. others: released bundle, None for the source -> values."""
     if optimise != "size" and _spent(row, optimise) is None:
         what = "latency" if optimise == "latency" else COSTS[optimise][1]
         return Miss("", f"its {what} was not measured", float("inf"))
     found = None
     for gate in gates:
         if gate.severity == "block":
-            reason, distance = _miss(row, gate, source)
+            reason, distance = _miss(row, gate, others.get(gate.released, {}))
             if reason:
                 miss = Miss(gate.metric if distance < float("inf") else "", reason, distance)
                 if not _by_invalid_times(row, miss):
@@ -106,9 +111,9 @@ def _doubtful(row: CandidateRow, misses: Mapping[str, Miss]) -> bool:
     return row.status == "rejected" and _by_invalid_times(row, misses[row.name])
 
 
-def _miss(row: CandidateRow, gate: Gate, source: Mapping[str, float]) -> tuple[str, float]:
-    if gate.released or gate.cases_losing is not None:
-        return "", 0.0  # a released bundle meets the gate set alone; single cases are not in a row: see losing_miss
+def _miss(row: CandidateRow, gate: Gate, other: Mapping[str, float]) -> tuple[str, float]:
+    if gate.cases_losing is not None:
+        return "", 0.0  # single cases are not in a row: see losing_miss
     found = measurement(row, gate.subject)
     if found is None:
         if gate.metric in RESOURCE_METRICS:
@@ -116,12 +121,13 @@ def _miss(row: CandidateRow, gate: Gate, source: Mapping[str, float]) -> tuple[s
         return "", 0.0  # a metric of the user's own is computed on the gate set alone
     value = found.value
     if gate.no_worse_than and gate.margin is not None:
-        if gate.subject not in source:
+        if gate.subject not in other:
             return "", 0.0
         lower = lower_is_better(gate.metric)
-        drop = value - source[gate.subject] if lower else source[gate.subject] - value
+        drop = value - other[gate.subject] if lower else other[gate.subject] - value
         moves = "rises" if lower else "drops"
-        reason = f"{gate.subject} {moves} by {drop:.4g} on the search set, the gate allows {gate.margin:g}"
+        since = f" since {short_name(gate.released)}" if gate.released else ""
+        reason = f"{gate.subject} {moves} by {drop:.4g}{since} on the search set, the gate allows {gate.margin:g}"
         return (reason, drop - gate.margin) if drop > gate.margin else ("", 0.0)
     if gate.at_least is not None and value < gate.at_least:
         return (

@@ -18,7 +18,9 @@ def trial(name: str, size: int, values: Any) -> Any:
     """A candidate that ran: its bytes, and its Dice per search case against a source of 0.8 each."""
     row = CandidateRow(name=name, exporter="onnx", runtime="onnxruntime", variant={"name": name}, status="eligible",
                        why="", bytes=size)  # fmt: skip
-    return SimpleNamespace(row=row, score=dice(values), source=dice(np.full(100, 0.8)), unlikely=None)
+    return SimpleNamespace(
+        row=row, score=dice(values), baselines={None: dice(np.full(100, 0.8))}, source=None, unlikely=None
+    )
 
 
 def chosen(gates: list[Gate]) -> tuple[str, str]:

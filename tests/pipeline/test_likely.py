@@ -29,6 +29,8 @@ BY_SITE = Gate(metric="accuracy", no_worse_than="source", margin=0.04, by="site"
 LABELS = ("a", "b", "c", "d")
 ASKED = 0.7
 
+SHIPPED = "shipped/v1"
+
 
 def lose(site: str, count: int) -> Score:
     """Right but for this many cases of one site."""
@@ -38,7 +40,9 @@ def lose(site: str, count: int) -> Score:
     return score_of(TRUTH, found, 4)
 
 
-def judge(folder: Path, *gates: Gate, score: Score, south: int = 1500, paced: int | None = None) -> Likely:
+def judge(
+    folder: Path, *gates: Gate, score: Score, south: int = 1500, paced: int | None = None, source: Score | None = None
+) -> Likely:
     """Of a candidate with these answers on the search set; `south` cases of the gate set are of the south."""
     rows = {"id": [str(n) for n in range(N)], "label": TRUTH, "unit": [str(n) for n in range(N)]}
     parquet.write_table(pa.table({**rows, by_column("site"): SITES.tolist()}), folder / "search.parquet")
@@ -47,10 +51,11 @@ def judge(folder: Path, *gates: Gate, score: Score, south: int = 1500, paced: in
     pace = {} if paced is None else {"c/pace": SimpleNamespace(facts={"cases": paced})}
     executor: Any = SimpleNamespace(dataset=SimpleNamespace(path=folder, facts=facts), done=pace)
     recipe = SimpleNamespace(gates=gates, measure=SimpleNamespace(search_cases=None))
-    plan: Any = SimpleNamespace(loaded=SimpleNamespace(recipe=recipe))
+    plan: Any = SimpleNamespace(loaded=SimpleNamespace(recipe=recipe), released={})
+    right = replace(score_of(TRUTH, TRUTH, 4), labels=LABELS)
     trial: Any = SimpleNamespace(
         candidate=SimpleNamespace(id="c", device=SimpleNamespace(name="here")), artifact=None, score=score,
-        source=replace(score_of(TRUTH, TRUTH, 4), labels=LABELS), outputs=SimpleNamespace(facts={"n": N}),
+        source=source or right, baselines={None: source or right, SHIPPED: right}, outputs=SimpleNamespace(facts={"n": N}),
         measurements=[Measurement("artifact_mb", 3.0, "MB", 1, "measured", "here")],
     )  # fmt: skip
     return judge_likely(plan, executor, trial, ASKED)
@@ -93,17 +98,26 @@ def test_a_site_too_small_for_anyone_asks_as_much_less(tmp_path: Path) -> None:
     assert judge(tmp_path, BY_SITE, score=lose("north", 60), south=60).miss is not None
 
 
-def test_limits_on_size_are_hopeless_and_released_bundles_or_warnings_say_nothing(tmp_path: Path) -> None:
+def test_limits_on_size_are_hopeless_and_warnings_say_nothing(tmp_path: Path) -> None:
     hurt = lose("south", 300)
     silent = [
         BY_SITE.model_copy(update={"severity": "warn"}),
-        BY_SITE.model_copy(update={"no_worse_than": "shipped/v1"}),
         BY_SITE.model_copy(update={"device": "elsewhere"}),
         Gate(metric="artifact_mb", at_most=3.0),
     ]
     assert judge(tmp_path, *silent, score=hurt) == Likely(inf, None, "")
     over = judge(tmp_path, Gate(metric="artifact_mb", at_most=2.9), score=hurt)
     assert (over.slack, over.metric) == (HOPELESS, "artifact_mb") and "it is 3" in over.why
+
+
+def test_a_released_bundle_that_was_better_speaks_against_it(tmp_path: Path) -> None:
+    """Judged by what the source would reach in its place: where that is no better, nothing is held against it."""
+    shipped = BY_SITE.model_copy(update={"no_worse_than": SHIPPED})
+    hurt = lose("south", 30)
+    assert "in site 'south'" in judge(tmp_path, shipped, score=hurt).why
+    assert judge(tmp_path, BY_SITE, score=hurt, source=hurt).why == "", "it is what its source is"
+    assert judge(tmp_path, shipped, score=hurt, source=lose("south", 3)).why
+    assert judge(tmp_path, shipped, score=hurt, source=hurt).why == "", "no candidate could do better"
 
 
 def test_sensitivity_is_judged_by_the_cases_of_its_label(tmp_path: Path) -> None:
@@ -128,12 +142,17 @@ def test_a_candidate_of_the_ladder_is_not_chosen_where_too_many_cases_lose() -> 
     """Its mean is as good as the source's: 10 of 100 cases lose 0.2, the others gain."""
     source, ours = np.full(100, 0.8), np.full(100, 0.83)
     ours[:10] = 0.6
-    miss = losing_miss([LOSING], dice(ours), dice(source))
+    miss = losing_miss([LOSING], dice(ours), {None: dice(source)})
     assert miss is not None and miss.metric == "mean_dice" and miss.distance == pytest.approx(0.05)
     assert miss.reason == "10.0% of the search cases lose more than 0.1 of mean_dice, the gate allows 5.0%"
     ours[:10] = 0.71
-    assert losing_miss([LOSING], dice(ours), dice(source)) is None, "0.09 each is not too much"
+    assert losing_miss([LOSING], dice(ours), {None: dice(source)}) is None, "0.09 each is not too much"
     ours[:5] = 0.1
-    assert losing_miss([LOSING], dice(ours), dice(source)) is None, "5 of 100 are allowed"
-    assert losing_miss([LOSING.model_copy(update={"severity": "warn"})], dice(ours[:4]), dice(source[:4])) is None
-    assert losing_miss([LOSING], dice(ours[:4]), dice(source[:4])) is not None
+    assert losing_miss([LOSING], dice(ours), {None: dice(source)}) is None, "5 of 100 are allowed"
+    assert (
+        losing_miss([LOSING.model_copy(update={"severity": "warn"})], dice(ours[:4]), {None: dice(source[:4])}) is None
+    )
+    assert losing_miss([LOSING], dice(ours[:4]), {None: dice(source[:4])}) is not None
+    shipped = LOSING.model_copy(update={"no_worse_than": "v1"})
+    assert shipped.released == "v1" and losing_miss([shipped], dice(ours), {None: dice(ours)}) is None
+    assert losing_miss([shipped], dice(ours), {None: dice(ours), "v1": dice(ours + 0.2)}) is not None

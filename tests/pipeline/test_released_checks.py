@@ -60,9 +60,11 @@ def test_what_can_be_compared_is_opened_and_answers_by_a_step_of_its_own(loaded:
     first, second = opened(loaded), opened(loaded, made="later")
     assert list(first) == [gate.released]
     (one,), (other,) = first.values(), second.values()
-    assert released_id(one) != released_id(other) and released_id(one).startswith("released/v1-")
-    assert baseline_id(gate, first) == released_id(one) and baseline_id(plain, first) == "source/gate"
-    spec = released_spec(loaded, one)
+    name = released_id(one, "gate")
+    assert name != released_id(other, "gate") and name.startswith("released/v1-") and name.endswith("/gate")
+    assert baseline_id(gate, first, "gate") == name and baseline_id(plain, first, "search") == "source/search"
+    assert released_spec(loaded, one, "search").reads == ("search",)
+    spec = released_spec(loaded, one, "gate")
     assert spec.reads == ("gate",) and spec.given["bundle"].digest == one.digest and "onnxruntime" in spec.tools
 
 

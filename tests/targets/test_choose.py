@@ -42,6 +42,18 @@ def test_the_fastest_that_keeps_accuracy_wins() -> None:
     assert rows["float"] == "eligible: slower than onnx/int8" and rows["int8"] == "chosen: fastest"
 
 
+def test_what_is_worse_than_the_released_bundle_is_passed_over() -> None:
+    """int8 is as good as its source, and worse than what was shipped."""
+    gate = Gate(metric="accuracy", no_worse_than="out/v1", margin=0.02)  # type: ignore[call-arg]
+    rows = [row("float", 8.0, 0.94), row("int8", 3.0, 0.90)]
+    shipped = {row.name: {"out/v1": {"accuracy": 0.95}} for row in rows}
+    sources = dict.fromkeys([row.name for row in rows], SOURCE)
+    choice = choose(rows, "latency", [MARGIN, gate], sources, released=shipped)
+    assert choice.chosen == "onnx/float"
+    assert choice.rows[1].why == "accuracy drops by 0.05 since v1 on the search set, the gate allows 0.02"
+    assert choose(rows, "latency", [MARGIN], sources, released=shipped).chosen == "onnx/int8"
+
+
 def test_slower_than_float_is_refused_with_both_figures() -> None:
     chosen, rows, _ = told([row("float", 8.0), row("static", 15.9, size=1)])
     assert chosen == "onnx/float"

@@ -126,7 +126,7 @@ def _open(
     }
     rule = [rule_answers_spec(plan.loaded, "gate")] if recipe.baseline else []
     used = {gate.released for gates in sealed.values() for gate in gates}
-    released = [released_spec(plan.loaded, item) for path, item in plan.released.items() if path in used]
+    released = [released_spec(plan.loaded, item, "gate") for path, item in plan.released.items() if path in used]
     result.opening = _count_opening(plan, executor, chosen, [source_step, *rule, *released, *specs.values()])
     for step in (source_step, *rule, *released):
         executor.perform(step)
@@ -154,7 +154,7 @@ def _meet(
     )
     baselines = {"source/gate": source}
     for gate in gates:
-        step = baseline_id(gate, plan.released)
+        step = baseline_id(gate, plan.released, "gate")
         if step not in baselines:
             same = [other for other in gates if other.released == gate.released]
             baselines[step] = baseline_score(executor, step, rows, outputs, same)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -12,6 +12,7 @@ from edgeft.data.table import by_column, column_array
 from edgeft.evaluate.subgroups import Cases, split_cases
 from edgeft.gate import Gate
 from edgeft.pipeline.execute import Executor
+from edgeft.pipeline.judging.released import baseline_id
 from edgeft.pipeline.judging.trial import Trial
 from edgeft.pipeline.plan import Plan
 from edgeft.targets.choose import Miss
@@ -58,8 +59,6 @@ def judge_likely(plan: Plan, executor: Executor, trial: Trial, asked: float) -> 
             if text := _over(gate, trial):
                 return Likely(HOPELESS, least, text, gate.metric)
             continue
-        if gate.released:
-            continue  # a released bundle meets the gate set alone
         for part, chance, best in _chances(plan, executor, trial, gate):
             least = chance if least is None else min(least, chance)
             share = min(share, chance / best) if best else share
@@ -70,24 +69,24 @@ def judge_likely(plan: Plan, executor: Executor, trial: Trial, asked: float) -> 
     return Likely(slack, least, why, metric, share) if slack < 0 else Likely(slack, least, "", share=share)
 
 
-def losing_miss(gates: Sequence[Gate], ours: Score | None, theirs: Score | None) -> Miss | None:
+def losing_miss(gates: Sequence[Gate], ours: Score | None, baselines: Mapping[str | None, Score]) -> Miss | None:
     """The first blocking gate on cases that lose too much whose share is above its limit on the search set.
 
-    ours, theirs: the candidate's and the source's scores there. A user's own metric is computed on the gate set alone.
+    ours: the candidate's score there; baselines: `Trial.baselines`. A user's own metric is computed on the gate set
+    alone.
     """
     import numpy as np
 
     from edgeft.evaluate.quantities import quantity_for
     from edgeft.evaluate.statistics import Undecidable
 
-    if ours is None or theirs is None:
+    if ours is None:
         return None
     units = np.arange(len(ours.correct)).astype(str)
     for gate in gates:
-        known = (
-            gate.severity == "block" and gate.cases_losing is not None and not gate.released and ":" not in gate.metric
-        )
-        if not known or gate.at_most is None:
+        known = gate.severity == "block" and gate.cases_losing is not None and ":" not in gate.metric
+        theirs = baselines.get(gate.released)
+        if not known or gate.at_most is None or theirs is None:
             continue
         try:
             share = quantity_for(gate, ours, theirs, units, None, None).value
@@ -100,7 +99,7 @@ def losing_miss(gates: Sequence[Gate], ours: Score | None, theirs: Score | None)
 
 
 def _chances(plan: Plan, executor: Executor, trial: Trial, gate: Gate) -> list[tuple[str, float, float]]:
-    """(subgroup, chance of the candidate, chance of the source against itself on the same cases), the whole first.
+    """(subgroup, chance of the candidate, chance of the source in its place on the same cases), the whole first.
 
     Subgroups that the search set or the gate set has not got are left out: there is nothing to judge by.
     """
@@ -110,7 +109,7 @@ def _chances(plan: Plan, executor: Executor, trial: Trial, gate: Gate) -> list[t
     if trial.outputs is None or trial.score is None or trial.source is None:
         return [("", 0.0, 0.0)]
     rows = answered_rows(executor, "search", plan.loaded.recipe.measure.search_cases, trial.outputs)
-    pair = [_cases(executor, trial, trial.outputs, gate, rows, own=own) for own in (True, False)]
+    pair = [_cases(plan, executor, trial, trial.outputs, gate, rows, own=own) for own in (True, False)]
     plain, found = gate.model_copy(update={"by": None}), []
     for part, index, share in _parts(executor, gate, rows):
         count = max(1, round(share * _gate_rows(executor, trial)))
@@ -122,10 +121,12 @@ def _chances(plan: Plan, executor: Executor, trial: Trial, gate: Gate) -> list[t
     return found
 
 
-def _cases(executor: Executor, trial: Trial, outputs: Artifact, gate: Gate, rows: Any, *, own: bool) -> Cases:
+def _cases(
+    plan: Plan, executor: Executor, trial: Trial, outputs: Artifact, gate: Gate, rows: Any, *, own: bool
+) -> Cases:
     """What the gate would be decided on, of the candidate (own) or of the source in its place."""
     from edgeft.pipeline.judging.gatekeeping import custom_values, gate_units
-    from edgeft.pipeline.judging.scoring import source_arrays
+    from edgeft.pipeline.judging.scoring import baseline_arrays, source_arrays
     from edgeft.pipeline.steps.arrays import load_arrays
 
     score = trial.score if own else trial.source
@@ -133,10 +134,10 @@ def _cases(executor: Executor, trial: Trial, outputs: Artifact, gate: Gate, rows
         raise ValueError("the candidate was not scored")
     custom = None
     if ":" in gate.metric:
-        theirs = source_arrays(executor, "search", outputs)
-        ours = load_arrays(outputs.path / "outputs.npz") if own else theirs
+        theirs = baseline_arrays(executor, baseline_id(gate, plan.released, "search"), outputs)
+        ours = load_arrays(outputs.path / "outputs.npz") if own else source_arrays(executor, "search", outputs)
         custom = custom_values(gate, ours["logits"], theirs["logits"], rows)
-    return Cases(score, trial.source, gate_units(gate, rows), column_array(rows, "label"), custom)
+    return Cases(score, trial.baselines[gate.released], gate_units(gate, rows), column_array(rows, "label"), custom)
 
 
 def _parts(executor: Executor, gate: Gate, rows: Any) -> list[tuple[str, Any, float]]:
@@ -157,11 +158,12 @@ def _gate_rows(executor: Executor, trial: Trial) -> int:
 
 
 def _seen(gate: Gate, trial: Trial) -> str:
-    if trial.score is None or trial.source is None or gate.metric != "accuracy":
+    other = trial.baselines.get(gate.released)
+    if trial.score is None or other is None or gate.metric != "accuracy":
         return ""
     from edgeft.evaluate.flips import flips
 
-    found = flips(trial.source, trial.score)
+    found = flips(other, trial.score)
     return f" ({found['lost']} lost and {found['gained']} gained of {len(trial.score.correct)} search cases)"
 
 

@@ -115,43 +115,44 @@ def _check(loaded: LoadedRecipe, released: Released) -> None:
         raise loaded.error(released.at, what, "name a bundle that edgeft built")
 
 
-def released_spec(loaded: LoadedRecipe, released: Released) -> Spec:
-    """Its answers on the gate set, with its own preprocessing: what was shipped, as a whole."""
+def released_spec(loaded: LoadedRecipe, released: Released, split: str) -> Spec:
+    """Its answers on the gate or the search set, with its own preprocessing: what was shipped, as a whole."""
     recipe, runtime = loaded.recipe, str(released.manifest["runtime"])
+    cases = recipe.measure.search_cases if split == "search" else None
 
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         from edgeft.device.profile import load_device
         from edgeft.targets.profile.model import open_model
 
-        rows, own = read_cases(ctx, "gate", None), replace(ctx, prepared=released.folder)
+        rows, own = read_cases(ctx, split, cases), replace(ctx, prepared=released.folder)
         signature, device = _signature(released.manifest), load_device(SOURCE_DEVICE)
         with open_model(released.folder / str(released.manifest["model"]), runtime) as model:
             outputs = artefact_outputs(device, runtime, model.artifact, signature, rows, own, batch=recipe.serve.batch)
             return write_outputs(outputs, rows, out, own)
 
     return Spec(
-        id=released_id(released),
-        title=f"Answers of the released {short_name(str(released.folder))} on the gate set",
+        id=released_id(released, split),
+        title=f"Answers of the released {short_name(str(released.folder))} on the {split} set",
         name="released",
         version=1,
         makes="outputs",
         run=run,
-        config={"batch": recipe.serve.batch, "task": recipe.model.task},
+        config={"batch": recipe.serve.batch, "task": recipe.model.task, **({"cases": cases} if cases else {})},
         given={"bundle": Artifact("prepared", released.folder, released.digest)},
-        reads=("gate",),
+        reads=(split,),
         tools=(*FEED_TOOLS, *plugins.load("runtimes", runtime).DISTRIBUTIONS),
         host="numeric",
     )
 
 
-def released_id(released: Released) -> str:
+def released_id(released: Released, split: str) -> str:
     """Address of its step: two bundles of one name differ in their digests."""
-    return f"released/{short_name(str(released.folder))}-{released.digest[:8]}/gate"
+    return f"released/{short_name(str(released.folder))}-{released.digest[:8]}/{split}"
 
 
-def baseline_id(gate: Gate, released: Mapping[str, Released]) -> str:
+def baseline_id(gate: Gate, released: Mapping[str, Released], split: str) -> str:
     """The step that answered for what the gate compares with."""
-    return released_id(released[gate.released]) if gate.released else "source/gate"
+    return released_id(released[gate.released], split) if gate.released else f"source/{split}"
 
 
 def _signature(manifest: Mapping[str, Any]) -> Signature:

@@ -66,8 +66,11 @@ def baseline_arrays(executor: Executor, step: str, outputs: Artifact) -> dict[st
 def baseline_score(
     executor: Executor, step: str, rows: Any, outputs: Artifact, gates: Collection[Gate] = ()
 ) -> Score:  # fmt: skip
-    """What that step answered, on the very rows that `outputs` answer."""
-    return _score(executor, baseline_arrays(executor, step, outputs), rows, gates)
+    """What that step answered, on the very rows that `outputs` answer; scored once for all that answer those."""
+    key = (step, int(outputs.facts["n"]), tuple(gates))
+    if key not in executor.scored:
+        executor.scored[key] = _score(executor, baseline_arrays(executor, step, outputs), rows, gates)
+    return executor.scored[key]
 
 
 def _score(executor: Executor, arrays: Mapping[str, Any], rows: Any, gates: Collection[Gate]) -> Score:

@@ -11,14 +11,14 @@ from edgeft.device.protocol import ArtefactRefused
 from edgeft.exporter import Unsupported
 from edgeft.measurement import Measurement
 from edgeft.pipeline.execute import Executor
-from edgeft.pipeline.judging.scoring import answered_rows, score_both, with_gated
+from edgeft.pipeline.judging.released import released_id
+from edgeft.pipeline.judging.scoring import answered_rows, baseline_score, score_both, with_gated
 from edgeft.pipeline.plan import Plan
 from edgeft.pipeline.steps.branches import making_specs
 from edgeft.pipeline.steps.candidates import Candidate
 from edgeft.pipeline.steps.emulation import pace_spec
 from edgeft.pipeline.steps.making import export_spec
 from edgeft.pipeline.steps.measuring import latency_spec, operators_spec, outputs_spec, parity_spec
-from edgeft.recipe.schema import Recipe
 from edgeft.record import CandidateRow, LatencyRow, OperatorRow, ParityRow
 from edgeft.targets.choose import Miss
 from edgeft.targets.measure import artifact_bytes, fallback_fraction
@@ -30,18 +30,24 @@ SEARCH_ALPHA = 0.025
 
 @dataclass
 class Trial:
-    """What became of one candidate. score: on the search set, None when it could not run. source: the source's, on the
-    same cases. outputs: the step's artefact with its answers. unlikely: why a search does not take it though its values
-    on the search set may be within the gates; None where it may be taken."""
+    """What became of one candidate. score: on the search set, None when it could not run. baselines: scores of what
+    gates compare with on the same cases, by `gate.released`, the source's under None. outputs: the step's artefact with
+    its answers. unlikely: why a search does not take it though its values on the search set may be within the gates;
+    None where it may be taken."""
 
     candidate: Candidate
     row: CandidateRow
     artifact: Artifact | None = None
     score: Score | None = None
-    source: Score | None = None
+    baselines: dict[str | None, Score] = field(default_factory=dict)
     outputs: Artifact | None = None
     measurements: list[Measurement] = field(default_factory=list)
     unlikely: Miss | None = None
+
+    @property
+    def source(self) -> Score | None:
+        """The source's score on the cases that this candidate answered."""
+        return self.baselines.get(None)
 
 
 def try_candidates(plan: Plan, executor: Executor) -> dict[str, list[Trial]]:
@@ -123,7 +129,7 @@ def _try(plan: Plan, executor: Executor, trial: Trial, timed: bool) -> None:
         executor.perform(pace_spec(candidate, recipe))
     spec = outputs_spec(candidate, recipe, "search")
     trial.outputs = executor.done.get(spec.id) or executor.perform(spec)  # a search may have its answers already
-    score_trial(executor, trial, recipe, trial.outputs)
+    score_trial(plan, executor, trial, trial.outputs)
     changes: dict[str, Any] = {}
     if not timed or not candidate.is_timed(recipe):
         trial.measurements = [_size(candidate, trial.artifact)]
@@ -133,12 +139,17 @@ def _try(plan: Plan, executor: Executor, trial: Trial, timed: bool) -> None:
     trial.row = trial.row.model_copy(update={**changes, **_scored(trial, executor, cases)})
 
 
-def score_trial(executor: Executor, trial: Trial, recipe: Recipe, outputs: Artifact) -> None:
-    """Its score and the source's on the same search cases, with every metric that a gate names."""
+def score_trial(plan: Plan, executor: Executor, trial: Trial, outputs: Artifact) -> None:
+    """Its score, the source's and released bundles' on the same search cases, with every metric that a gate names."""
+    recipe = plan.loaded.recipe
     gates, rows = recipe.gates, answered_rows(executor, "search", recipe.measure.search_cases, outputs)
     ours, theirs = score_both(executor, outputs, "search", rows, gates)
     trial.score = with_gated(ours, theirs, rows, gates)
-    trial.source = with_gated(theirs, theirs, rows, gates)
+    trial.baselines = {None: with_gated(theirs, theirs, rows, gates)}
+    for path, bundle in plan.released.items():
+        same = [gate for gate in gates if gate.released == path]
+        shipped = baseline_score(executor, released_id(bundle, "search"), rows, outputs, same)
+        trial.baselines[path] = with_gated(shipped, shipped, rows, same)
 
 
 def make_compressed(plan: Plan, executor: Executor, candidate: Candidate) -> Artifact:

@@ -181,7 +181,7 @@ class Oracle:
         if candidate.emulated and few is None:
             self.executor.perform(pace_spec(candidate, recipe))
         trial.outputs = self._outputs(candidate, few)
-        score_trial(self.executor, trial, recipe, trial.outputs)
+        score_trial(self.plan, self.executor, trial, trial.outputs)
 
     def _noise(self, ask: Ask, candidate: Candidate) -> Answer:
         spec = noise_spec(candidate, self.plan.loaded.recipe, ask.cases)
