@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from edgeft.pipeline.execute import Executor
 from edgeft.pipeline.given.inputs import resolve_inputs
 from edgeft.pipeline.golden.steps import golden_spec
 from edgeft.pipeline.host import threads
+from edgeft.pipeline.judging.choosing import choose_artefacts
 from edgeft.pipeline.judging.differences import compare_targets
 from edgeft.pipeline.judging.examples import draw_chosen
 from edgeft.pipeline.judging.floors import add_floors
@@ -29,6 +29,7 @@ from edgeft.pipeline.judging.released import OpenBundle, check_all_labels, open_
 from edgeft.pipeline.judging.scoring import score_outputs
 from edgeft.pipeline.judging.trial import Trial, try_candidates
 from edgeft.pipeline.leftovers import clear_leftovers
+from edgeft.pipeline.offline import go_offline
 from edgeft.pipeline.plan import Plan, make_plan, plan_rows, step_names
 from edgeft.pipeline.progress import Events
 from edgeft.pipeline.search.flow import search_targets
@@ -38,11 +39,6 @@ from edgeft.recipe.load import LoadedRecipe
 from edgeft.record import DifferenceRow, ExampleRow, PreprocessRow, ProbeRow, SearchRow
 from edgeft.store import Store
 from edgeft.task import Score, Task
-
-_SENDING = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
-"""Audit events with (socket, address)."""
-_ASKING = frozenset({"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"})
-"""Audit events of name look-ups, the name or address first."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +181,8 @@ def _flow(build: Build) -> None:
     build.differences = compare_targets(executor, build.trials, recipe)
     _probe(build)
     if build.locked is None:
-        _choose(build)
+        choice = choose_artefacts(plan, build.trials)
+        build.chosen, build.reasons, build.undecided = choice.chosen, choice.reasons, choice.undecided
     else:
         build.chosen = lock.apply(build.trials, build.locked)
         build.reasons = dict.fromkeys(build.chosen, "pinned by choice.lock")
@@ -217,61 +214,6 @@ def _probe(build: Build) -> None:
         if facts["probe"] is not None:
             row = ProbeRow.model_validate(facts["probe"])
             add_floors(build.executor, device, build.trials[name], row, build.loaded.recipe.serve.batch)
-
-
-def _choose(build: Build) -> None:
-    from edgeft.evaluate.gates import COUNTED_METRICS
-    from edgeft.pipeline.judging.gatekeeping import gates_for
-    from edgeft.pipeline.judging.likely import losing_miss
-    from edgeft.pipeline.judging.rungs import AGAIN, next_rung
-    from edgeft.targets.choose import choose
-
-    recipe = build.plan.loaded.recipe
-    for target, device in zip(recipe.targets, build.plan.devices, strict=True):
-        trials, gates = build.trials[device], gates_for(recipe.gates, device)
-        if build.plan.devices[device].by_hand:  # of what is not run only the size is known
-            gates = [gate for gate in gates if gate.metric in COUNTED_METRICS]
-        misses = {item.row.name: item.unlikely or losing_miss(gates, item.score, item.baselines) for item in trials}
-        choice = choose(
-            [trial.row for trial in trials],
-            target.optimise,
-            gates,
-            {trial.row.name: trial.source.metrics for trial in trials if trial.source is not None},
-            {name: miss for name, miss in misses.items() if miss is not None},
-            {item.row.name: {path: of.metrics for path, of in item.baselines.items() if path} for item in trials},
-        )
-        for trial, row in zip(trials, choice.rows, strict=True):
-            trial.row = row
-        if choice.undecided:
-            build.undecided.add(device)
-        rung = AGAIN if choice.undecided else next_rung(recipe, target, choice.missed)
-        build.reasons[device] = "; ".join(filter(None, [choice.why, rung]))
-        if choice.chosen is not None:
-            build.chosen[device] = next(trial for trial in trials if trial.row.name == choice.chosen)
-
-
-def go_offline() -> None:
-    """No socket leaves this process: hub clients are told, and any other attempt to connect raises."""
-    import sys
-
-    os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"})
-
-    def refuse(event: str, args: tuple[object, ...]) -> None:
-        if event in _SENDING:
-            address = args[1]
-            if address is None or isinstance(address, (str, bytes)):
-                return  # a connected socket, or a local one (AF_UNIX): its address is a path
-        elif event in _ASKING:
-            address = args[0]
-        else:
-            return
-        raise EdgeftError(
-            f"a library tried to reach {address!r} although the build is offline",
-            where="--offline",
-            hint="gather what is missing where there is internet: edgeft fetch RECIPE --into DIR",
-        )
-
-    sys.addaudithook(refuse)
 
 
 def outcome(build: Build) -> tuple[str, Exit]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeft.device.profile import Device
 from edgeft.gate import Gate
-from edgeft.pipeline.build import _choose
+from edgeft.pipeline.judging.choosing import choose_artefacts
 from edgeft.record import CandidateRow
 from tests.pipeline.test_likely import LOSING, dice
 
@@ -18,9 +18,7 @@ def trial(name: str, size: int, values: Any) -> Any:
     """A candidate that ran: its bytes, and its Dice per search case against a source of 0.8 each."""
     row = CandidateRow(name=name, exporter="onnx", runtime="onnxruntime", variant={"name": name}, status="eligible",
                        why="", bytes=size)  # fmt: skip
-    return SimpleNamespace(
-        row=row, score=dice(values), baselines={None: dice(np.full(100, 0.8))}, source=None, unlikely=None
-    )
+    return SimpleNamespace(row=row, score=dice(values), baselines={None: dice(np.full(100, 0.8))}, unlikely=None)
 
 
 def chosen(gates: list[Gate]) -> tuple[str, str]:
@@ -34,10 +32,8 @@ def chosen(gates: list[Gate]) -> tuple[str, str]:
         steps=[],
         model=SimpleNamespace(onnx=None),
     )
-    plan = SimpleNamespace(loaded=SimpleNamespace(recipe=recipe), devices={"here": Device(name="here")})
-    build: Any = SimpleNamespace(plan=plan, trials={"here": trials}, undecided=set(), reasons={}, chosen={})
-    _choose(build)
-    return build.chosen["here"].row.name, trials[0].row.why
+    plan: Any = SimpleNamespace(loaded=SimpleNamespace(recipe=recipe), devices={"here": Device(name="here")})
+    return choose_artefacts(plan, {"here": trials}).chosen["here"].row.name, trials[0].row.why
 
 
 def test_the_smallest_is_passed_over_where_single_cases_lose_too_much() -> None:

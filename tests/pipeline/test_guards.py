@@ -32,7 +32,7 @@ from edgeft.store import Store
 OFFLINE = """
 import socket, sys, tempfile
 from edgeft.errors import EdgeftError
-from edgeft.pipeline.build import go_offline
+from edgeft.pipeline.offline import go_offline
 go_offline()
 refused = []
 for name, call in {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from edgeft.device.identity import MACHINES
 from edgeft.device.profile import Device, load_device, shipped_devices
@@ -28,6 +28,13 @@ def check_by_hand(loaded: LoadedRecipe, index: int, device: Device) -> None:
     if not any(gate.needs_gate_set for gate in gates):
         what = f"nothing is run on {name}, and no gate asks for its answers: it would pass on its size alone"
         raise loaded.error(where, what, "add a gate on answers, such as accuracy, that is not `severity: warn`")
+
+
+def knowable(gates: Sequence[Gate], device: Device) -> list[Gate]:
+    """The gates that a candidate can be held against before the gate set: of what is not run only the size is known."""
+    from edgeft.evaluate.gates import COUNTED_METRICS
+
+    return [gate for gate in gates if not device.by_hand or gate.metric in COUNTED_METRICS]
 
 
 def not_run(gate: Gate, target: str) -> Verdict:
