@@ -39,7 +39,8 @@ class Warm:
         self.said: Queue[str] = Queue()
         self.listener = threading.Thread(target=self._listen, daemon=True)
         self.listener.start()
-        if self.said.get(timeout=300) != "ready":
+        if self._next(300) != "ready":
+            self.close()
             raise SystemExit("the process that forks builds did not start")
 
     def _listen(self) -> None:
@@ -47,6 +48,12 @@ class Warm:
         for line in self.process.stdout:
             self.said.put(line.strip())
         self.said.put("")
+
+    def _next(self, timeout: float) -> str:
+        """What it says next; nothing where it has ended or takes longer."""
+        with suppress(Empty):
+            return self.said.get(timeout=timeout)
+        return ""
 
     def takes(self, env: Mapping[str, str]) -> bool:
         """Whether a fork with this environment is what a new interpreter with it would be."""
@@ -63,12 +70,11 @@ class Warm:
 
     def wait(self, pid: int, timeout: float) -> int | None:
         """Its exit code (-9 for a kill), or None where it had to be killed after `timeout` seconds."""
-        try:
-            return os.waitstatus_to_exitcode(int(self.said.get(timeout=timeout)))
-        except Empty:
-            kill_group(pid)
-            self.said.get(timeout=60)
-            return None
+        if status := self._next(timeout):
+            return os.waitstatus_to_exitcode(int(status))
+        kill_group(pid)
+        self._next(60)
+        return None
 
     def close(self) -> None:
         """End the process, whatever it waits for."""
