@@ -25,7 +25,7 @@ from edgeft.pipeline.judging.differences import compare_targets
 from edgeft.pipeline.judging.examples import draw_chosen
 from edgeft.pipeline.judging.floors import add_floors
 from edgeft.pipeline.judging.gatekeeping import Judgement, judge
-from edgeft.pipeline.judging.released import OpenBundle, check_all_labels, open_released
+from edgeft.pipeline.judging.released import OpenBundle, check_all_labels, check_all_tokens, open_released
 from edgeft.pipeline.judging.scoring import score_outputs
 from edgeft.pipeline.judging.trial import Trial, try_candidates
 from edgeft.pipeline.leftovers import clear_leftovers
@@ -172,6 +172,7 @@ def _flow(build: Build) -> None:
             build.stopped = True
             return
         if spec.id == "prepare":
+            check_all_tokens(plan.loaded, plan.released, executor.task, artifact.path)
             check_preprocessing(executor, plan.preprocessing, build.preprocessing)
     outputs = executor.perform(plan.source)
     build.source = score_outputs(executor, outputs, "search", recipe.measure.search_cases)

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeft.metric_names import unit_of
 
-SHARES = frozenset({"accuracy", "macro_f1", "pixel_accuracy", "flip_rate", "label_accuracy"})
+SHARES = frozenset({"accuracy", "macro_f1", "pixel_accuracy", "flip_rate", "label_accuracy", "token_accuracy"})
 OF_A_LABEL = {
     "dice_": "Dice",
     "iou_": "IoU",
@@ -33,6 +33,9 @@ METRICS = {
     "accuracy": "Accuracy",
     "macro_f1": "Macro-F1",
     "label_accuracy": "Label accuracy",
+    "token_accuracy": "Token accuracy",
+    "nll": "Negative log-likelihood",
+    "perplexity": "Perplexity",
     "mean_dice": "Mean Dice",
     "mean_iou": "Mean IoU",
     "pixel_accuracy": "Pixel accuracy",
