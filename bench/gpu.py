@@ -25,12 +25,14 @@ LABELS = ("networkx", "sklearn", "sympy")
 
 @dataclass(frozen=True)
 class Shape:
-    """A model and the batch it is trained with. config: of transformers, None for the packaged MiniLM."""
+    """A model and the batch it is trained with. config: of transformers, None for the packaged MiniLM. tokens: trained
+    on the next token instead of a label of the text."""
 
     length: int
     batch: int
     config: dict[str, Any] | None
     methods: tuple[str, ...] = ("qlora", "lora", "full")
+    tokens: bool = False
 
 
 def _decoder(hidden: int, layers: int, heads: int, key_values: int, wide: int) -> dict[str, Any]:
@@ -51,9 +53,13 @@ SHAPES = {
     "bert-large": Shape(256, 64, BERT_LARGE),
     "decoder-1b": Shape(512, 16, _decoder(2048, 22, 32, 4, 5632), ("qlora", "lora")),
     "decoder-7b": Shape(512, 8, _decoder(4096, 32, 32, 32, 11008), ("qlora",)),
+    "lm-1b": Shape(512, 16, _decoder(2048, 22, 32, 4, 5632), ("qlora", "lora"), tokens=True),
+    "lm-7b": Shape(512, 8, _decoder(4096, 32, 32, 32, 11008), ("qlora",), tokens=True),
+    "tiny-lm": Shape(32, 8, _decoder(64, 2, 4, 2, 128), ("qlora", "lora"), tokens=True),
     "tiny": Shape(32, 8, _decoder(64, 2, 4, 2, 128)),
 }
-"""bert-large, and the shapes of TinyLlama 1.1B and Llama 2 7B; tiny is for trying this file without a GPU."""
+"""bert-large, and the shapes of TinyLlama 1.1B and Llama 2 7B: decoder as classifiers of texts, lm as causal language
+models. tiny and tiny-lm are for trying this file without a GPU."""
 DEFAULT = ("minilm", "bert-large", "decoder-1b")
 
 
@@ -62,7 +68,7 @@ def main(names: tuple[str, ...] = ()) -> None:
     import torch
 
     asked = names or DEFAULT
-    if not torch.cuda.is_available() and "tiny" not in asked:
+    if not torch.cuda.is_available() and not {"tiny", "tiny-lm"} & set(asked):
         print("gpu: skipped, torch sees no CUDA GPU")
         return
     where = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
@@ -99,7 +105,7 @@ def prepare(folder: Path, shape: Shape) -> None:
     if shape.config is None:
         model.symlink_to(base)
     else:
-        draw_weights(model, shape.config)
+        draw_weights(model, shape.config, shape.tokens)
     tokenizer = AutoTokenizer.from_pretrained(str(base))
     needed = (STEPS * shape.batch + 64) * shape.length // len(LABELS) + shape.length
     rows, truth = [], []
@@ -117,15 +123,16 @@ def prepare(folder: Path, shape: Shape) -> None:
     np.savez(folder / "tokens.npz", ids=np.concatenate(rows)[order], labels=np.array(truth)[order])
 
 
-def draw_weights(folder: Path, stated: dict[str, Any]) -> None:
+def draw_weights(folder: Path, stated: dict[str, Any], tokens: bool) -> None:
     """A checkpoint of random weights in 16 bits, drawn on the GPU where there is one."""
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+    kind = AutoModelForCausalLM if tokens else AutoModelForSequenceClassification
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         torch.manual_seed(0)
         config = AutoConfig.for_model(**stated, num_labels=len(LABELS))
-        AutoModelForSequenceClassification.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+        kind.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
 
 
 def texts_of(package: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.gpu import LABELS, STEPS, Shape
+from edgeft.tasks.text_generation import TextGeneration
 
 RANK, ALPHA, RATE = 16, 32, 1e-4
 HELD = 64
@@ -59,6 +60,19 @@ class TokenTask:
         return score_logits(outputs, rows, labels)
 
 
+class NextTokenTask(TextGeneration):
+    """The same lines, each to be predicted token by token."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ids, _ = read(folder)
+
+    def feeds(self, rows: Any, prepared: Path) -> dict[str, Any]:
+        import numpy as np
+
+        ids = self.ids[[int(text) for text in rows.column("text").to_pylist()]]
+        return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+
 def by_edgeft(folder: Path, shape: Shape, method: str) -> Times:
     """The stage as a build runs it."""
     from edgeft.artifact import Artifact
@@ -100,7 +114,8 @@ def context(folder: Path, place: Path, shape: Shape, times: list[float]) -> Any:
         splits[name] = Split(name, path, len(names), name)
     (place / "scratch").mkdir()
     return Context(
-        step="finetune", seed=7, scratch=place / "scratch", task=TokenTask(folder), labels=LABELS, splits=splits,
+        step="finetune", seed=7, scratch=place / "scratch", splits=splits,
+        task=NextTokenTask(folder) if shape.tokens else TokenTask(folder), labels=() if shape.tokens else LABELS,
         prepared=prepared, threads=8, on_progress=lambda event: times.append(time.monotonic()),
     )  # fmt: skip
 
@@ -111,14 +126,14 @@ def by_script(folder: Path, shape: Shape, method: str) -> Times:
     from transformers import Trainer, TrainingArguments
 
     ids, labels = read(folder)
-    module = script_model(folder / "model", method)
+    module = script_model(folder / "model", method, shape.tokens)
     clock, cuda = Clock(), torch.cuda.is_available()
     paged = cuda and method == "qlora"
     rows = [
         {
             "input_ids": torch.from_numpy(line),
             "attention_mask": torch.ones_like(torch.from_numpy(line)),
-            "labels": int(label),
+            "labels": torch.from_numpy(line) if shape.tokens else int(label),
         }
         for line, label in zip(ids[HELD:], labels[HELD:], strict=True)
     ]
@@ -133,30 +148,38 @@ def by_script(folder: Path, shape: Shape, method: str) -> Times:
     return clock.times, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
-def script_model(path: Path, method: str) -> Any:
+def script_model(path: Path, method: str, tokens: bool) -> Any:
     """qlora: NF4 by transformers; lora: weights in bf16; full: float32 under autocast."""
     import torch
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-    from transformers import AutoModelForSequenceClassification, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig
 
+    kind = AutoModelForCausalLM if tokens else AutoModelForSequenceClassification
     quantise = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
-        llm_int8_skip_modules=["classifier", "score"],  # a fresh head in 4 bits ends in an AssertionError
+        llm_int8_skip_modules=["classifier", "score", "lm_head"],  # a fresh head in 4 bits ends in an AssertionError
     )
     cuda = torch.cuda.is_available()
     torch.manual_seed(7)
-    module = AutoModelForSequenceClassification.from_pretrained(
-        str(path), num_labels=len(LABELS), dtype=torch.float32 if method == "full" or not cuda else torch.bfloat16,
+    labels = {} if tokens else {"num_labels": len(LABELS)}
+    module = kind.from_pretrained(
+        str(path), **labels, dtype=torch.float32 if method == "full" or not cuda else torch.bfloat16,
         quantization_config=quantise if method == "qlora" else None, device_map={"": 0} if cuda else None,
     )  # fmt: skip
     if method == "full":
         return module
     if method == "qlora":
         module = prepare_model_for_kbit_training(module, use_gradient_checkpointing=False)
-    config = LoraConfig(task_type="SEQ_CLS", r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules="all-linear")
+    config = LoraConfig(
+        task_type="CAUSAL_LM" if tokens else "SEQ_CLS",
+        r=RANK,
+        lora_alpha=ALPHA,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+    )
     return get_peft_model(module, config)
 
 

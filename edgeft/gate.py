@@ -40,8 +40,9 @@ class Gate(BaseModel):
         description="accuracy, macro_f1, sensitivity_LABEL, specificity_LABEL, auroc_LABEL, average_precision_LABEL, "
         "ece, brier, flip_rate, label_accuracy (of multi-label tasks), mean_dice, mean_iou, pixel_accuracy, "
         "dice_LABEL, iou_LABEL, surface_dice_LABEL, hd95_mm_LABEL, volume_error_LABEL, volume_ml_error_LABEL (these "
-        "four also as mean_surface_dice, mean_hd95_mm, ...), latency_p50_ms, latency_p90_ms, latency_p99_ms, "
-        "cold_load_ms, first_inference_ms, peak_memory_mb, artifact_mb, or your own as file.py:function."
+        "four also as mean_surface_dice, mean_hd95_mm, ...), token_accuracy, nll (of a text's next tokens), "
+        "latency_p50_ms, latency_p90_ms, latency_p99_ms, cold_load_ms, first_inference_ms, peak_memory_mb, "
+        "artifact_mb, or your own as file.py:function."
     )
     at_least: float | None = Field(None, description="The value may not be below this.")
     at_most: float | None = Field(None, description="The value may not be above this.")
@@ -63,8 +64,8 @@ class Gate(BaseModel):
     )
     at_worst: float | None = Field(
         None, gt=0,
-        description="For hd95_mm, volume_ml_error and metrics of your own, whose largest value nobody knows: no case "
-        "counts for more than this, in the metric's unit; 1 for values from 0 to 1. Not needed with cases_losing.",
+        description="For hd95_mm, volume_ml_error, nll and metrics of your own, whose largest value nobody knows: no "
+        "case counts for more than this, in the metric's unit; 1 for values from 0 to 1. Not needed with cases_losing.",
     )  # fmt: skip
     at_specificity: float | None = Field(
         None, gt=0, lt=1,

@@ -81,7 +81,7 @@ def check_range(gate: Gate) -> None:
             f"case counts for more{example}, or cases_losing with at_most"
         )
     if gate.at_worst is not None and not ((unbounded or own) and gate.cases_losing is None):
-        raise ValueError("at_worst goes with the mean of hd95_mm, of volume_ml_error or of a metric of your own")
+        raise ValueError("at_worst goes with the mean of hd95_mm, volume_ml_error, nll or a metric of your own")
     if gate.at_worst is not None and gate.at_least is not None and gate.at_least >= gate.at_worst:
         raise ValueError(f"no case counts for more than at_worst {gate.at_worst:g}: at_least must be below it")
     if gate.at_worst is not None and gate.at_most is not None and gate.at_most >= gate.at_worst:

@@ -21,10 +21,14 @@ MASK_FAMILIES = ("dice_", "iou_", "surface_dice_", "volume_error_", "hd95_mm_", 
 """Of segmentations, one for each label but the background."""
 MASK_MEANS = ("mean_surface_dice", "mean_volume_error", "mean_hd95_mm", "mean_volume_ml_error")
 """Their means over the labels, which are computed only for a gate."""
-UNIT_METRICS = (*OVERLAP_METRICS, *SURFACE_DICE, *VOLUME_METRICS, "brier", LABEL_ACCURACY)
+TOKEN_ACCURACY = "token_accuracy"  # noqa: S105  a token of text
+"""Share of a text's next tokens that are the likeliest."""
+NLL = "nll"
+"""Mean negative log-likelihood of a text's next tokens, in nats."""
+UNIT_METRICS = (*OVERLAP_METRICS, *SURFACE_DICE, *VOLUME_METRICS, "brier", LABEL_ACCURACY, TOKEN_ACCURACY)
 """Metrics, or beginnings of their names, that are means of one value in [0, 1] per case."""
-OPEN_METRICS = (*DISTANCE_METRICS, *ML_METRICS)
-"""The same with values per case from 0 up, in mm or ml, that have no largest one."""
+OPEN_METRICS = (*DISTANCE_METRICS, *ML_METRICS, NLL)
+"""The same with values per case from 0 up, in mm, ml or nats, that have no largest one."""
 CASE_METRICS = (*UNIT_METRICS, *OPEN_METRICS)
 SPACED_METRICS = (*SURFACE_DICE, *DISTANCE_METRICS, *ML_METRICS)
 """What cannot be had without the size of a pixel in mm."""
@@ -35,7 +39,7 @@ RESOURCE_METRICS = LATENCY_METRICS | {"artifact_mb", "peak_memory_mb"}
 LOWER_NAMES = RESOURCE_METRICS | CALIBRATION_METRICS | {FLIP_RATE}
 LOWER_FAMILIES = (*VOLUME_METRICS, *OPEN_METRICS)
 
-SHARE_METRICS = DATA_METRICS | {"pixel_accuracy", LABEL_ACCURACY, FLIP_RATE}
+SHARE_METRICS = DATA_METRICS | {"pixel_accuracy", LABEL_ACCURACY, TOKEN_ACCURACY, FLIP_RATE}
 
 
 def is_share(metric: str) -> bool:
@@ -50,9 +54,11 @@ def is_own(metric: str) -> bool:
 
 def lower_is_better(metric: str) -> bool:
     """Whether a smaller value is the better one."""
-    return metric in LOWER_NAMES or metric.startswith(LOWER_FAMILIES)
+    return metric in LOWER_NAMES or (metric.startswith(LOWER_FAMILIES) and not is_own(metric))
 
 
 def unit_of(metric: str) -> str:
-    """`mm` or `ml`; empty for what has no unit of length or volume."""
+    """`mm`, `ml` or `nats`; empty for what has no unit."""
+    if metric == NLL:
+        return "nats"
     return "mm" if metric.startswith(DISTANCE_METRICS) else "ml" if metric.startswith(ML_METRICS) else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -50,6 +50,17 @@ class Score:
 
 NO_THRESHOLDS: Mapping[str, float] = MappingProxyType({})
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+UNSCORED = -100
+"""Truth of a pixel or token that is not scored; torch's cross entropy leaves it out, too."""
+TOKEN_ANSWERS = ("logprobs", "tokens", "truth")
+"""What is kept of the answers of a language model, each (n, length): the log-probability of the next token (float32,
+0 where there is none), the likeliest token (int32), and the next token itself (int32, UNSCORED where there is none)."""
+CHUNK_BYTES = 128 << 20
+"""Feeds made at a time: 900 photographs of 224 x 224, or any number of texts."""
+ANSWER_BYTES = 512 << 20
+"""Logits held at a time where every token has a row of them: 65 texts of 64 tokens with 32,000 classes."""
+FILE_BYTES = 4 << 20
+"""Taken for an encoded photograph where the artefact takes files: how long one is is known once it is read."""
 
 
 def declared_inputs(prepared: Path | None) -> tuple[TensorSpec, ...]:
@@ -80,6 +91,28 @@ def case_bytes(inputs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> int:
     return total
 
 
+def cases_per_chunk(prepared: Path) -> int:
+    """How many cases' feeds fit into CHUNK_BYTES, by what the preprocessing declares, and where a vocabulary is
+    predicted how many cases' logits fit into ANSWER_BYTES."""
+    about = json.loads((prepared / "preprocess.json").read_text(encoding="utf-8"))
+    sizes = {"length": int(about.get("length", 1))}
+    file = FILE_BYTES if about.get("image", {}).get("embed") == "bytes" else 0
+    fed = max(16, CHUNK_BYTES // max(1, file + case_bytes(declared_inputs(prepared), sizes)))
+    answered = 4 * sizes["length"] * int(about.get("vocabulary", 0))
+    return max(1, min(fed, ANSWER_BYTES // answered)) if answered else fed
+
+
+def logits_at_once(task: Task, prepared: Path | None, asked: int) -> int:
+    """Cases whose logits are held together: as many as asked for, where a vocabulary is predicted at most a chunk."""
+    few = isinstance(task, SelfSupervisedTask) and prepared is not None
+    return min(asked, cases_per_chunk(prepared)) if few and prepared is not None else asked
+
+
+def class_axis(dimensions: int) -> int:
+    """Where the classes are among so many axes of logits: (n, length, classes) of tokens, else (n, classes, ...)."""
+    return 2 if dimensions == 3 else 1
+
+
 def has_metric(task: Task, name: str) -> bool:
     """Whether a task gives a metric of this name, for some label at least."""
     return name in (*task.metrics, *task.gated) or any(name.startswith(family) for family in task.families)
@@ -104,11 +137,34 @@ class SeveralTask(Protocol):
 
 
 @runtime_checkable
+class SelfSupervisedTask(Protocol):
+    """A task whose truth lies in its own feeds, as a text's next tokens do: its rows have no label, and its outputs are
+    kept by `reduce`, which sees their feeds, never by `keep`."""
+
+    def truth(self, feeds: Arrays) -> NDArray[np.int64]:
+        """(n, length): what each position is to answer; UNSCORED where nothing is asked."""
+        ...
+
+    def reduce(self, outputs: Arrays, feeds: Arrays) -> Arrays:
+        """What of some cases' outputs is stored. feeds: of the same cases."""
+        ...
+
+
+@runtime_checkable
 class DecidingTask(Protocol):
     """A task that says how outputs become an answer, for apps that do it themselves."""
 
     def decision(self) -> Mapping[str, Any]:
         """output (canonical name), activation, axis of the classes, rule; thresholds (label -> least) where frozen."""
+        ...
+
+
+@runtime_checkable
+class ContinuingTask(Protocol):
+    """A task that answers a text with what comes next, by asking the artefact again for each token."""
+
+    def continue_text(self, ask: Callable[[Arrays], Arrays], text: str, prepared: Path) -> dict[str, Any]:
+        """`continuation` and the likeliest next tokens. ask: canonical feeds of one case -> its outputs."""
         ...
 
 
@@ -188,6 +244,11 @@ class WindowedTask(Protocol):
 def case_rows(task: Task, rows: pa.Table, prepared: Path) -> pa.Table:
     """The rows whose feeds `task.feeds(rows)` are: their windows where the network sees those, else the rows."""
     return task.windows(rows, prepared) if isinstance(task, WindowedTask) else rows
+
+
+def keep_answers(task: Task, outputs: Arrays, feeds: Arrays) -> Arrays:
+    """What the task stores of some cases' outputs. feeds: of the same cases."""
+    return task.reduce(outputs, feeds) if isinstance(task, SelfSupervisedTask) else task.keep(outputs)
 
 
 class Task(Protocol):

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.artifact import Artifact, TensorSpec
 from edgeft.exporter import Unsupported
+from edgeft.models.layers import predicts_tokens
 
 from .onnx.torch_export import (
     example_feeds,
     feed_specs,
     first_line,
+    hidden_scores,
     ramp,
     traceable,
     use_eager_attention,
@@ -65,7 +67,7 @@ class Source:
         whole = traceable(self.module, self.names, additive_mask=self.additive_mask and fill is None)
         if fill is None or not self.additive_mask:
             return whole
-        place, added = self.names.index("attention_mask"), float(fill)
+        place, added, causal = self.names.index("attention_mask"), float(fill), predicts_tokens(self.module)
 
         class Filled(torch.nn.Module):  # type: ignore[misc,unused-ignore]
             def __init__(self) -> None:
@@ -74,7 +76,7 @@ class Source:
 
             def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
                 given = list(tensors)
-                given[place] = (1.0 - given[place][:, None, None, :].to(torch.float32)) * added
+                given[place] = hidden_scores(given[place], added, causal=causal)
                 return self.model(*given)
 
         return Filled().eval()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.material import write_texts, write_tiny_bert
+from tests.material import write_texts, write_tiny_bert, write_tiny_llama
 
 # Two workers with two threads each on two cores spend their time in OpenMP's barriers, not in the tests.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -53,4 +53,12 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory, text_csv: Path) -> Path:
     """Folder of a randomly initialised 2-layer BERT (hidden 32) with a WordPiece tokenizer trained on `text_csv`."""
     folder = tmp_path_factory.mktemp("tiny-bert")
     write_tiny_bert(folder, text_csv)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory, text_csv: Path) -> Path:
+    """Folder of a randomly initialised 2-layer Llama (hidden 32) with a byte-level BPE trained on `text_csv`."""
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    write_tiny_llama(folder, text_csv)
     return folder

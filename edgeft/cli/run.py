@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ DESCRIPTION = """Run a bundle on this machine with the runtime it was gated on. 
 INPUT is a text, or an image file where the bundle takes images; `-` reads one text (or one file's name) a line from
 standard input. A segmentation writes its mask as a PNG file of class numbers beside the current folder's other files.
 A segmentation of volumes takes a NIfTI file and writes NAME-mask.nii.gz on the file's own grid.
+A language model continues the text by its likeliest tokens and says which are the likeliest next.
 The bundle's files are checked against its manifest first.
 
 With --dicom, a bundle built with a `preprocess:` section reads a DICOM file or series in a child process and writes a
@@ -32,6 +34,7 @@ EPILOG = """examples:
   edgeft run out/quickstart "Returns the eigenvalues of a symmetric matrix."
   edgeft run out/quickstart/targets/local-cpu - --json < texts.txt
   edgeft run out/digits-mobile digit.png
+  edgeft run out/next-word "Returns the"
   edgeft run out/tissue-3d brain.nii.gz
   edgeft run out/liver --dicom series/ --out result/
   edgeft run out/chest-xray --dicom image.dcm --out result/ --codes codes.json --manufacturer "My Clinic"
@@ -84,7 +87,10 @@ def _run(args: argparse.Namespace, bundle: Bundle, texts: list[str]) -> int:
 
 
 def answer_line(answer: Mapping[str, Any]) -> str:
-    """An answer as one line for people: the label or the mask's file first."""
+    """An answer as one line for people: the label, the mask's file or the continuation first."""
+    if "continuation" in answer:
+        likely = ", ".join(f"{row['token']!r} {row['probability']:.1%}" for row in answer["next"])
+        return f"{answer['continuation']!r}  (next: {likely})"
     if "shares" in answer:
         shares = ", ".join(f"{label} {share:.1%}" for label, share in answer["shares"].items())
         return f"{answer['mask']}  ({shares})"
@@ -104,6 +110,7 @@ def answers(bundle: Bundle, texts: list[str]) -> list[dict[str, Any]]:
     from edgeft import plugins
     from edgeft.ship.postprocess import read_thresholds
     from edgeft.ship.session import open_session
+    from edgeft.task import ContinuingTask
 
     task, found = plugins.load("tasks", bundle.manifest["task"])(), []
     image = "image" in task.columns
@@ -112,6 +119,9 @@ def answers(bundle: Bundle, texts: list[str]) -> list[dict[str, Any]]:
     more = {"thresholds": thresholds} if (thresholds := read_thresholds(bundle.folder)) else {}
     with open_session(bundle) as session:
         for index, text in enumerate(texts):
+            if isinstance(task, ContinuingTask):
+                found.append(task.continue_text(partial(session.run, name=text), text, bundle.folder))
+                continue
             outputs = session.run({name: feed[index : index + 1] for name, feed in feeds.items()}, text)
             found += task.answer(outputs, bundle.manifest["labels"], **more)
     return found

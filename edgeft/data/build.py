@@ -44,7 +44,8 @@ def build_dataset(
 
     model_labels: the model's own label order, None when it has none. trains: whether any step learns from rows; if none
     does, the fractions of train and validation go to the other three in proportion and both splits stay empty. by:
-    columns by which gates divide the cases, kept in the splits. medical: as Intake has it.
+    columns by which gates divide the cases, kept in the splits. data.label is empty where rows have no label. medical:
+    as Intake has it.
     progress(done, total, unit, note) is told of reading and writing. RecipeError or StepError as the parts raise them.
     """
     warnings: list[str] = []
@@ -88,6 +89,9 @@ def _label(
     rows: Rows, data: DataSpec, model_labels: Sequence[str] | None, trains: bool, warn: Warn, several: bool
 ) -> tuple[Rows, list[str]]:
     """(rows with labels as the order spells them, that order), held against what the recipe expects."""
+    labels: list[str]
+    if not data.label:
+        return rows, []
     if several:
         labels, rows = several_labels(rows, data, model_labels)
     elif rows.masks is None:

@@ -115,13 +115,20 @@ def to_rows(
         content=content,
         ids=[f"{prefix}{number}" for number in range(1, table.num_rows + 1)],
         values=values,
-        labels=_spelt(table, spec.label, where) if several else _names(table, spec.label, where),
+        labels=_labels(table, spec, where, several),
         groups=groups,
         units=units,
         splits=_names(table, spec.split, where) if spec.split else None,
         more={name: [value or MISSING for value in _spelt(table, name, where)] for name in by},
     )
     return _with_files(rows, table, prefix) if "file" in table.column_names else rows
+
+
+def _labels(table: pa.Table, spec: DataSpec, where: str, several: bool) -> list[str]:
+    """`""` in every row where the data have no label."""
+    if not spec.label:
+        return [""] * table.num_rows
+    return _spelt(table, spec.label, where) if several else _names(table, spec.label, where)
 
 
 def _with_files(rows: Rows, table: pa.Table, prefix: str) -> Rows:

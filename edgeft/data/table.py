@@ -24,13 +24,13 @@ ROW_GROUP = 8192
 def write_split(rows: Rows, labels: Sequence[str], path: Path) -> dict[str, Any]:
     """Write one split and return its facts: n, units, groups, digest, classes.
 
-    Columns: id, the task's column, label (int64: place in `labels`, or of several the sum of 2 ** place), group, unit;
-    of images also where their bytes lie, and `spacing` in mm where it is known; and `by:NAME` of those by which gates
-    divide the cases. Rows are ordered by the digest of their content, so equal content gives an equal file order
-    whatever the order of the source, and any prefix of a split is a fair sample of it. The digest covers text, label
-    name, group and unit of each row; ids (row numbers of the source) are left out, because inserting a row elsewhere in
-    the file does not make this another split, and so are the `by` columns: looking at the same gate set in other parts
-    is another opening of the same set.
+    Columns: id, the task's column, label (int64: place in `labels`, or of several the sum of 2 ** place, 0 where there
+    are none), group, unit; of images also where their bytes lie, and `spacing` in mm where it is known; and `by:NAME`
+    of those by which gates divide the cases. Rows are ordered by the digest of their content, so equal content gives an
+    equal file order whatever the order of the source, and any prefix of a split is a fair sample of it. The digest
+    covers text, label name, group and unit of each row; ids (row numbers of the source) are left out, because inserting
+    a row elsewhere in the file does not make this another split, and so are the `by` columns: looking at the same gate
+    set in other parts is another opening of the same set.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -66,7 +66,9 @@ def write_split(rows: Rows, labels: Sequence[str], path: Path) -> dict[str, Any]
 
 
 def _code(rows: Rows, place: int, places: Mapping[str, int]) -> int:
-    """A row's label as one number."""
+    """A row's label as one number; 0 where there are no labels."""
+    if not places:
+        return 0
     if rows.several and rows.present is not None:
         return sum(1 << int(value) for value in rows.present[place].split())
     return places[rows.labels[place]]

@@ -19,6 +19,12 @@ def is_transformers(module: torch.nn.Module) -> bool:
     return isinstance(unwrap(module), PreTrainedModel)
 
 
+def predicts_tokens(module: torch.nn.Module) -> bool:
+    """True for a transformers model that answers with a row of logits per token: a language model."""
+    whole: Any = unwrap(module)
+    return is_transformers(whole) and whole.get_output_embeddings() is not None
+
+
 def unwrap(module: Any) -> Any:
     """The model itself below torch.compile, DistributedDataParallel, PEFT and Box wrappers."""
     while True:

@@ -25,6 +25,7 @@ AUTO = {
     "image-classification": "AutoModelForImageClassification",
     "image-multilabel": "AutoModelForImageClassification",
     "segmentation": "AutoModelForSemanticSegmentation",
+    "text-generation": "AutoModelForCausalLM",
 }
 STORED = "auto"
 """transformers' name for the dtype of the weights on disk."""
@@ -172,16 +173,16 @@ def _finish_surgery(module: Any, surgery: Surgery) -> None:
 
 
 def _read_config(model: Artifact, names: Mapping[int, str]) -> Any:
-    """The folder's config for these labels; no code of the folder is run and nothing is fetched."""
+    """The folder's config for these labels, if any; no code of the folder is run and nothing is fetched."""
     import transformers
 
+    labels: dict[str, Any] = {
+        "num_labels": len(names),
+        "id2label": dict(names),
+        "label2id": {label: index for index, label in names.items()},
+    }
     return transformers.AutoConfig.from_pretrained(
-        str(model.path),
-        local_files_only=True,
-        trust_remote_code=False,
-        num_labels=len(names),
-        id2label=dict(names),
-        label2id={label: index for index, label in names.items()},
+        str(model.path), local_files_only=True, trust_remote_code=False, **(labels if names else {})
     )
 
 
@@ -222,8 +223,10 @@ def _check_loaded(
         )  # fmt: skip
     left = sorted(name for name in absent if not _carries(carried, name))
     if left and not new_head:
+        answers = f"{labels} labels" if labels else "next tokens"
         raise StepError(
-            f"this model has no trained head for {labels} labels: {', '.join(left[:4])}", where=str(model.path),
+            f"this model has no trained head for {answers}: {', '.join(left[:4])}",
+            where=str(model.path),
             hint="fine-tune it first (steps: [finetune: {}]), or give data with the labels it was trained on",
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import StepError
-from edgeft.models.layers import is_transformers, unwrap
+from edgeft.models.layers import is_transformers, predicts_tokens, unwrap
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,8 @@ CODE_FEEDS = ("input_ids", "attention_mask")
 
 
 def forward_logits(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """logits (batch, classes, ...). Feeds the model's forward does not name are left out.
+    """logits (batch, classes, ...), of a language model (batch, length, classes). Feeds the model's forward does not
+    name are left out.
 
     A code model may return the logits, a tuple that starts with them, a dictionary with `logits`, or an object with it.
     """
@@ -45,6 +46,8 @@ def forward_hidden(
 def _call(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor], **asked: Any) -> Any:
     """The module on the feeds it takes: by name, or the only one by position."""
     named = {name: feeds[name] for name in chosen_feeds(module, feeds)}
+    if predicts_tokens(module) and "use_cache" in accepted_feeds(module):
+        asked["use_cache"] = False  # whole texts are answered at once: keys and values are not asked for again
     if named.keys() <= accepted_feeds(module):
         return module(**named, **asked)
     return module(*named.values())
@@ -118,7 +121,8 @@ def predict_logits(
     plain: Callable[[Arrays], Arrays] | None = None,
     progress: Callable[[float, float], None] | None = None,
 ) -> NDArray[np.float32]:
-    """logits (n, classes) float32 of canonical feeds (n, ...), row order kept; module is left in eval mode.
+    """logits (n, classes) float32 of canonical feeds (n, ...), row order kept; module is left in eval mode. Those of a
+    language model, (n, length, classes), are 0 at padded tokens that were cut.
 
     Rows are batched by length and padding is cut, so a batch costs what its longest row costs. The batch split
     changes float32 results by rounding only (below 1e-5 on logits of order 1). device: default the module's own.
@@ -144,7 +148,7 @@ def predict_logits(
             batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in part.items()}
             batch = trim_padding(batch) if trim else batch
             logits = forward_logits(module, {name: tensor.to(where) for name, tensor in batch.items()})
-            parts.append(logits.float().cpu().numpy())
+            parts.append(_full_length(logits.float().cpu().numpy(), feeds))
             if progress:
                 progress(min(start + batch_size, n), n)
     if not parts:
@@ -153,6 +157,16 @@ def predict_logits(
     result = np.empty_like(stacked)
     result[order] = stacked
     return result
+
+
+def _full_length(logits: NDArray[np.float32], feeds: Arrays) -> NDArray[np.float32]:
+    """Logits of tokens, (n, length, classes), at the feeds' length; others as they are."""
+    import numpy as np
+
+    if logits.ndim != 3 or "attention_mask" not in feeds:
+        return logits
+    left = int(np.shape(feeds["attention_mask"])[1]) - logits.shape[1]
+    return np.pad(logits, ((0, 0), (0, left), (0, 0))) if left > 0 else logits
 
 
 def _by_length(feeds: Arrays, n: int) -> NDArray[np.int64]:

@@ -61,6 +61,11 @@ def save_transformers(module: torch.nn.Module, out: Path, *, shard: str = SHARD)
     index = out / "model.safetensors.index.json"
     if index.is_file():
         index.write_bytes(canonical_json(json.loads(index.read_text(encoding="utf-8")), indent=1))
+    generation = out / "generation_config.json"
+    if generation.is_file():
+        stated = json.loads(generation.read_text(encoding="utf-8"))
+        stated = {name: value for name, value in stated.items() if name not in NOISE}
+        generation.write_bytes(canonical_json(stated, indent=1))
 
 
 def save_code(module: torch.nn.Module, source: Artifact, out: Path) -> Facts:

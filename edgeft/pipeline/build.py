@@ -25,7 +25,11 @@ from edgeft.pipeline.judging.differences import compare_targets
 from edgeft.pipeline.judging.examples import draw_chosen
 from edgeft.pipeline.judging.floors import add_floors
 from edgeft.pipeline.judging.gatekeeping import Judgement, judge
+<<<<<<< HEAD
 from edgeft.pipeline.judging.released import OpenBundle, check_all_labels, open_released, released_spec
+=======
+from edgeft.pipeline.judging.released import OpenBundle, check_all_labels, check_all_tokens, open_released
+>>>>>>> times
 from edgeft.pipeline.judging.scoring import score_outputs
 from edgeft.pipeline.judging.trial import Trial, try_candidates
 from edgeft.pipeline.leftovers import clear_leftovers
@@ -168,6 +172,7 @@ def _flow(build: Build) -> None:
             build.stopped = True
             return
         if spec.id == "prepare":
+            check_all_tokens(plan.loaded, plan.released, executor.task, artifact.path)
             check_preprocessing(executor, plan.preprocessing, build.preprocessing)
     outputs = executor.perform(plan.source)
     for bundle in plan.released.values():

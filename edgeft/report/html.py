@@ -121,9 +121,13 @@ def _page(record: RunRecord) -> dict[str, Any]:
         "model": facts_table("Model", record.model),
     }
     if record.data:
-        classes = count_text(len(labels), "class", "classes")
+        classes = count_text(len(labels), "class", "classes") if labels else "no labels"
         text = f"{record.data.source}; {classes}; statistics count by {record.data.unit}."
-        page["data"] = {"text": text, "splits": splits_table(record.data), "classes": classes_table(record.data)}
+        page["data"] = {
+            "text": text,
+            "splits": splits_table(record.data),
+            "classes": classes_table(record.data) if labels else None,
+        }
     page["contents"] = _contents(page)
     return page
 

@@ -97,9 +97,10 @@ def _data(record: RunRecord) -> list[str]:
     rows = [[row.name, f"{row.n:,}", f"{row.units:,}", row.digest[:12]] for row in record.data.splits]
     labels = ", ".join(_inline(name) for name in record.data.labels[:50])
     more = f" and {len(record.data.labels) - 50} more" if len(record.data.labels) > 50 else ""
+    classes = f"Classes: {labels}{more}." if labels else "No labels: next tokens are predicted."
     return [
         "## Data",
-        f"{_inline(record.data.source)}. Classes: {labels}{more}.",
+        f"{_inline(record.data.source)}. {classes}",
         _table(["Split", "Rows", f"Units ({record.data.unit})", "Digest"], rows),
     ]
 

@@ -80,12 +80,12 @@ def cases_csv(build: Build, trial: Trial, salt: bytes) -> str | None:
 
 
 def _columns(rows: pa.Table, salt: bytes, labels: list[str], ours: Score, theirs: Score) -> Mapping[str, list[Any]]:
-    """Truth and answers by label; of a dense task, whose truth is a class per pixel, values per case alone."""
+    """Truth and answers by label; of a task without a label per case (a class per pixel, next tokens) values alone."""
     columns: dict[str, list[Any]] = {
         name: [name_hash(salt, value) for value in rows.column(key).to_pylist()]
         for name, key in (("row", "id"), ("unit", "unit"))
     }
-    if "mask_at" not in rows.column_names:
+    if "mask_at" not in rows.column_names and labels:
         several = ours.present is not None
         columns["truth"] = [_named(code, labels, several) for code in column_array(rows, "label").tolist()]
         columns["source"] = [_named(code, labels, several) for code in theirs.predictions.tolist()]

@@ -15,7 +15,7 @@ from edgeft.models.layers import body_linears, unwrap
 from edgeft.models.load import load_model
 from edgeft.models.predict import predict_logits
 from edgeft.models.save import save_model
-from edgeft.task import case_rows
+from edgeft.task import UNSCORED, SelfSupervisedTask, case_rows, keep_answers, logits_at_once
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgeft.stage import Context
-    from edgeft.task import Arrays
+    from edgeft.task import Arrays, Task
 
     Logits = NDArray[np.float32]
 
@@ -37,14 +37,16 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Reference:
-    """The unmerged model on the validation split. exact: its logits on the first EXACT_CASES rows when the 4-bit layers
-    compute in float32; logits: of all rows, computing as in training; feeds and rows: what it was asked; plain makes
-    of feeds what a module takes, whole brings a module's answers to full size."""
+    """The unmerged model on the validation split. exact: its logits on the first `few` rows when the 4-bit layers
+    compute in float32; logits: of all rows, computing as in training (of a language model both of the tokens that are
+    scored, (tokens, classes)); feeds and rows: what it was asked; plain makes of feeds what a module takes, whole
+    brings a module's answers to full size."""
 
     feeds: dict[str, Any]
     rows: Any
     logits: Logits
     exact: Logits
+    few: int
     metrics: dict[str, float]
     plain: Callable[[Arrays], Arrays]
     whole: Callable[[torch.nn.Module], torch.nn.Module]
@@ -52,11 +54,11 @@ class Reference:
     @property
     def n(self) -> int:
         """Cases."""
-        return len(self.logits)
+        return int(self.rows.num_rows)
 
     @property
     def answers(self) -> int:
-        """Top classes: one per case, or one per pixel."""
+        """Top classes: one per case, one per pixel, or one per token."""
         return int(self.logits.size // self.logits.shape[1])
 
 
@@ -95,7 +97,8 @@ def measure_unmerged(base: Artifact, adapter: Artifact, ctx: Context) -> Referen
         )
     prepared = ctx.prepared
     rows = case_rows(ctx.task, read_split(split.path), prepared)
-    feeds = dict(ctx.task.feeds(rows.slice(0, EXACT_CASES), prepared))
+    few = logits_at_once(ctx.task, prepared, EXACT_CASES)
+    feeds = dict(ctx.task.feeds(rows.slice(0, few), prepared))
 
     def plain(part: Arrays) -> Arrays:
         return ctx.task.plain(part, prepared)
@@ -105,7 +108,8 @@ def measure_unmerged(base: Artifact, adapter: Artifact, ctx: Context) -> Referen
     )
     whole = plain_module(module, prepared)
     exact = predict_logits(whole, feeds, batch_size=BATCH, plain=plain)
-    rows = rows.slice(0, max(EXACT_CASES, LOGITS_BYTES * len(exact) // max(1, exact.nbytes)))
+    exact_feeds = feeds
+    rows = rows.slice(0, max(few, LOGITS_BYTES * len(exact) // max(1, exact.nbytes)))
     feeds = dict(ctx.task.feeds(rows, prepared))
     about = adapter_about(adapter)
     if about["quantised"] and about["compute_dtype"]:
@@ -114,8 +118,11 @@ def measure_unmerged(base: Artifact, adapter: Artifact, ctx: Context) -> Referen
         # Down from float32, never up: a layer rounds its bias to the compute dtype for good.
         set_compute_dtype(module, getattr(torch, about["compute_dtype"]))
     logits = predict_logits(whole, feeds, batch_size=BATCH, plain=plain)
-    metrics = dict(ctx.task.score({"logits": logits}, rows, ctx.labels).metrics)
-    return Reference(feeds, rows, logits, exact, metrics, plain, lambda merged: plain_module(merged, prepared))
+    metrics = dict(ctx.task.score(scorable(ctx.task, logits, feeds), rows, ctx.labels).metrics)
+    logits, exact = scored_logits(ctx.task, logits, feeds), scored_logits(ctx.task, exact, exact_feeds)
+    return Reference(
+        feeds, rows, logits, exact, few, metrics, plain, lambda merged: plain_module(merged, prepared)
+    )  # fmt: skip
 
 
 def merged_module(base: Artifact, adapter: Artifact, on: Base, ctx: Context) -> torch.nn.Module:
@@ -150,12 +157,15 @@ def score_merged(on: Base, module: torch.nn.Module, dtype: torch.dtype, referenc
     import torch
 
     plain = reference.plain
-    exact = predict_logits(reference.whole(module), first_cases(reference.feeds), batch_size=BATCH, plain=plain)
+    first = {name: array[: reference.few] for name, array in reference.feeds.items()}
+    exact = predict_logits(reference.whole(module), first, batch_size=BATCH, plain=plain)
+    exact = scored_logits(ctx.task, exact, first)
     scale = max(1.0, float(np.abs(reference.exact).max()))
     if dtype != torch.float32:
         module = module.to(dtype).to(torch.float32)
     logits = predict_logits(reference.whole(module), reference.feeds, batch_size=BATCH, plain=plain)
-    score = ctx.task.score({"logits": logits}, reference.rows, ctx.labels)
+    score = ctx.task.score(scorable(ctx.task, logits, reference.feeds), reference.rows, ctx.labels)
+    logits = scored_logits(ctx.task, logits, reference.feeds)
     return Scored(
         base=on,
         module=module,
@@ -183,9 +193,14 @@ def mean_kl(logits: Logits, other: Logits) -> float:
     return max(0.0, total / answers)
 
 
-def first_cases(feeds: dict[str, Any]) -> dict[str, Any]:
-    """The rows that the float32 comparison uses."""
-    return {name: array[:EXACT_CASES] for name, array in feeds.items()}
+def scored_logits(task: Task, logits: Logits, feeds: Arrays) -> Logits:
+    """Logits of what is scored: as they are, or of a language model's tokens (tokens, classes)."""
+    return logits[task.truth(feeds) != UNSCORED] if isinstance(task, SelfSupervisedTask) else logits
+
+
+def scorable(task: Task, logits: Logits, feeds: Arrays) -> Arrays:
+    """What the task scores of a model's logits."""
+    return keep_answers(task, {"logits": logits}, feeds) if isinstance(task, SelfSupervisedTask) else {"logits": logits}
 
 
 def stored_dtype(base: Artifact) -> torch.dtype:

@@ -105,8 +105,11 @@ def find_padding(tokenizer: Tokenizer, folder: Path) -> Padding:
     raise StepError("the tokenizer has neither a pad token nor an end-of-text token", where=str(folder), hint=HINT)
 
 
-def freeze(tokenizer: Tokenizer, length: int, padding: Padding, folder: Path) -> None:
-    """Set cutting and padding to `length` tokens; RecipeError when model or special tokens do not allow it."""
+def freeze(tokenizer: Tokenizer, length: int, padding: Padding, folder: Path, *, cut: str | None = None) -> None:
+    """Set cutting and padding to `length` tokens; RecipeError when model or special tokens do not allow it.
+
+    cut: the side on which long texts are cut; None: as the tokenizer's config says, else right.
+    """
     special = tokenizer.num_special_tokens_to_add(is_pair=False)
     if length <= special:
         what = f"{length} tokens leave no room for text: {special} are special"
@@ -115,7 +118,7 @@ def freeze(tokenizer: Tokenizer, length: int, padding: Padding, folder: Path) ->
     if longest is not None and length > longest:
         what = f"{length} tokens, the model takes at most {longest}"
         raise RecipeError(what, where="serve.length", hint=f"serve: {{length: {longest}}}, or a model for longer texts")
-    cut = "left" if token_config(folder).get("truncation_side") == "left" else "right"
+    cut = cut or ("left" if token_config(folder).get("truncation_side") == "left" else "right")
     tokenizer.enable_truncation(max_length=length, direction=cut)
     tokenizer.enable_padding(direction=padding.side, pad_id=padding.id, pad_token=padding.token, length=length)
 

@@ -152,7 +152,12 @@ def _served(module: torch.nn.Module, names: list[str], additive: bool) -> torch.
     """Positional inputs in, logits out."""
     import torch
 
+    from edgeft.models.layers import predicts_tokens
     from edgeft.models.predict import forward_logits
+
+    from ..onnx.torch_export import hidden_scores
+
+    causal = predicts_tokens(module)
 
     class Served(torch.nn.Module):  # type: ignore[misc,unused-ignore]
         def __init__(self) -> None:
@@ -162,7 +167,9 @@ def _served(module: torch.nn.Module, names: list[str], additive: bool) -> torch.
         def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
             feeds = dict(zip(names, tensors, strict=True))
             if additive:
-                feeds["attention_mask"] = (1.0 - feeds["attention_mask"][:, None, None, :]) * HIDDEN
+                mask = feeds["attention_mask"]  # floats already: a conversion would be traced as an operator
+                plain = (1.0 - mask[:, None, None, :]) * HIDDEN
+                feeds["attention_mask"] = hidden_scores(mask, HIDDEN, causal=True) if causal else plain
             return forward_logits(self.model, feeds)
 
     return Served().eval()

@@ -120,9 +120,15 @@ def choose_nodes(graph: onnx.GraphProto, options: Compression, keep_float: Colle
     unknown = sorted(set(keep_float) - {node.name for node in graph.node})
     if unknown:
         raise Unsupported(f"no layer is called '{unknown[0]}'")
-    if options.head == "float" and len(names) > 1:
+    if options.head == "float" and len(names) > 1 and not answers_tokens(graph):
         names = names[:-1]
     return [name for name in names if name not in set(keep_float)]
+
+
+def answers_tokens(graph: onnx.GraphProto) -> bool:
+    """Whether the graph answers each token by a row of logits, (batch, length, classes): its head then is as large as
+    the vocabulary, a fifth of a small language model, and no few rows that may stay in float."""
+    return len(graph.output) == 1 and len(graph.output[0].type.tensor_type.shape.dim) == 3
 
 
 def layer_kinds(graph: onnx.GraphProto, options: Compression) -> tuple[str, ...]:

@@ -85,13 +85,14 @@ def ramp(spec: TensorSpec, sizes: Mapping[str, int]) -> torch.Tensor:
 
 
 def traceable(module: torch.nn.Module, names: Sequence[str], *, additive_mask: bool) -> torch.nn.Module:
-    """Positional feeds in, logits out. additive_mask: the mask goes in as (batch, 1, 1, length) floats, 0 or lowest.
+    """Positional feeds in, logits out. additive_mask: the mask goes in as `hidden_scores` gives it.
 
     That spelling replaces the gather and broadcast of boolean masks that transformers traces to (a dozen operators, and
     IsNaN in the attention) by one multiplication.
     """
     import torch
 
+    from edgeft.models.layers import predicts_tokens
     from edgeft.models.predict import forward_logits
 
     class Served(torch.nn.Module):  # type: ignore[misc,unused-ignore]
@@ -102,20 +103,40 @@ def traceable(module: torch.nn.Module, names: Sequence[str], *, additive_mask: b
         def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
             feeds = dict(zip(names, tensors, strict=True))
             if additive_mask:
-                kept = feeds["attention_mask"][:, None, None, :].to(torch.float32)
-                feeds["attention_mask"] = (1.0 - kept) * torch.finfo(torch.float32).min
+                lowest = torch.finfo(torch.float32).min
+                feeds["attention_mask"] = hidden_scores(feeds["attention_mask"], lowest, causal=causal)
             return forward_logits(self.model, feeds)
 
+    causal = predicts_tokens(module)
     return Served().eval()
 
 
-def wants_additive_mask(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor]) -> bool:
-    """True where the additive mask gives the same logits on a padded batch: bidirectional encoders, not all others."""
+def hidden_scores(mask: torch.Tensor, lowest: float, *, causal: bool) -> torch.Tensor:
+    """What is added to attention scores: `lowest` at padding, else 0; float32 (batch, 1, 1, length), of a language
+    model (batch, 1, length, length), where what comes after a token is hidden from it, too. mask: (batch, length)."""
     import torch
 
-    from edgeft.models.layers import is_transformers
+    kept = mask[:, None, None, :].to(torch.float32)
+    if causal:
+        place = torch.arange(mask.shape[1])
+        kept = kept * (place[None, :] <= place[:, None]).to(torch.float32)
+    return (1.0 - kept) * lowest
+
+
+def wants_additive_mask(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor]) -> bool:
+    """True where the additive mask gives the same logits on a padded batch: bidirectional encoders and most language
+    models, not all others. One that looks back over a window alone would not tell itself by a short example."""
+    import torch
+
+    from edgeft.models.layers import is_transformers, predicts_tokens
 
     if "attention_mask" not in feeds or not is_transformers(module):
+        return False
+    config: Any = module.config
+    slides = getattr(config, "sliding_window", None) or "sliding_attention" in (
+        getattr(config, "layer_types", None) or ()
+    )
+    if slides and predicts_tokens(module):
         return False
     with torch.inference_mode():
         plain = traceable(module, tuple(feeds), additive_mask=False)(*feeds.values())

@@ -11,7 +11,7 @@ from edgeft.metric_names import LATENCY_METRICS, RESOURCE_METRICS, SPACED_METRIC
 from edgeft.pipeline.checks.gate_sizes import check_label, check_possible, spacing_problem
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.recipe.problems import did_you_mean
-from edgeft.task import DenseTask, Task, has_metric
+from edgeft.task import DenseTask, SelfSupervisedTask, Task, has_metric
 
 
 def check_gates(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task) -> None:
@@ -42,9 +42,10 @@ def check_gates(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task)
                     )
         elif gate.metric in RESOURCE_METRICS or has_metric(task, gate.metric):
             continue
-        elif ":" in gate.metric and isinstance(task, DenseTask):
-            what = f"a metric of your own is given a case's logits, and of {task.name} only classes are kept"
-            raise loaded.error(("gates", index, "metric"), what, f"gate {', '.join(task.metrics)}, dice_LABEL, ...")
+        elif ":" in gate.metric and isinstance(task, DenseTask | SelfSupervisedTask):
+            kept, more = ("classes", ", dice_LABEL, ...") if isinstance(task, DenseTask) else ("next tokens", "")
+            what = f"a metric of your own is given a case's logits, and of {task.name} only {kept} are kept"
+            raise loaded.error(("gates", index, "metric"), what, f"gate {', '.join(task.metrics)}{more}")
         elif ":" in gate.metric:
             from edgeft.tasks.custom_metric import check_metric
 

@@ -15,6 +15,7 @@ from edgeft.errors import EdgeftError, RecipeError, StoreError
 from edgeft.pipeline.checks.by_hand import check_by_hand
 from edgeft.pipeline.checks.gate_checks import check_gates
 from edgeft.pipeline.checks.image_checks import check_images
+from edgeft.pipeline.checks.unlabelled import check_unlabelled, data_of
 from edgeft.pipeline.host import gpu_names
 from edgeft.pipeline.plan import PlanRow
 from edgeft.recipe.load import LoadedRecipe
@@ -47,6 +48,7 @@ def load_devices(loaded: LoadedRecipe) -> dict[str, Device]:
 def check_recipe(loaded: LoadedRecipe, devices: Mapping[str, Device], task: Task) -> None:
     """What recipe and profiles alone can tell. Raises RecipeError at the first thing that cannot work."""
     _check_targets(loaded, devices)
+    check_unlabelled(loaded, task)
     check_gates(loaded, devices, task)
     check_images(loaded, task)
     _check_columns(loaded, task)
@@ -70,7 +72,7 @@ def _check_columns(loaded: LoadedRecipe, task: Task) -> None:
     from edgeft.data import source as sources
     from edgeft.data.rows import wanted_columns
 
-    data = loaded.recipe.data
+    data = data_of(loaded.recipe.data, task)
     source = sources.source_for(data)
     if not (data.path or data.paths) or type(source).columns is sources.Source.columns:
         return

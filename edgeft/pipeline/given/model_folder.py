@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from edgeft.pipeline.given.inputs import Inputs
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "preprocess.json")
-HEADS = {
+HEADS: Mapping[str, str | tuple[str, ...]] = {
     "text-classification": "ForSequenceClassification",
     "image-classification": "ForImageClassification",
     "image-multilabel": "ForImageClassification",
     "segmentation": "ForSemanticSegmentation",
+    "text-generation": ("ForCausalLM", "LMHeadModel"),
 }
 """Task -> how transformers ends the name of an architecture that has a head for it."""
+TEXT_TASKS = ("text-classification", "text-generation")
 REGISTRIES = ("auto_mappings.py", "configuration_auto.py")
 
 
@@ -71,7 +73,7 @@ def check_folder(loaded: LoadedRecipe, config: Mapping[str, Any], tokenizer: Pat
         hint = "give the network as code: model: {code: net.py:build, weights: W.safetensors}, or initialise: true"
         raise loaded.error(("model", "path"), what, hint)
     _check_architecture(loaded, config)
-    text = loaded.recipe.model.task == "text-classification"
+    text = loaded.recipe.model.task in TEXT_TASKS
     if text and not any(next(tokenizer.glob(pattern), None) for pattern in TOKENIZERS):
         raise loaded.error(
             ("model", "tokenizer" if loaded.recipe.model.tokenizer else "path"),

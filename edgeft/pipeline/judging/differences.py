@@ -13,6 +13,7 @@ from edgeft.pipeline.steps.candidates import Candidate
 from edgeft.pipeline.steps.serve import serve_shape
 from edgeft.recipe.schema import Recipe
 from edgeft.record import DifferenceRow
+from edgeft.task import TOKEN_ANSWERS
 
 
 def compare_targets(
@@ -61,7 +62,7 @@ def _row(executor: Executor, trial: Trial, other: Trial, recipe: Recipe) -> Diff
     apart = np.abs(mine - base)
     agreement = float((mine.argmax(1) == base.argmax(1)).mean()) if mine.ndim == 2 and common else None
     maps = [found[2] for found in (ours, theirs)]
-    if maps[0] is not None and maps[1] is not None and common:  # a class per pixel: the share of equal pixels
+    if maps[0] is not None and maps[1] is not None and common:  # a class per pixel or token: the share of equal ones
         same = maps[0][[ours[0][case] for case in common]] == maps[1][[theirs[0][case] for case in common]]
         agreement = float(same.mean())
     return DifferenceRow(
@@ -78,12 +79,14 @@ def _row(executor: Executor, trial: Trial, other: Trial, recipe: Recipe) -> Diff
 
 
 def _answers(trial: Trial, total: int) -> tuple[dict[int, int], Any, Any]:
-    """(case of the source's answers -> row here, logits or their means over a case's pixels, class maps or None)."""
+    """(case of the source's answers -> row here, logits, their means over a case's pixels or the log-probabilities of
+    its next tokens, class maps or likeliest tokens or None)."""
     outputs = trial.outputs
     if outputs is None:
         raise ValueError(f"{trial.row.name} has no answers")
     n = int(outputs.facts["n"])
     index = thin_index(total, n) or list(range(n))
     arrays = load_arrays(outputs.path / "outputs.npz")
-    logits = arrays["logits"] if "logits" in arrays else arrays["mean_logits"]
-    return {case: row for row, case in enumerate(index)}, logits, arrays.get("classes")
+    name = next(name for name in ("logits", "mean_logits", TOKEN_ANSWERS[0]) if name in arrays)
+    answered = arrays.get("classes", arrays.get(TOKEN_ANSWERS[1]))
+    return {case: row for row, case in enumerate(index)}, arrays[name], answered

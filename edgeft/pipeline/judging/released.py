@@ -19,7 +19,7 @@ from edgeft.pipeline.steps.answers import SOURCE_DEVICE, artefact_outputs, read_
 from edgeft.recipe.load import LoadedRecipe
 from edgeft.recipe.tree import RecipePath
 from edgeft.stage import Context
-from edgeft.task import declared_inputs
+from edgeft.task import SelfSupervisedTask, Task, declared_inputs
 
 PASSED = "passed"
 EMBEDDED = frozenset({"text", "file"})
@@ -93,6 +93,17 @@ def check_all_labels(loaded: LoadedRecipe, released: Mapping[str, Released], lab
     """`check_labels` of every bundle, once the data have said their labels."""
     for bundle in released.values():
         check_labels(loaded, bundle, labels)
+
+
+def check_all_tokens(
+    loaded: LoadedRecipe, released: Mapping[str, Released], task: Task, prepared: Path
+) -> None:  # fmt: skip
+    """RecipeError where a task's truth lies in its feeds, and a bundle's preprocessing makes others."""
+    for bundle in released.values() if isinstance(task, SelfSupervisedTask) else ():
+        for name in ("tokenizer.json", "preprocess.json"):
+            if digest_file(bundle.folder / name) != digest_file(prepared / name):
+                what = f"its {name} is not this build's: what it is asked for is not what this model is"
+                raise loaded.error(bundle.at, what, "name a bundle with the same tokenizer and serve.length")
 
 
 def _check(loaded: LoadedRecipe, released: Released) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,14 +18,10 @@ from edgeft.exporter import Unsupported
 from edgeft.pipeline.steps.windowed import volumes_here, volumes_on_device
 from edgeft.stage import Context
 from edgeft.targets.search.asking import spaced
-from edgeft.task import WindowedTask, case_bytes, case_rows, declared_inputs
+from edgeft.task import WindowedTask, case_rows, cases_per_chunk, keep_answers
 
 SOURCE_DEVICE = "local-cpu"
 """Where a source that is an ONNX file runs: this machine's CPU, by the same worker as any candidate."""
-CHUNK_BYTES = 128 << 20
-"""Feeds made at a time: 900 photographs of 224 x 224, or any number of texts."""
-FILE_BYTES = 4 << 20
-"""Taken for an encoded photograph where the artefact takes files: how long one is is known once it is read."""
 
 
 def logits_of(
@@ -139,7 +134,7 @@ def source_outputs(inputs: Mapping[str, Artifact], rows: Any, ctx: Context) -> d
 def answer_in_chunks(
     answer: Callable[[Mapping[str, Any], int], Mapping[str, Any]], rows: Any, ctx: Context
 ) -> dict[str, Any]:
-    """What the task keeps of all rows' outputs; no more than CHUNK_BYTES of feeds and their outputs are in memory.
+    """What the task keeps of all rows' outputs; no more than a chunk of feeds and their outputs are in memory.
 
     answer: (feeds of a chunk, rows before it) -> its outputs.
     """
@@ -149,16 +144,8 @@ def answer_in_chunks(
     parts = []
     for start in range(0, rows.num_rows, size):
         feeds = ctx.task.feeds(rows.slice(start, size), prepared_of(ctx))
-        parts.append(ctx.task.keep(answer(feeds, start)))
+        parts.append(keep_answers(ctx.task, answer(feeds, start), feeds))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
-
-
-def cases_per_chunk(prepared: Path) -> int:
-    """How many cases' feeds fit into CHUNK_BYTES, by what the preprocessing declares."""
-    about = json.loads((prepared / "preprocess.json").read_text(encoding="utf-8"))
-    sizes = {"length": int(about.get("length", 1))}
-    file = FILE_BYTES if about.get("image", {}).get("embed") == "bytes" else 0
-    return max(16, CHUNK_BYTES // max(1, file + case_bytes(declared_inputs(prepared), sizes)))
 
 
 def prepared_of(ctx: Context) -> Path:

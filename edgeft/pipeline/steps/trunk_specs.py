@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from edgeft import plugins
 from edgeft.artifact import Artifact
 from edgeft.canonical import Facts, canonical_json
+from edgeft.pipeline.checks.unlabelled import data_of
 from edgeft.pipeline.given.inputs import Inputs
 from edgeft.pipeline.spec import FEED_TOOLS, Ref, Spec, split_refs
 from edgeft.pipeline.steps.answers import read_cases, source_outputs, write_outputs
@@ -85,6 +87,7 @@ def data_spec(loaded: LoadedRecipe, inputs: Inputs, store: Store, *, trains: boo
 
     columns = kept_columns(recipe)
     data = recipe.data.model_copy(update={"group": default_group(recipe.data)})
+    data = data_of(data, plugins.load("tasks", recipe.model.task)())
     medical = recipe.preprocess.medical if recipe.preprocess else None
 
     def run(_: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:

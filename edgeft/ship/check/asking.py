@@ -11,10 +11,9 @@ from edgeft.artifact import Signature
 from edgeft.device.profile import Device
 from edgeft.device.protocol import OnProgress
 from edgeft.errors import DeviceError, StepError
-from edgeft.pipeline.steps.answers import cases_per_chunk
 from edgeft.ship.check.sides import LOGITS, Contender, Reading
 from edgeft.targets.measure import run_outputs
-from edgeft.task import Arrays, Score
+from edgeft.task import Arrays, Score, cases_per_chunk, keep_answers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +52,7 @@ def answer_cases(
                 device, side.model.runtime, side.model.artifact, signature, feeds, batch=batch,
                 on_progress=lambda done, _, start=start: on_progress(start + done, rows.num_rows),  # type: ignore[misc]
             )  # fmt: skip
-            parts.append(reading.task.keep(_reordered(outputs, order, len(labels))))
+            parts.append(keep_answers(reading.task, _reordered(outputs, order, len(labels)), feeds))
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return Answered(found, reading.task.score(found, rows, labels))
 

@@ -17,7 +17,7 @@ from edgeft.errors import RecipeError, StepError
 from edgeft.recipe.schema import Data
 from edgeft.ship.check.record import DataRow, shown
 from edgeft.ship.check.stated import Form
-from edgeft.task import Task, WindowedTask
+from edgeft.task import SelfSupervisedTask, Task, WindowedTask
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -83,6 +83,8 @@ def _subgroup(value: Any) -> str:
 
 def _known_labels(rows: Rows, spec: Data, labels: Sequence[str], warn: Warn) -> Rows:
     """The rows with their labels in the artefacts' spelling; RecipeError for one that the artefacts do not answer."""
+    if not spec.label:
+        return rows
     try:
         if rows.masks is None:
             return replace(rows, labels=order_labels(rows.labels, spec, labels, False, warn)[1])
@@ -107,7 +109,7 @@ def _spec(path: Path, form: Form, task: Task) -> Data:
     if image and (source == "image-masks") != (task.name == "segmentation"):
         wanted = "images/ and masks/" if task.name == "segmentation" else "one folder per class"
         raise RecipeError(f"this is no data for {task.name}", where=f"--data {path}", hint=f"a folder with {wanted}")
-    label = "label" if image else form.label
+    label = "" if isinstance(task, SelfSupervisedTask) else "label" if image else form.label
     return Data(
         source=source, path=str(path), options=dict(options), text=form.text, label=label, unit=form.unit or "row"
     )

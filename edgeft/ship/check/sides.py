@@ -20,7 +20,7 @@ from edgeft.ship.postprocess import POSTPROCESS, read_thresholds
 from edgeft.ship.verify import NOT_SHIPPED
 from edgeft.targets.profile.differences import match_tensors, tell_tensors
 from edgeft.targets.profile.model import Model, inspect_model, open_model, require_runtime
-from edgeft.task import Task, declared_inputs
+from edgeft.task import SelfSupervisedTask, Task, declared_inputs
 
 Role = Literal["candidate", "baseline"]
 LOGITS = "logits"
@@ -128,6 +128,11 @@ def share_reading(sides: tuple[Contender, Contender], stated: Reading | None) ->
         what = f"the candidate does {ours.task.name}, the baseline {theirs.task.name}"
         raise RecipeError(what, where="--baseline", hint="name a baseline of the same task")
     _require_same_labels(ours.labels, theirs.labels)
+    if isinstance(ours.task, SelfSupervisedTask) and ours.prepared != theirs.prepared:
+        what = "the sides have different tokenizers or lengths: what one is asked for is not what the other is"
+        raise RecipeError(
+            what, where="--baseline", hint="name a baseline with the same tokenizer.json and serve.length"
+        )
     return found[0], found[1]
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from edgeft.task import class_axis
+
 if TYPE_CHECKING:
     import torch
 
@@ -15,17 +17,22 @@ HIDDEN = -1e4
 """Score of a padded position before the softmax: its probability is 0 in float32, and 0 x log 0 stays finite."""
 
 
-def logits_loss(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+def logits_loss(
+    student: torch.Tensor, teacher: torch.Tensor, temperature: float, mask: torch.Tensor | None = None
+) -> torch.Tensor:
     """(n,) T^2 KL(teacher || student) of the classes softened by T, in nats. Hinton et al. 2015, arXiv 1503.02531.
 
-    student, teacher: (n, classes, ...) logits; further axes (pixels) are averaged. T^2 keeps the size of the gradient
-    when T changes.
+    student, teacher: (n, classes, ...) logits, of tokens (n, positions, classes); further axes (pixels) are averaged,
+    positions over those whose mask (n, positions) is not 0. T^2 keeps the size of the gradient when T changes.
     """
     import torch
 
-    ours = torch.log_softmax(student.float() / temperature, dim=1)
-    theirs = torch.log_softmax(teacher.float() / temperature, dim=1)
-    each = torch.nn.functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(dim=1)
+    axis = class_axis(student.ndim)
+    ours = torch.log_softmax(student.float() / temperature, dim=axis)
+    theirs = torch.log_softmax(teacher.float() / temperature, dim=axis)
+    each = torch.nn.functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(dim=axis)
+    if student.ndim == 3:
+        return temperature**2 * masked_mean(each, mask)
     return temperature**2 * each.reshape(len(each), -1).mean(dim=1)
 
 

@@ -73,7 +73,8 @@ class Teacher:
         ours, our_states = self._ask(student, feeds)
         teaching, mask, parts = self.teaching, feeds.get("attention_mask"), {}
         if teaching.logits_weight:
-            parts["logits"] = teaching.logits_weight * logits_loss(ours, _like(theirs, ours), teaching.temperature)
+            distance = logits_loss(ours, _like(theirs, ours), teaching.temperature, mask)
+            parts["logits"] = teaching.logits_weight * distance
         if teaching.hidden_weight:
             parts["hidden"] = teaching.hidden_weight * self._hidden(our_states, their_states, mask)
         if self.watched:

@@ -13,6 +13,7 @@ from edgeft.models.layers import (
     head_modules,
     is_transformers,
     plain_convolutions,
+    predicts_tokens,
 )
 
 if TYPE_CHECKING:
@@ -31,16 +32,19 @@ def add_adapters(module: torch.nn.Module, options: Lora, where: str) -> torch.nn
     from edgeft.models.box import Box, boxed
 
     heads, targets = head_modules(module), target_layers(module, options.target_modules, where)
-    whole = is_transformers(module)
+    whole, kind = is_transformers(module), "SEQ_CLS" if hasattr(module, "num_labels") else None
+    if predicts_tokens(module):
+        # Its head is trained already, is as large as the vocabulary, and may be the embedding itself: it stays frozen.
+        heads, kind = (), "CAUSAL_LM"
     if not whole:
         module, heads, targets = Box(module), tuple(map(boxed, heads)), tuple(map(boxed, targets))
     config = LoraConfig(
-        task_type="SEQ_CLS" if whole and hasattr(module, "num_labels") else None,
+        task_type=kind if whole else None,
         r=options.rank,
         lora_alpha=options.alpha,
         lora_dropout=options.dropout,
         target_modules=list(targets),
-        modules_to_save=list(heads),
+        modules_to_save=list(heads) or None,
         use_rslora=options.rslora,
         use_dora=options.dora,
         init_lora_weights=True if options.init == "default" else options.init,

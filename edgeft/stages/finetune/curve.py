@@ -11,7 +11,11 @@ from typing import Any, Literal
 
 from edgeft.record import CurvePoint
 
-Metric = Literal["accuracy", "macro_f1", "label_accuracy", "mean_dice", "mean_iou", "pixel_accuracy", "loss"]
+Metric = Literal[
+    "accuracy", "macro_f1", "label_accuracy", "mean_dice", "mean_iou", "pixel_accuracy", "token_accuracy", "nll", "loss"
+]
+LEAST = ("nll", "loss")
+"""Metrics of which the least is the best."""
 Log = Sequence[Mapping[str, Any]]
 
 
@@ -26,7 +30,7 @@ def best_evaluation(log: Log, metric: Metric) -> tuple[int, float] | None:
     found = evaluations(log, metric)
     if not found:
         return None
-    return min(found, key=lambda item: item[1]) if metric == "loss" else max(found, key=lambda item: item[1])
+    return min(found, key=lambda item: item[1]) if metric in LEAST else max(found, key=lambda item: item[1])
 
 
 def out_of_patience(log: Log, metric: Metric, patience: int | None) -> bool:

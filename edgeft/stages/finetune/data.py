@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import StepError
-from edgeft.task import DenseTask, SeveralTask, WindowedTask, case_rows
+from edgeft.task import DenseTask, SelfSupervisedTask, SeveralTask, WindowedTask, case_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,9 +28,10 @@ Feeds = Mapping[str, Any]
 class Examples:
     """A split for training. feeds: name -> (n, ...) array held in memory, empty where they are made by `make`.
 
-    labels (n,) int64, or None where the truth is a mask per case, which `truth` gives for some rows; rows: the table
-    they came from. make: rows -> canonical feeds; plain: canonical feeds -> what the model takes. blank: where each
-    step draws its own windows of the rows, what an example is until then: zeros of a window's shape by name.
+    labels (n,) int64, or None where the truth is a mask per case, which `truth` gives for some rows, or lies in the
+    feeds, from which `asked` takes it; rows: the table they came from. make: rows -> canonical feeds; plain: canonical
+    feeds -> what the model takes. blank: where each step draws its own windows of the rows, what an example is until
+    then: zeros of a window's shape by name.
     """
 
     feeds: Feeds
@@ -39,6 +40,7 @@ class Examples:
     make: Callable[[Any], Feeds] = field(default=lambda rows: {})
     plain: Callable[[Feeds], Feeds] = field(default=lambda feeds: feeds)
     truth: Callable[[Any], Any] | None = None
+    asked: Callable[[Feeds], Any] | None = None
     names: tuple[str, ...] = ()
     blank: Mapping[str, torch.Tensor] = field(default_factory=dict)
     drawn: Callable[[Any, Sequence[Sequence[int]]], Any] | None = None
@@ -60,7 +62,9 @@ class Examples:
             return {**{name: zeros.expand(len(places), *zeros.shape) for name, zeros in self.blank.items()}, ROW: at}
         given = {name: array[places] for name, array in self.feeds.items()} or self.make(self.rows.take(places))
         batch = self._tensors(given)
-        if self.truth is not None:
+        if self.asked is not None:
+            labels = torch.from_numpy(self.asked(given))
+        elif self.truth is not None:
             found = np.asarray(self.truth(self.rows.take(places)))
             labels = torch.from_numpy(found if found.dtype == np.float32 else found.astype(np.int64))
         elif self.labels is not None:
@@ -132,13 +136,15 @@ def read_examples(
         )
     size = sum(np.asarray(array).nbytes for array in first.values()) * max(1, rows.num_rows)
     held = ctx.task.feeds(rows, prepared) if size <= HELD_BYTES and not drawing else {}
+    truth, asked = _truth(ctx), ctx.task.truth if isinstance(ctx.task, SelfSupervisedTask) else None
     examples = Examples(
         held,
-        None if (truth := _truth(ctx)) is not None else torch.from_numpy(_labels(ctx, split, rows)),
+        torch.from_numpy(_labels(ctx, split, rows)) if truth is None and asked is None else None,
         rows,
         make=lambda part: ctx.task.feeds(part, prepared),
         plain=lambda feeds: ctx.task.plain(feeds, prepared),
         truth=truth,
+        asked=asked,
         names=names,
     )
     return _drawing(examples, ctx, prepared) if drawing else examples

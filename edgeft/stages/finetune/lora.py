@@ -13,11 +13,17 @@ from edgeft.canonical import Facts
 from edgeft.errors import StepError
 from edgeft.stage import Context
 from edgeft.stages.finetune.base import FineTune
+from edgeft.task import SelfSupervisedTask
 
 if TYPE_CHECKING:
     import torch
 
     from edgeft.task import Task
+
+
+def trains_head(task: Task) -> bool:
+    """Whether a head trains beside the adapters, so that it may be a fresh one; that of a language model does not."""
+    return not isinstance(task, SelfSupervisedTask)
 
 
 class Lora(FineTune):
@@ -73,8 +79,8 @@ class Lora(FineTune):
         from edgeft.models.load import load_model
 
         return load_model(
-            model, labels=ctx.labels, task=ctx.task.name, device=device, quantise=None, seed=ctx.seed, new_head=True,
-            dtype=self.frozen_dtype(device),
+            model, labels=ctx.labels, task=ctx.task.name, device=device, quantise=None, seed=ctx.seed,
+            new_head=trains_head(ctx.task), dtype=self.frozen_dtype(device),
         )  # fmt: skip
 
     def refusal(self, task: Task, gpus: Sequence[str]) -> tuple[str, str, str] | None:

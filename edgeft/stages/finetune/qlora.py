@@ -8,7 +8,7 @@ from pydantic import Field
 
 from edgeft.artifact import Artifact
 from edgeft.stage import Context
-from edgeft.stages.finetune.lora import Lora
+from edgeft.stages.finetune.lora import Lora, trains_head
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,7 @@ class QLora(Lora):
             compute_dtype=self.compute(device),
             double_quant=self.double_quant,
             seed=ctx.seed,
-            new_head=True,
+            new_head=trains_head(ctx.task),
         )
 
     def compute(self, device: str) -> str:

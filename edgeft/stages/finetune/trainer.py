@@ -25,6 +25,7 @@ from edgeft.stages.finetune.oom import MicroBatches
 from edgeft.stages.finetune.order import LengthOrder, row_lengths
 from edgeft.stages.finetune.schedule import Schedule, rate_factor
 from edgeft.stages.label_loss import label_loss
+from edgeft.task import TOKEN_ANSWERS, SelfSupervisedTask, class_axis
 
 MEGABYTE = 1 << 20
 IGNORED = MASK_FILL
@@ -54,6 +55,8 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
         self.rules, self.guard, self.teacher = rules, guard, teacher
         # Our loss is a sum over the items of the whole optimiser step: the Trainer must count them for every model.
         self.model_accepts_loss_kwargs = True
+        # Labels of tokens are the next tokens already: without this the Trainer leaves each text's first one out.
+        self._loss_shifts_labels = False
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         alone = self.args.world_size == 1 and not self.is_fsdp_enabled and not self.is_deepspeed_enabled
         self.micro = MicroBatches(self.trained, splittable=alone)
@@ -97,14 +100,18 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
         if self.teacher is None:
             return {"task": self.task_loss(answer(model, batch), labels)}
         logits, distances = self.teacher.compare(model, feeds_of(batch))
+        logits = at_labels_size(logits.float(), labels)
         found = {"task": self.teacher.teaching.task_weight * self.task_loss(logits, labels)}
-        # A distance is per example; the step divides by labels, of which an example may have one per pixel.
-        each = labels.numel() // len(labels)
-        return found | {name: distance.sum() * each for name, distance in distances.items()}
+        # A distance is per example; the step divides by labels, of which an example may have one per pixel or token.
+        if logits.ndim == 3:
+            each = (labels != IGNORED).sum(dim=1)
+            return found | {name: (distance * each).sum() for name, distance in distances.items()}
+        per_case = labels.numel() // len(labels)
+        return found | {name: distance.sum() * per_case for name, distance in distances.items()}
 
     def task_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The labels' loss summed over them, and of segmentation the Dice loss where it has a weight."""
-        logits = at_labels_size(logits.float(), labels)
+        """The labels' loss summed over them, and of segmentation the Dice loss where it has a weight. logits: as
+        `at_labels_size` gives them."""
         loss = label_loss(logits, labels, reduction="sum", smoothing=self.rules.label_smoothing)
         if self.rules.dice and logits.ndim >= 4:
             # Weighted like the cross-entropy, by the pixels of the part, so that parts of a batch add up.
@@ -121,6 +128,8 @@ class EdgeftTrainer(Trainer):  # type: ignore[misc]
             loss = label_loss(logits, batch["labels"])
         if logits.ndim >= 4:  # a class per pixel: float logits of a whole split would not fit
             return loss, logits.argmax(1).to(torch.uint8), batch["labels"].flatten(1)[:, :1]
+        if logits.ndim == 3:
+            return loss, token_answers(logits, batch["labels"]), batch["labels"][:, :1]
         return loss, logits, batch["labels"]
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -194,8 +203,16 @@ def answer(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 
 def at_labels_size(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Logits per pixel or voxel brought to the size of the masks; others as they are."""
+    """(n, classes, ...): logits per pixel or voxel brought to the size of the masks, those of tokens with their classes
+    moved there."""
+    logits = logits.movedim(class_axis(logits.ndim), 1)
     return full_size(logits, tuple(labels.shape[1:])) if logits.ndim >= 4 else logits
+
+
+def token_answers(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """TOKEN_ANSWERS of logits (n, classes, length) and the next tokens (n, length)."""
+    logprobs = -torch.nn.functional.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED)
+    return logprobs, logits.argmax(1).int(), labels.int()
 
 
 def dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -219,8 +236,11 @@ def scorer(ctx: Context, examples: Examples) -> Any:
     def compute(prediction: EvalPrediction) -> dict[str, float]:
         import numpy as np
 
-        given = np.asarray(prediction.predictions)
-        outputs = {"classes": given} if given.dtype == np.uint8 else {"logits": given.astype(np.float32)}
+        if isinstance(ctx.task, SelfSupervisedTask):
+            outputs = dict(zip(TOKEN_ANSWERS, prediction.predictions, strict=True))
+        else:
+            given = np.asarray(prediction.predictions)
+            outputs = {"classes": given} if given.dtype == np.uint8 else {"logits": given.astype(np.float32)}
         metrics = ctx.task.score(outputs, examples.rows, ctx.labels).metrics
         return {name: float(metrics[name]) for name in ctx.task.metrics if name in metrics}
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from edgeft.record import WidthRow
 from edgeft.stage import Context
 from edgeft.stages.prune.base import Cut, Prune, refuse
+from edgeft.task import logits_at_once
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +53,7 @@ class Depth(Prune):
         if not subject.scored:
             raise refuse("layers are judged by the answers of a trained model, and this one has no trained head", ctx,
                          "put prune: {method: depth} after finetune")  # fmt: skip
-        feeds, _ = read_feeds(ctx, self.rows_from, self.max_rows)
+        feeds, _ = read_feeds(ctx, self.rows_from, logits_at_once(ctx.task, ctx.prepared, self.max_rows))
         kept, story = drop_layers(subject, name, feeds, self.drop, ctx)
         keep_places(subject.module, name, kept)
         return Cut(
@@ -90,12 +91,12 @@ def drop_layers(
 
     module = subject.module
     whole = list(module.get_submodule(name))
-    reference = subject.logits(feeds)
+    reference = subject.scored_logits(feeds)
 
     def without(places: list[int]) -> NDArray[np.float32]:
         module.set_submodule(name, torch.nn.ModuleList([whole[place] for place in places]))
         try:
-            return subject.logits(feeds)
+            return subject.scored_logits(feeds)
         finally:
             module.set_submodule(name, torch.nn.ModuleList(whole))
 

@@ -15,7 +15,8 @@ from edgeft.models.broken_layer import refuse_broken_logits
 from edgeft.models.load import load_model
 from edgeft.models.predict import chosen_feeds, forward_logits, predict_logits
 from edgeft.record import ScoreRow
-from edgeft.task import case_rows
+from edgeft.stages.merging import scorable, scored_logits
+from edgeft.task import case_rows, logits_at_once
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,17 +91,31 @@ class Subject:
         whole = plain_module(asked, self.ctx.prepared) if self.ctx.prepared else asked
         return predict_logits(whole, feeds, batch_size=BATCH, plain=self.plain)
 
+    def scored_logits(self, feeds: Mapping[str, Any]) -> NDArray[np.float32]:
+        """Answers of the module to what is scored: (n, classes, ...), of a language model (tokens, classes)."""
+        return scored_logits(self.ctx.task, self.logits(feeds), feeds)
+
     def score(self, at: str) -> list[ScoreRow]:
         """The headline metric now, or nothing where there is none to be had; a fresh head counts once trained."""
         if at.startswith("healed") and _rows(self.ctx, "validation"):
             self.scored = True
         if not self.scored:
             return []
-        logits = self.logits(self.feeds)
         whose = "the model before pruning" if at == "before" else f"the {at} model"
-        refuse_broken_logits(self.module, self.feeds, logits, self.plain, whose, f"step {self.ctx.step}")
-        metrics = self.ctx.task.score({"logits": logits}, self.rows, self.ctx.labels).metrics
+        metrics = self.ctx.task.score(self._answers(whose), self.rows, self.ctx.labels).metrics
         return [ScoreRow(at=at, value=float(metrics[self.ctx.task.headline]))]
+
+    def _answers(self, whose: str) -> Arrays:
+        """What the task scores of the module's answers to all feeds. StepError for answers that are not finite."""
+        import numpy as np
+
+        size, parts = logits_at_once(self.ctx.task, self.ctx.prepared, self.cases), []
+        for start in range(0, self.cases, size):
+            part = {name: array[start : start + size] for name, array in self.feeds.items()}
+            logits = self.logits(part)
+            refuse_broken_logits(self.module, part, logits, self.plain, whose, f"step {self.ctx.step}")
+            parts.append(scorable(self.ctx.task, logits, part))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def size(self, *, squeezed: bool) -> tuple[int, int, int]:
         """(parameters, multiply-accumulates of one case, bytes of the weights under zlib or 0 where not asked for)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -10,11 +11,13 @@ from edgeft.models.surgery import Vocabulary, operate, spans
 from edgeft.record import WidthRow
 from edgeft.stage import Context
 from edgeft.stages.prune.base import Cut, Prune, refuse
+from edgeft.task import SelfSupervisedTask
 
 if TYPE_CHECKING:
     import torch
 
     from edgeft.stages.prune.subject import Subject
+    from edgeft.task import Task
 
 
 class PruneVocabulary(Prune):
@@ -32,6 +35,13 @@ class PruneVocabulary(Prune):
         0, ge=0, description="Also keep the first so many ids: most vocabularies are sorted by frequency."
     )
     keep_tokens: tuple[str, ...] = Field((), description="Also keep these tokens, spelled as in the vocabulary.")
+
+    def refusal(self, task: Task, gpus: Sequence[str]) -> tuple[str, str, str] | None:
+        """A task that predicts tokens: what it could no longer say would be counted as never said."""
+        if isinstance(task, SelfSupervisedTask):
+            what = f"{task.name} predicts tokens: those that were dropped could never be the next one"
+            return "method", what, "method: depth; vocabulary pruning takes encoders"
+        return super().refusal(task, gpus)
 
     def cut(self, subject: Subject, number: int, ctx: Context) -> Cut:
         """Drop rows; notes say how many validation rows hold a token that is unknown from now on."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from edgeft.task import TOKEN_ANSWERS, class_axis
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -15,12 +17,15 @@ LOGITS = "logits"
 def divergence(reference: Arrays, other: Arrays) -> float:
     """Mean over outputs of the same cases; 0 where they are equal, NaN where they cannot be compared.
 
-    `logits` (n, classes, ...): the mean Kullback-Leibler divergence of the class probabilities, in nats; with a single
-    class that of its sigmoid. Any other output: the power of the difference over the power of the reference.
+    `logits` (n, classes, ...), of tokens (n, length, classes): the mean Kullback-Leibler divergence of the class
+    probabilities, in nats; with a single class that of its sigmoid. Any other output: the power of the difference over
+    the power of the reference; of a language model's answers, that of the log-probabilities of the next tokens.
     """
     import numpy as np
 
     parts = []
+    if set(reference) == set(TOKEN_ANSWERS):
+        reference = {TOKEN_ANSWERS[0]: reference[TOKEN_ANSWERS[0]]}
     for name, given in reference.items():
         if name not in other or np.shape(other[name]) != np.shape(given) or not np.size(given):
             return float("nan")
@@ -50,13 +55,14 @@ def noise_ratio(reference: NDArray[Any], other: NDArray[Any]) -> float:
 
 
 def _kl(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
-    """Mean KL(float || other) over cases and positions; classes on axis 1."""
+    """Mean KL(float || other) over cases and positions."""
     import numpy as np
     from scipy.special import log_expit, log_softmax
 
-    if ours.shape[1] == 1:
+    axis = class_axis(ours.ndim)
+    if ours.shape[1] == 1 and axis == 1:
         ours, theirs = np.concatenate([ours, -ours], 1), np.concatenate([theirs, -theirs], 1)
         first, second = log_expit(ours), log_expit(theirs)
     else:
-        first, second = log_softmax(ours, axis=1), log_softmax(theirs, axis=1)
-    return float(np.maximum((np.exp(first) * (first - second)).sum(axis=1), 0.0).mean())
+        first, second = log_softmax(ours, axis=axis), log_softmax(theirs, axis=axis)
+    return float(np.maximum((np.exp(first) * (first - second)).sum(axis=axis), 0.0).mean())

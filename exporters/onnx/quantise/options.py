@@ -23,7 +23,9 @@ class Compression(BaseModel):
         "(MatMulNBits). nncf: static by NNCF. qnn: static as Qualcomm's QNN takes it.",
     )
     reduce_range: bool = Field(False, description="7-bit weights: x86 without VNNI saturates u8 x s8 pair sums.")
-    head: Literal["float", "int8"] = Field("float", description="The last layer with weights.")
+    head: Literal["float", "int8"] = Field(
+        "float", description="The last layer with weights; that of a language model counts as any other."
+    )
     embeddings: Literal["float", "int8-rows"] = Field("int8-rows", description="Large embedding tables.")
     ranges: Method = Field("average", description="Static only: how ranges follow from the statistics.")
     operators: Operators = Field(
