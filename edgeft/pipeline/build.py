@@ -25,11 +25,13 @@ from edgeft.pipeline.judging.differences import compare_targets
 from edgeft.pipeline.judging.examples import draw_chosen
 from edgeft.pipeline.judging.floors import add_floors
 from edgeft.pipeline.judging.gatekeeping import Judgement, judge
-<<<<<<< HEAD
-from edgeft.pipeline.judging.released import OpenBundle, check_all_labels, open_released, released_spec
-=======
-from edgeft.pipeline.judging.released import OpenBundle, check_all_labels, check_all_tokens, open_released
->>>>>>> times
+from edgeft.pipeline.judging.released import (
+    OpenBundle,
+    check_all_labels,
+    check_all_tokens,
+    open_released,
+    released_spec,
+)
 from edgeft.pipeline.judging.scoring import score_outputs
 from edgeft.pipeline.judging.trial import Trial, try_candidates
 from edgeft.pipeline.leftovers import clear_leftovers
