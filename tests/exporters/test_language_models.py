@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnxruntime
+import pyarrow as pa
 import pytest
 from edgeft_exporters.onnx.exporter import OnnxExporter
 
@@ -106,6 +108,41 @@ def test_compressed_forms_answer_nearly_as_float_does(made: Any, name: str, larg
     # The head is compressed too: it is half of this net.
     assert float(np.abs(plain - small).mean() / plain.std()) < largest
     assert (found / "model.onnx").stat().st_size < 0.35 * (exported.path / "model.onnx").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("ncnn", "ncnn"),
+        ("openvino", "openvino"),
+        pytest.param("litert", "litert_torch", marks=pytest.mark.slow),
+        pytest.param("executorch", "executorch", marks=pytest.mark.slow),
+    ],
+)
+def test_other_formats_answer_every_token_as_torch_does(
+    name: str, package: str, tiny_llama: Path, tmp_path: Path
+) -> None:
+    from edgeft import plugins
+    from edgeft.device.profile import load_device
+    from edgeft.targets.measure import run_outputs
+    from edgeft.tasks.text_generation import TextGeneration
+
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    task, prepared, out = TextGeneration(), tmp_path / "prepared", tmp_path / "out"
+    prepared.mkdir()
+    out.mkdir()
+    task.prepare(tiny_llama, {}, (), {"length": 24}, prepared)
+    feeds = task.feeds(pa.table({"text": ["Return the number of nodes in a graph", "two words"]}), prepared)
+    model = Artifact("torch-model", tiny_llama, "0" * 64, {"form": "transformers"})
+    exporter, device = plugins.load("exporters", name)(), load_device("local-cpu")
+    own = Context("test", 0, tmp_path, task, (), {}, prepared)
+    facts = exporter.export(model, exporter.settings(device, {"batch": 1, "length": 24}), out, own)
+    made = Artifact(exporter.makes, out, "0" * 64, facts)
+    ours = run_outputs(device, exporter.runtime, made, exporter.signature(made), feeds, batch=1)["logits"]
+    theirs = predict_logits(load_model(model, labels=(), task="text-generation"), dict(feeds))
+    real = feeds["attention_mask"] != 0
+    assert ours.shape == theirs.shape and np.abs(ours - theirs)[real].max() < FLOAT32
 
 
 def compress(exporter: OnnxExporter, exported: Artifact, variant: Variant, folder: Path) -> Path:

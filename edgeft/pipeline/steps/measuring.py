@@ -26,7 +26,7 @@ from edgeft.pipeline.steps.estimates import protocol_time, timing_protocol
 from edgeft.pipeline.steps.windowed import window_words
 from edgeft.recipe.schema import Recipe
 from edgeft.stage import Context
-from edgeft.task import case_rows, declared_inputs
+from edgeft.task import case_rows, declared_inputs, logits_at_once
 
 PARITY_CASES = 24
 EMULATED_PARITY_CASES = 8
@@ -42,8 +42,8 @@ def parity_spec(candidate: Candidate, model: Ref, recipe: Recipe) -> Spec:
     def run(inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Facts:
         from edgeft.targets.parity import prove_parity
 
-        artifact = inputs["artifact"]
-        rows = parity_rows(read_cases(ctx, "search", cases), recipe.serve, prepared_of(ctx))
+        artifact, few = inputs["artifact"], logits_at_once(ctx.task, prepared_of(ctx), cases)
+        rows = parity_rows(read_cases(ctx, "search", few), recipe.serve, prepared_of(ctx))
         feeds = ctx.task.feeds(thin(case_rows(ctx.task, rows, prepared_of(ctx)), rows.num_rows), prepared_of(ctx))
         row = prove_parity(
             logits_of(inputs["model"], None, ctx),

@@ -211,8 +211,9 @@ def at_labels_size(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def token_answers(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """TOKEN_ANSWERS of logits (n, classes, length) and the next tokens (n, length)."""
-    logprobs = -torch.nn.functional.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED)
-    return logprobs, logits.argmax(1).int(), labels.int()
+    rows = logits.movedim(1, 2)
+    losses = label_loss(logits, labels, reduction="none").reshape(labels.shape)
+    return -losses, rows.argmax(2).int(), labels.int()
 
 
 def dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
