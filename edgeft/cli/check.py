@@ -47,7 +47,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a bundle, its archive, a build's folder, or a model file",
     )
     parser.add_argument("--baseline", type=Path, required=True, help="the released one: likewise")
-    parser.add_argument("--data", type=Path, metavar="FILE", help="labelled cases: a table, or a folder of images")
+    parser.add_argument(
+        "--data", type=Path, metavar="FILE", help="labelled cases: a table, or a folder of images or volumes"
+    )
     parser.add_argument("--recipe", metavar="RECIPE", help="says task, preprocessing, columns and margins")
     parser.add_argument("--text", metavar="COLUMN", help="column with the text (default: the recipe's, else text)")
     parser.add_argument("--label", metavar="COLUMN", help="column with the label (default: the recipe's, else label)")
@@ -106,9 +108,11 @@ def _make_match(args: argparse.Namespace, stack: ExitStack, device: Device, scra
     from edgeft.recipe.load import load_recipe
     from edgeft.ship.check.cases import read_cases
     from edgeft.ship.check.run import Match, take_cases
+    from edgeft.ship.check.scans import read_scans
     from edgeft.ship.check.sides import open_side, share_reading
     from edgeft.ship.check.stated import Resolved, read_resolved, reading_of_recipe
     from edgeft.ship.check.trust import require_released, require_signer
+    from edgeft.ship.check.volumes import check_plans, takes_windows
 
     loaded = load_recipe(args.recipe) if args.recipe else None
     sides = (
@@ -127,7 +131,11 @@ def _make_match(args: argparse.Namespace, stack: ExitStack, device: Device, scra
     resolved = read_resolved(baseline.bundle) if baseline.bundle and loaded is None else Resolved()
     notes += resolved.notes
     limits = _limits(args, device, loaded, baseline, resolved)
-    rows = data = None
+    volumes = takes_windows(baseline)
+    if volumes:
+        timed = "latency" not in limits.left_out and device.times_count
+        check_plans(candidate, baseline, limits.margins, timed)
+    rows = data = scans = None
     if args.data is not None and "accuracy" not in limits.left_out:
         if baseline.reading is None:
             hint = "give --recipe, or a bundle on one side; or leave --data out and say --no-accuracy"
@@ -135,9 +143,13 @@ def _make_match(args: argparse.Namespace, stack: ExitStack, device: Device, scra
         form = _form(args, loaded, resolved)
         by = {item.gate.by for item in limits.margins if item.gate.by}
         task, labels = baseline.reading.task, baseline.reading.labels
-        rows, data = read_cases(args.data, form, task, labels, sorted(by), scratch, notes.append)
+        if volumes:
+            sides = candidate, baseline
+            rows, data, scans = read_scans(args.data, form, sides, sorted(by), scratch, notes.append)
+        else:
+            rows, data = read_cases(args.data, form, task, labels, sorted(by), scratch, notes.append)
         rows, data = take_cases(rows, data, args.cases)
-    return Match(candidate, replace(baseline, signer=signer), rows, data, limits, ask_of(args))
+    return Match(candidate, replace(baseline, signer=signer), rows, data, limits, ask_of(args), scans)
 
 
 def _limits(
