@@ -20,6 +20,7 @@ from edgeft.canonical import canonical_json, digest_file, walk_files
 from edgeft.gate import OperatingPoint
 from edgeft.ship.bundle import FORMAT
 from edgeft.ship.postprocess import postprocess_json
+from edgeft.ship.provenance import GROUPS, name_hash
 from edgeft.ship.verify import MANIFEST, NOT_SHIPPED
 
 LENGTH = 32
@@ -213,6 +214,22 @@ def seal(
         "status": status,
         "files": {name: {"sha256": digest_file(path), "bytes": path.stat().st_size} for name, path in walk_files(folder)},
     }  # fmt: skip
+    (folder / MANIFEST).write_bytes(canonical_json(manifest, indent=1))
+    return folder
+
+
+def add_groups(
+    folder: Path, salt: bytes, groups: Mapping[str, Sequence[str]], column: str | None, source: str = "csv",
+    by: str = "fractions",
+) -> Path:  # fmt: skip
+    """What a build says of who was in which split, and the manifest with it. groups: split -> names."""
+    rows = [f"{split},{name_hash(salt, name)},1\n" for split, names in groups.items() for name in names]
+    (folder / GROUPS).write_text(f"split,group,rows\n{''.join(rows)}", encoding="utf-8")
+    about = {"source": {"source": source, "options": {}}, "group": column, "division": {"by": by}}
+    (folder / "provenance.json").write_bytes(canonical_json(about))
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    for name in (GROUPS, "provenance.json"):
+        manifest["files"][name] = {"sha256": digest_file(folder / name), "bytes": (folder / name).stat().st_size}
     (folder / MANIFEST).write_bytes(canonical_json(manifest, indent=1))
     return folder
 

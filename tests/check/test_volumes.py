@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from edgeft import cli
+from edgeft.tasks.volume_segmentation import VolumeSegmentation
 from tests.check import kit
 from tests.check.conftest import Ask
 from tests.check.test_no_torch import PRETEND, require_passed
@@ -65,6 +66,16 @@ def clinic(tmp_path: Path, scans: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     kit.volume_bundle(tmp_path / "same", RULE, LABELS, PATCH, split=True)
     kit.volume_bundle(tmp_path / "bad", WORSE, LABELS, PATCH)
     return tmp_path
+
+
+def write_cohort(clinic: Path, scans: Path) -> Path:
+    """cohort/: the scans with cases.csv, four of each patient p0 to p4."""
+    shutil.copytree(scans, clinic / "cohort")
+    names = sorted(path.name for path in (scans / "images").iterdir())
+    pairs = {name: (f"images/{name}", f"masks/{name}") for name in names}
+    rows = [{"file": pairs[name][0], "mask": pairs[name][1], "patient": f"p{at // 4}"} for at, name in enumerate(names)]
+    write_table(clinic / "cohort", rows)
+    return clinic / "cohort"
 
 
 def first(record: dict[str, Any]) -> dict[str, Any]:
@@ -170,15 +181,52 @@ def test_patients_are_what_the_bundle_was_built_to_count(clinic: Path, scans: Pa
     """cases.csv names them; that several volumes are of one is the baseline's recipe's word."""
     data = "  {source: nifti, path: elsewhere, group: patient, options: {slices: whole}}\n"
     kit.volume_bundle(clinic / "grouped", RULE, LABELS, PATCH, data=data, gates=MARGIN)
-    shutil.copytree(scans, clinic / "cohort")
-    names = sorted(path.name for path in (scans / "images").iterdir())
-    with (clinic / "cohort/cases.csv").open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["file", "mask", "patient"])
-        writer.writerows([f"images/{name}", f"masks/{name}", f"p{place // 4}"] for place, name in enumerate(names))
+    write_cohort(clinic, scans)
     _, record = ask("same --baseline grouped --data cohort --no-latency --no-size")
     assert (record["data"]["n"], record["data"]["units"], record["data"]["unit"]) == (20, 5, "patient")
     assert "p0" not in str(record) and "slab" not in str(record)
+
+
+@pytest.mark.slow
+def test_patients_it_was_trained_on_are_found_behind_their_pseudonyms(clinic: Path, scans: Path, ask: Ask) -> None:
+    """Groups as the data step of a build names them, on a machine with the same key."""
+    from edgeft.data.build import build_dataset, read_split
+    from edgeft.recipe.schema import Data
+
+    cohort = write_cohort(clinic, scans)
+    with (cohort / "cases.csv").open(newline="") as stream:
+        homes = {"p0": "train", "p1": "calibration", "p2": "search", "p3": "gate", "p4": "gate"}
+        rows = [{**row, "split": homes[row["patient"]]} for row in csv.DictReader(stream)]
+    write_table(cohort, rows)
+    spec = Data(
+        source="nifti", path=str(cohort), labels=LABELS, group="patient", options={"slices": "whole"}, split="split"
+    )
+    (clinic / "dataset").mkdir()
+    medical = {"window": [0, 255], "orientation": "RAS", "spacing": None, "invert": True}
+    build_dataset(
+        spec, 7, VolumeSegmentation(), clinic / "dataset", model_labels=None, trains=False, medical=medical, warn=print,
+        progress=lambda *_: None,
+    )  # fmt: skip
+    groups = {
+        path.stem: read_split(path).column("group").to_pylist() for path in (clinic / "dataset").glob("*.parquet")
+    }
+    kit.add_groups(clinic / "base", bytes(32), groups, "patient", source="nifti")
+    (clinic / "salt.txt").write_text(bytes(32).hex())
+    code, record = ask("same --baseline base --data cohort --no-latency --no-size --split-salt salt.txt")
+    assert record["data"]["trained"] == 4 and code == 5 and "p0" not in str(record)
+    assert "the baseline was trained on 4 of the 20 cases" in first(record)["why"]
+    assert any("4 of calibration, 4 of search" in note for note in record["notes"])
+
+
+@pytest.mark.slow
+def test_groups_of_a_build_from_another_source_are_read_as_they_are_written(
+    clinic: Path, scans: Path, ask: Ask
+) -> None:
+    write_cohort(clinic, scans)
+    kit.add_groups(clinic / "base", bytes(32), {"train": ["p1", "p2"]}, "patient", source="mni-volumes")
+    (clinic / "salt.txt").write_text(bytes(32).hex())
+    code, record = ask("same --baseline base --data cohort --no-latency --no-size --split-salt salt.txt")
+    assert code == 5 and record["data"]["trained"] == 8 and record["data"]["units"] == 20
 
 
 @pytest.mark.slow
@@ -261,6 +309,21 @@ def test_answers_by_different_windows_are_compared(clinic: Path, ask: Ask) -> No
     kit.volume_bundle(clinic / "large", RULE, LABELS, (12, 24, 16), overlap=0.5)
     code, record = ask("large --baseline base --data scans --no-latency --margin 0.3")
     assert code == 0 and "voxels (100.00%)" in record["outputs"]
+
+
+def test_a_metric_of_distances_asks_for_its_own_rule(clinic: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "same --baseline base --data scans --no-latency --metric"
+    assert "say at_worst" in (found := refused(f"{words} mean_hd95_mm", capsys)) and "--recipe" in found
+    assert "needs tolerance_mm" in refused(f"{words} surface_dice_grey", capsys)
+
+
+def test_a_bare_model_of_another_window_is_refused_before_it_is_run(
+    clinic: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kit.volume_model(clinic / "large.onnx", RULE, (12, 24, 16))
+    found = refused("large.onnx --baseline base --data scans --no-latency --no-size", capsys)
+    assert "candidate large.onnx: it takes batch x 12 x 24 x 16 x 1; the preprocessing" in found
+    assert "makes windows of batch x 12 x 12 x 16 x 1" in found
 
 
 def test_a_metric_that_is_code_is_refused_before_anything_is_read(

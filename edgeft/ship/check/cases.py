@@ -114,8 +114,9 @@ def _spec(path: Path, form: Form, task: Task) -> Data:
         raise RecipeError(f"this is no data for {task.name}", where=f"--data {path}", hint=f"a folder with {wanted}")
     label = "label" if image else form.label
     return Data(
-        source=source, path=str(path), options=dict(options), text=form.text, label=label, unit=form.unit or "row"
-    )
+        source=source, path=str(path), options=dict(options), text=form.text, label=label, unit=form.unit or "row",
+        group=form.group,
+    )  # fmt: skip
 
 
 def _source(path: Path, form: Form) -> tuple[str, Mapping[str, Any]]:

@@ -30,8 +30,9 @@ from edgeft.ship.check.verdicts import (
     margin_not_checked,
     not_checked,
     same_file,
+    withhold,
 )
-from edgeft.ship.check.volumes import ask_volumes, tell_voxels
+from edgeft.ship.check.volumes import ask_volumes, check_fit, tell_voxels
 from edgeft.targets.measure import describe_device
 from edgeft.targets.profile.run import Ask
 
@@ -56,7 +57,8 @@ class Limits:
 @dataclass(frozen=True)
 class Match:
     """Two sides, the cases both are asked (None: there are none), and what is asked of them. scans: where cases are
-    whole volumes, those of each side."""
+    whole volumes, those of each side. trained: which side was trained on any of them, in words; empty: no such
+    case is known."""
 
     candidate: Contender
     baseline: Contender
@@ -65,6 +67,7 @@ class Match:
     limits: Limits
     ask: Ask
     scans: Scans | None = None
+    trained: str = ""
 
 
 @dataclass
@@ -176,6 +179,8 @@ def _check_accuracy(
         found.notes.append("the sides name their labels in another order; answers are compared by name")
     if ours.prepared != theirs.prepared and ours.labels == theirs.labels:
         found.notes.append("the sides prepare their inputs differently; each is fed by its own preprocessing")
+    if match.scans is not None:
+        check_fit([(match.candidate, signatures[0]), (match.baseline, signatures[1])])
     answered: list[Answered] = []
     for side, signature, places in (
         (match.candidate, signatures[0], order),
@@ -201,7 +206,8 @@ def _check_accuracy(
     for margin in match.limits.margins:
         custom = custom_of(margin, answered[0].outputs, answered[1].outputs, match.rows)
         pair = told if is_answered(margin.gate) else scores
-        found.verdicts.append(decide_accuracy(margin, device.name, pair[0], pair[1], match.rows, custom))
+        verdict = decide_accuracy(margin, device.name, pair[0], pair[1], match.rows, custom)
+        found.verdicts.append(withhold(verdict, match.trained))
 
 
 def _check_latency(

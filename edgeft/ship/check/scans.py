@@ -91,7 +91,11 @@ def read_scans(
     try:
         table = source.read_into(spec, None, columns, warn, Intake(folder, specs[0].to_dict(), writer=make))
     except RecipeError as error:
-        hint = f"{error.hint.partition('; named by')[0]}; {COLUMN_HINT}; --unit row: each volume" if error.hint else ""
+        hint = (
+            f"{error.hint.partition('; named by')[0]}; {COLUMN_HINT}; --unit row counts every volume"
+            if error.hint
+            else ""
+        )
         raise RecipeError(error.what, where=error.where, hint=hint or WANTED) from error
     names, writer = table.column("image").to_pylist(), writers[0]
     rows, data = keep_cases(table, spec, form, "image", path, baseline.reading.labels, by, out, warn)
@@ -115,7 +119,10 @@ def volume_data(path: Path, form: Form, labels: Sequence[str]) -> tuple[Data, Me
     try:
         name = _source_name(path, form)
         options = {**(form.options if form.source == name else {}), "slices": "whole"}
-        spec = Data(source=name, path=str(path), options=options, unit=form.unit or "row", labels=tuple(labels))
+        spec = Data(
+            source=name, path=str(path), options=options, unit=form.unit or "row", group=form.group,
+            labels=tuple(labels),
+        )  # fmt: skip
         source = source_for(spec)
         if not isinstance(source, MedicalSource):
             raise TypeError(f"source {name} decodes no files")

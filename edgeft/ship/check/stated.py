@@ -63,13 +63,15 @@ class Margin:
 
 @dataclass(frozen=True)
 class Form:
-    """How a labelled file or folder is read. source: None: by what it is. unit: None: each row is a case of its own."""
+    """How a labelled file or folder is read. source: None: by what it is. unit: None: each row is a case of its own.
+    group: whose values are looked up among a build's groups."""
 
     source: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     text: str = "text"
     label: str = "label"
     unit: str | None = None
+    group: str | None = None
 
 
 def find_margins(
@@ -104,7 +106,11 @@ def find_margins(
     value = DEFAULT_MARGIN if margin is None else margin
     if metric == FLIP_RATE:
         return [Margin(BaselineGate(metric=metric, at_most=value), origin)]
-    return [Margin(BaselineGate(metric=metric or task.headline, no_worse_than=SOURCE, margin=value), origin)]
+    try:
+        return [Margin(BaselineGate(metric=metric or task.headline, no_worse_than=SOURCE, margin=value), origin)]
+    except ValidationError as error:
+        what = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise RecipeError(what, where="--metric", hint="state it with that among the gates of a --recipe") from error
 
 
 def _require_metric(metric: str, reading: Reading) -> None:
@@ -176,7 +182,7 @@ def read_resolved(bundle: Bundle) -> Resolved:
 def form_of_recipe(loaded: LoadedRecipe) -> Form:
     """Columns, and the source with its options, as the recipe's `data:` states them."""
     data = loaded.recipe.data
-    unit = data.unit or data.group or _patients(data.source, data.options)
+    unit = data.unit or data.group or counted_patients(data.source, data.options)
     return Form(data.source, data.options, data.text, data.label, None if unit == "row" else unit)
 
 
@@ -185,13 +191,13 @@ def _form(data: Mapping[str, Any]) -> Form:
     source, options = data.get("source"), data.get("options")
     scans = isinstance(source, str) and source in SCANS
     form = Form(source if scans else None, options if scans and isinstance(options, dict) else {})
-    unit = named.get("unit", named.get("group", _patients(form.source, form.options)))
+    unit = named.get("unit", named.get("group", counted_patients(form.source, form.options)))
     text, label = named.get("text", "text"), named.get("label", "label")
     return replace(form, text=text, label=label, unit=None if unit == "row" else unit)
 
 
-def _patients(source: str | None, options: Mapping[str, Any]) -> str | None:
-    """What a build counts where the recipe names no column: the patients that DICOM files name."""
+def counted_patients(source: str | None, options: Mapping[str, Any]) -> str | None:
+    """What a build groups and counts by where the recipe names no column: the patients that DICOM files name."""
     return "patient" if source == "dicom" and not options.get("ungrouped") else None
 
 

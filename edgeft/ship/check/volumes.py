@@ -47,6 +47,22 @@ def check_plans(candidate: Contender, baseline: Contender, margins: Sequence[Mar
         raise RecipeError(what, where="--baseline", hint=hint)
 
 
+def check_fit(sides: Sequence[tuple[Contender, Signature]]) -> None:
+    """RecipeError, before either side is asked, for a model whose window is not that of its preprocessing."""
+    for side, signature in sides:
+        if side.reading is None or len(signature.inputs) != 1:
+            continue
+        made, (own,) = read_volume_spec(side.reading.folder).feed(), signature.inputs.values()
+        pairs = list(zip(own.shape, made.shape, strict=False))[1:]
+        if len(own.shape) == len(made.shape) and all(isinstance(a, str) or a == b for a, b in pairs):
+            continue
+        taken, given = (" x ".join(map(str, shape)) for shape in (own.shape, made.shape))
+        what = f"it takes {taken}; the preprocessing ({side.reading.said}) makes windows of {given}"
+        raise RecipeError(
+            what, where=f"{side.role} {side.path}", hint="name its own bundle, or a --recipe of its window"
+        )
+
+
 def ask_volumes(
     device: Device,
     side: Contender,
