@@ -31,6 +31,7 @@ EPILOG = """examples:
   edgeft check out/router --baseline released/router --data test.csv
   edgeft check new.onnx --baseline released/router --data test.csv --margin 0.02 --junit check.xml
   edgeft check new.tflite --baseline old.onnx --recipe recipe.yaml --data test.csv --markdown comment.md
+  edgeft check out/liver --baseline released/liver --data cohort --split-salt out/liver/split-salt.txt
   edgeft check new.onnx --baseline old.onnx --no-accuracy --latency-margin 10% --device my-pi
 
 exit codes: 0 PASS, 1 FAIL, 5 INCONCLUSIVE, 2 bad usage, 3 a side cannot be scored, 4 the device or its runtime failed
@@ -47,11 +48,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a bundle, its archive, a build's folder, or a model file",
     )
     parser.add_argument("--baseline", type=Path, required=True, help="the released one: likewise")
-    parser.add_argument("--data", type=Path, metavar="FILE", help="labelled cases: a table, or a folder of images")
+    parser.add_argument(
+        "--data", type=Path, metavar="FILE", help="labelled cases: a table, or a folder of images or volumes"
+    )
     parser.add_argument("--recipe", metavar="RECIPE", help="says task, preprocessing, columns and margins")
     parser.add_argument("--text", metavar="COLUMN", help="column with the text (default: the recipe's, else text)")
     parser.add_argument("--label", metavar="COLUMN", help="column with the label (default: the recipe's, else label)")
     parser.add_argument("--unit", metavar="COLUMN", help="column of what was sampled independently; row: each row")
+    parser.add_argument(
+        "--split-salt", action="append", default=[], type=Path, metavar="FILE",
+        help="split-salt.txt of a side's build: cases it was trained on are told and pass nothing; repeatable",
+    )  # fmt: skip
     parser.add_argument("--cases", type=int, metavar="N", help="ask at most so many cases, evenly spaced")
     limits = parser.add_argument_group("limits")
     limits.add_argument("--metric", help="what must not get worse (default: the gates', else the task's first)")
@@ -105,10 +112,13 @@ def _check(args: argparse.Namespace, stack: ExitStack) -> CheckRecord:
 def _make_match(args: argparse.Namespace, stack: ExitStack, device: Device, scratch: Path, notes: list[str]) -> Match:
     from edgeft.recipe.load import load_recipe
     from edgeft.ship.check.cases import read_cases
+    from edgeft.ship.check.members import group_by, look_up, read_members
     from edgeft.ship.check.run import Match, take_cases
+    from edgeft.ship.check.scans import read_scans
     from edgeft.ship.check.sides import open_side, share_reading
     from edgeft.ship.check.stated import Resolved, read_resolved, reading_of_recipe
     from edgeft.ship.check.trust import require_released, require_signer
+    from edgeft.ship.check.volumes import check_plans, takes_windows
 
     loaded = load_recipe(args.recipe) if args.recipe else None
     sides = (
@@ -127,17 +137,37 @@ def _make_match(args: argparse.Namespace, stack: ExitStack, device: Device, scra
     resolved = read_resolved(baseline.bundle) if baseline.bundle and loaded is None else Resolved()
     notes += resolved.notes
     limits = _limits(args, device, loaded, baseline, resolved)
-    rows = data = None
+    volumes = takes_windows(baseline)
+    if volumes:
+        timed = "latency" not in limits.left_out and device.times_count
+        check_plans(candidate, baseline, limits.margins, timed)
+    lookup = None
+    if args.split_salt:
+        lookup, said = read_members(args.split_salt, (candidate, baseline))
+        notes += said
+    rows = data = scans = None
+    trained = ""
     if args.data is not None and "accuracy" not in limits.left_out:
         if baseline.reading is None:
             hint = "give --recipe, or a bundle on one side; or leave --data out and say --no-accuracy"
             raise RecipeError("nothing says how two bare models are fed and scored", where="--data", hint=hint)
         form = _form(args, loaded, resolved)
         by = {item.gate.by for item in limits.margins if item.gate.by}
+        if lookup is not None:
+            group, plain = group_by(lookup, volumes)
+            form, by = replace(form, group=group), by.union(plain)
         task, labels = baseline.reading.task, baseline.reading.labels
-        rows, data = read_cases(args.data, form, task, labels, sorted(by), scratch, notes.append)
+        if volumes:
+            sides = candidate, baseline
+            rows, data, scans = read_scans(args.data, form, sides, sorted(by), scratch, notes.append)
+        else:
+            rows, data = read_cases(args.data, form, task, labels, sorted(by), scratch, notes.append)
         rows, data = take_cases(rows, data, args.cases)
-    return Match(candidate, replace(baseline, signer=signer), rows, data, limits, ask_of(args))
+        if lookup is not None:
+            seen = look_up(lookup, rows)
+            trained, data = seen.why, data.model_copy(update={"trained": seen.trained})
+            notes += seen.notes
+    return Match(candidate, replace(baseline, signer=signer), rows, data, limits, ask_of(args), scans, trained)
 
 
 def _limits(
@@ -187,10 +217,12 @@ def _share(text: str, where: str, most: float = 100.0) -> float:
 
 
 def _require_folders(args: argparse.Namespace) -> None:
-    """A report that cannot be written is a mistake to hear of before minutes of measuring."""
+    """A report that cannot be written is a mistake to hear of before minutes of measuring; so are other options."""
     for path in (args.junit, args.markdown):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise RecipeError("no file can be written there", where=str(path), hint="a file in a folder that exists")
+    if args.split_salt and (args.data is None or args.no_accuracy):
+        raise RecipeError("there are no cases to look up", where="--split-salt", hint="it goes with --data")
     if args.cases is not None and args.cases < 1:
         raise RecipeError("must be 1 or more", where="--cases")
 

@@ -16,6 +16,8 @@ from edgeft.errors import EdgeftError, RecipeError, StepError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from edgeft.data.sources.decoded import Slice
+
 MAX_ROWS = 5_000_000
 MAX_TABLE_BYTES = 4 << 30
 
@@ -71,17 +73,27 @@ class DataSpec(Protocol):
     def expect(self) -> Any: ...
 
 
+class SliceWriter(Protocol):
+    """What takes decoded slices, or whole volumes, and says their columns."""
+
+    def write(self, one: Slice) -> dict[str, str]:
+        """Columns of the row: file, pixels and spacing, of masks also mask_file, present and label."""
+        ...
+
+
 @dataclass(frozen=True)
 class Intake:
     """Where a source that decodes puts what it decoded, and what truth must be brought to.
 
     folder: empty, of this step alone, gone once the splits are written. medical: `preprocess:` of the recipe as
     preprocess.json states it, None without a window. several: whether the task takes any number of labels a case.
+    writer: made of (the intake, whether there are masks), takes what files are decoded to instead of the source's own.
     """
 
     folder: Path
     medical: Mapping[str, Any] | None = None
     several: bool = False
+    writer: Callable[[Intake, bool], SliceWriter] | None = None
 
 
 class Source(BaseModel):

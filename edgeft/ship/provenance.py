@@ -7,11 +7,13 @@ import io
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeft.artifact import Artifact
 from edgeft.canonical import digest_file, digest_json
-from edgeft.pipeline.build import Build
+
+if TYPE_CHECKING:
+    from edgeft.pipeline.build import Build
 
 SALT_FILE = "split-salt.txt"
 GROUPS = "split_groups.csv"

@@ -45,10 +45,12 @@ class VolumeSegmentation(MaskTask):
     def prepare(
         self, model: Path, splits: Mapping[str, Path], labels: Sequence[str], serve: Mapping[str, Any], out: Path
     ) -> Facts:
-        """Write preprocess.json; of the splits only the volumes' extents are looked at."""
+        """Write preprocess.json; of the splits only the volumes' extents are looked at. Without any the window is the
+        largest volume that is known of."""
         check_count(labels)
         shapes = [volume.shape for path in splits.values() for _, volume in volumes(read_split(path))]
-        spec = make_volume_spec(model, serve, [max(extents) for extents in zip(*shapes, strict=True)])
+        largest = [max(extents) for extents in zip(*shapes, strict=True)]
+        spec = make_volume_spec(model, serve, largest or [serve[name] for name in ("depth", "height", "width")])
         takes = {"takes": serve["takes"]} if serve.get("takes") else {}
         content = {**volume_json(self.name, labels, spec), **takes}
         (out / PREPROCESS).write_bytes(canonical_json(content, indent=1))

@@ -20,6 +20,7 @@ from edgeft.canonical import canonical_json, digest_file, walk_files
 from edgeft.gate import OperatingPoint
 from edgeft.ship.bundle import FORMAT
 from edgeft.ship.postprocess import postprocess_json
+from edgeft.ship.provenance import GROUPS, name_hash
 from edgeft.ship.verify import MANIFEST, NOT_SHIPPED
 
 LENGTH = 32
@@ -110,6 +111,29 @@ def pixel_model(path: Path, weights: Any, size: int, segment: bool = False) -> P
     return _save(path, nodes, inputs, out, constants)
 
 
+def volume_model(path: Path, weights: Any, patch: Sequence[int], split: bool = False) -> Path:
+    """uint8 pixels (n, *patch, 1) to logits (n, classes, *patch): of a voxel's value, [slope, bias] of each class.
+    split: the same function as two convolutions instead of one."""
+    classes, (slopes, bias) = weights.shape[1], weights.astype(np.float32)
+    kernel = np.zeros((classes, 1, 3, 3, 3), np.float32)
+    kernel[:, 0, 1, 1, 1] = slopes
+    constants = {"kernel": kernel, "bias": bias}
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["values"], to=FLOAT),
+        helper.make_node("Transpose", ["values"], ["first"], perm=[0, 4, 1, 2, 3]),
+        helper.make_node("Conv", ["first", "kernel", "bias"], ["logits"], pads=[1] * 6),
+    ]
+    if split:
+        constants = {"one": np.ones((1, 1, 1, 1, 1), np.float32) * 2, "kernel": kernel / 2, "bias": bias}
+        nodes[2:] = [
+            helper.make_node("Conv", ["first", "one"], ["twice"]),
+            helper.make_node("Conv", ["twice", "kernel", "bias"], ["logits"], pads=[1] * 6),
+        ]
+    inputs = [helper.make_tensor_value_info("pixels", UINT8, ["batch", *patch, 1])]
+    out = helper.make_tensor_value_info("logits", FLOAT, ["batch", classes, *patch])
+    return _save(path, nodes, inputs, out, constants)
+
+
 def _save(path: Path, nodes: Any, inputs: Any, out: Any, constants: dict[str, Any]) -> Path:
     graph = helper.make_graph(
         nodes, "kit", inputs, [out], [numpy_helper.from_array(v, k) for k, v in constants.items()]
@@ -149,16 +173,38 @@ def image_bundle(folder: Path, weights: Any, labels: Sequence[str], size: int, *
     return seal(folder, task, labels, {"pixels": feed}, out)
 
 
+def volume_bundle(
+    folder: Path, weights: Any, labels: Sequence[str], patch: Sequence[int], *, split: bool = False, gates: str = "",
+    medical: Mapping[str, Any] | None = None, data: str = "", **volume: Any,
+) -> Path:  # fmt: skip
+    """A bundle of `volume_model`. medical: of preprocess.json, besides its window; data: of the recipe, in YAML;
+    volume: of preprocess.json's part of that name, besides the patch."""
+    folder.mkdir(parents=True)
+    volume_model(folder / "model.onnx", weights, patch, split)
+    sizes = dict(zip(("depth", "height", "width"), patch, strict=True))
+    feed = {"name": "pixels", "dtype": "uint8", "shape": ["batch", *patch, 1]}
+    preprocess = {
+        "kind": "volume", "version": 1, "task": "volume-segmentation", "labels": list(labels), "inputs": [feed],
+        "volume": {"embed": "pixels", **sizes, "largest": list(patch), **volume},
+        "medical": {"window": [0, 255], "orientation": "RAS", "spacing": None, "invert": True, **(medical or {})},
+    }  # fmt: skip
+    (folder / "preprocess.json").write_bytes(canonical_json(preprocess))
+    out = ["batch", len(labels), *patch]
+    return seal(folder, "volume-segmentation", labels, {"pixels": feed}, out, gates=gates, data=data)
+
+
 def seal(
     folder: Path, task: str, labels: Sequence[str], inputs: Any, out: Any, status: str = "passed", gates: str = "",
-    thresholds: Mapping[OperatingPoint, float] | None = None,
+    thresholds: Mapping[OperatingPoint, float] | None = None, data: str = "",
 ) -> Path:  # fmt: skip
-    """The manifest, as a build writes it. gates: of the recipe it was built by, in YAML. thresholds: frozen ones."""
+    """The manifest, as a build writes it. gates, data: of the recipe it was built by, in YAML. thresholds: frozen
+    ones."""
     if thresholds:
         stated = postprocess_json(plugins.load("tasks", task)(), labels, Signature({}, {}), thresholds=thresholds)
         (folder / "postprocess.json").write_bytes(canonical_json(stated))
-    if gates:
-        (folder / "recipe.resolved.yaml").write_text(f"name: kit\ngates:\n{gates}", encoding="utf-8")
+    if gates or data:
+        parts = [f"gates:\n{gates}" if gates else "", f"data:\n{data}" if data else ""]
+        (folder / "recipe.resolved.yaml").write_text(f"name: kit\n{''.join(parts)}", encoding="utf-8")
     if status != "passed":
         (folder / NOT_SHIPPED).write_text("no\n")
     manifest = {
@@ -168,6 +214,22 @@ def seal(
         "status": status,
         "files": {name: {"sha256": digest_file(path), "bytes": path.stat().st_size} for name, path in walk_files(folder)},
     }  # fmt: skip
+    (folder / MANIFEST).write_bytes(canonical_json(manifest, indent=1))
+    return folder
+
+
+def add_groups(
+    folder: Path, salt: bytes, groups: Mapping[str, Sequence[str]], column: str | None, source: str = "csv",
+    by: str = "fractions",
+) -> Path:  # fmt: skip
+    """What a build says of who was in which split, and the manifest with it. groups: split -> names."""
+    rows = [f"{split},{name_hash(salt, name)},1\n" for split, names in groups.items() for name in names]
+    (folder / GROUPS).write_text(f"split,group,rows\n{''.join(rows)}", encoding="utf-8")
+    about = {"source": {"source": source, "options": {}}, "group": column, "division": {"by": by}}
+    (folder / "provenance.json").write_bytes(canonical_json(about))
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    for name in (GROUPS, "provenance.json"):
+        manifest["files"][name] = {"sha256": digest_file(folder / name), "bytes": (folder / name).stat().st_size}
     (folder / MANIFEST).write_bytes(canonical_json(manifest, indent=1))
     return folder
 

@@ -76,3 +76,11 @@ def test_what_the_workflow_installs_is_what_the_page_makes() -> None:
     assert (Path(__file__).parents[2] / "requirements-check.txt").is_file()
     for name in ("models/candidate", "models/released", "models/test.csv"):
         assert PAGE.count(name) >= 2, "said where it comes from"
+
+
+def test_the_page_says_how_volumes_are_checked_and_none_says_that_they_are_not() -> None:
+    assert "## Volumes" in PAGE and "`nibabel` is needed" in PAGE
+    root = Path(__file__).parents[2]
+    for page in (root / "README.md", *(root / "docs").rglob("*.md"), *(root / "edgeft/ship/check").glob("*.py")):
+        text = " ".join(page.read_text(encoding="utf-8").split())
+        assert not re.search(r"volumes cannot be checked|does not take volumes", text), page.name

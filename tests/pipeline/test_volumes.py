@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -92,6 +93,36 @@ def test_the_bundles_own_python_test_passes(built: Workbench) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_bundle_is_a_baseline_whose_figures_a_check_finds_again(built: Workbench) -> None:
+    """The build's gate volumes as NIfTI files, masks on their own grid: the same Dice, voxel for voxel."""
+    import onnx
+
+    from edgeft.data.sources.mni_slices import read_half
+    from edgeft.data.sources.mni_volumes import blocks
+
+    cohort = built.folder / "cohort"
+    brain, tissues = (half.transpose(2, 1, 0) for half in read_half())
+    for folder, half in (("images", brain), ("masks", tissues)):
+        (cohort / folder).mkdir(parents=True)
+        for block in blocks():
+            if block.split == "gate":
+                write_volume(cohort / folder / f"{block.name}.nii.gz", half[block.at].transpose(2, 1, 0), np.eye(4))
+    model = onnx.load(str(bundle(built) / "model.onnx"))
+    model.producer_name = "someone else"
+    onnx.save(model, str(built.folder / "new.onnx"))
+    words = ["check", "new.onnx", "--baseline", "out/tiny", "--data", "cohort", "--latency-margin", "900%", "--json"]
+    done = built.run(*words)
+    assert done.returncode in (0, 5), done.stderr
+    record = json.loads(done.stdout)
+    accuracy = record["verdicts"][0]
+    assert accuracy["status"] == "PASS" and accuracy["limit"] == 0.3 and "released by" in accuracy["limit_from"]
+    with (bundle(built) / "cases.csv").open(newline="") as stream:
+        cases = [float(row["artefact_mean_dice"]) for row in csv.DictReader(stream)]
+    assert accuracy["n"] == len(cases) == 24 and accuracy["baseline"] == pytest.approx(np.mean(cases), abs=1e-5)
+    assert accuracy["candidate"] == accuracy["baseline"] and "voxels (100.00%)" in record["outputs"]
+    assert record["baseline"]["gated"] == "passed"
 
 
 def write_volume(path: Path, values: Any, affine: Any) -> None:

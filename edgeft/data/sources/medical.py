@@ -120,7 +120,7 @@ class MedicalSource(Source):
         known = (*OWN, *(DENSE if dense else ()), *self.facts(), *cases[0].more)
         require_columns(columns, known, str(root / CASES))
         found: dict[str, list[str]] = {name: [] for name in dict.fromkeys((*known[: len(OWN) + 2 * dense], *columns))}
-        writer = (VolumeWriter if self.whole else Writer)(intake, dense)
+        writer = (intake.writer or (VolumeWriter if self.whole else Writer))(intake, dense)
         names = _Names(spec, cases[0].more)
         meter, unknown = Meter(str(root)), []
         for case, volume, mask in self._decoded(root, cases, spec, warn):

@@ -26,16 +26,26 @@ def volumes_on_device(
     prepared: Path, batch: int, progress: Progress, *, every: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """classes and mean_logits of all rows. batch: windows of a run; every: those that may be skipped are run, too."""
+    found = answer_volumes(
+        device, runtime, artifact, signature, rows, task, prepared, batch, progress, every=every
+    )  # fmt: skip
+    return stacked(list(found), task.largest(prepared))
+
+
+def answer_volumes(
+    device: Device, runtime: str, artifact: Artifact, signature: Signature, rows: Any, task: WindowedTask,
+    prepared: Path, batch: int, progress: Progress, *, every: bool = False,
+) -> Iterator[Answered]:  # fmt: skip
+    """The same row by row; no more than CHUNK_BYTES of volumes, or one, are in memory."""
     from edgeft.targets.slides import run_slides
 
-    plan, parts, done = task.plan(prepared, batch, whole=every), [], 0
+    plan, done = task.plan(prepared, batch, whole=every), 0
     for cases in _chunks(task.whole(rows, prepared)):
-        parts += run_slides(
+        yield from run_slides(
             device, runtime, artifact, signature, cases, plan,
             on_progress=lambda part, _, before=done: progress(before + part, rows.num_rows),  # type: ignore[misc]
         )  # fmt: skip
         done += len(cases)
-    return stacked(parts, task.largest(prepared))
 
 
 def volumes_here(

@@ -17,7 +17,7 @@ from edgeft.errors import RecipeError, StepError
 from edgeft.recipe.schema import Data
 from edgeft.ship.check.record import DataRow, shown
 from edgeft.ship.check.stated import Form
-from edgeft.task import SelfSupervisedTask, Task, WindowedTask
+from edgeft.task import SelfSupervisedTask, Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +40,15 @@ def read_cases(
     """
     spec = _spec(path, form, task)
     table = _read(path, spec, task.columns[0], by, warn)
-    rows = _known_labels(to_rows(table, spec, task.columns[0], str(path)), spec, labels, warn)
+    return keep_cases(table, spec, form, task.columns[0], path, labels, by, out, warn)
+
+
+def keep_cases(
+    table: pa.Table, spec: Data, form: Form, content: str, path: Path, labels: Sequence[str], by: Collection[str],
+    out: Path, warn: Warn,
+) -> tuple[pa.Table, DataRow]:  # fmt: skip
+    """What a source read, checked and written as a split; as `read_cases` gives it. content: the task's column."""
+    rows = _known_labels(to_rows(table, spec, content, str(path)), spec, labels, warn)
     named = {name: dict(zip(rows.ids, map(_subgroup, table.column(name).to_pylist()), strict=True)) for name in by}
     count_conflicts(rows, warn)
     repeated = count_duplicates(rows)
@@ -100,9 +108,6 @@ def _spec(path: Path, form: Form, task: Task) -> Data:
         raise RecipeError("there is no such file or folder", where=f"--data {path}")
     source, options = _source(path, form)
     image = "image" in task.columns
-    if isinstance(task, WindowedTask):
-        what, hint = "volumes cannot be checked against a baseline yet", "gate them in a build"
-        raise RecipeError(what, where=f"--data {path}", hint=hint)
     if image != (source in FOLDERS):
         wanted = "a folder: one folder per class, or images/ and masks/" if image else "a .csv, .jsonl or .parquet file"
         raise RecipeError(f"this is no data for {task.name}", where=f"--data {path}", hint=wanted)
@@ -111,8 +116,9 @@ def _spec(path: Path, form: Form, task: Task) -> Data:
         raise RecipeError(f"this is no data for {task.name}", where=f"--data {path}", hint=f"a folder with {wanted}")
     label = "" if isinstance(task, SelfSupervisedTask) else "label" if image else form.label
     return Data(
-        source=source, path=str(path), options=dict(options), text=form.text, label=label, unit=form.unit or "row"
-    )
+        source=source, path=str(path), options=dict(options), text=form.text, label=label, unit=form.unit or "row",
+        group=form.group,
+    )  # fmt: skip
 
 
 def _source(path: Path, form: Form) -> tuple[str, Mapping[str, Any]]:

@@ -37,7 +37,8 @@ class SideRow(Row):
 
 
 class DataRow(Row):
-    """The labelled cases both were asked. unit: what was sampled independently. repeated: rows seen before."""
+    """The labelled cases both were asked. unit: what was sampled independently. repeated: rows seen before. trained:
+    cases whose group a side was trained on, as far as salts say it."""
 
     path: str
     n: int
@@ -45,6 +46,7 @@ class DataRow(Row):
     unit: str
     digest: str
     repeated: int = 0
+    trained: int = 0
 
 
 class PartRow(Row):

@@ -17,6 +17,7 @@ from edgeft.pipeline.steps.answers import thin
 from edgeft.ship.check.asking import Answered, answer_cases, naming, tell_agreement
 from edgeft.ship.check.completing import by_thresholds, complete, is_answered
 from edgeft.ship.check.record import CheckRecord, CheckVerdict, DataRow, Kind, LeftOut
+from edgeft.ship.check.scans import Scans
 from edgeft.ship.check.sides import Contender, are_identical, content_digest, label_order, read_signature_of
 from edgeft.ship.check.stated import Margin
 from edgeft.ship.check.timing import feed_sides, tell_outputs, time_sides
@@ -29,7 +30,9 @@ from edgeft.ship.check.verdicts import (
     margin_not_checked,
     not_checked,
     same_file,
+    withhold,
 )
+from edgeft.ship.check.volumes import ask_volumes, check_fit, tell_voxels
 from edgeft.targets.measure import describe_device
 from edgeft.targets.profile.run import Ask
 
@@ -53,7 +56,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Match:
-    """Two sides, the cases both are asked (None: there are none), and what is asked of them."""
+    """Two sides, the cases both are asked (None: there are none), and what is asked of them. scans: where cases are
+    whole volumes, those of each side. trained: which side was trained on any of them, in words; empty: no such
+    case is known."""
 
     candidate: Contender
     baseline: Contender
@@ -61,6 +66,8 @@ class Match:
     data: DataRow | None
     limits: Limits
     ask: Ask
+    scans: Scans | None = None
+    trained: str = ""
 
 
 @dataclass
@@ -172,13 +179,18 @@ def _check_accuracy(
         found.notes.append("the sides name their labels in another order; answers are compared by name")
     if ours.prepared != theirs.prepared and ours.labels == theirs.labels:
         found.notes.append("the sides prepare their inputs differently; each is fed by its own preprocessing")
+    if match.scans is not None:
+        check_fit([(match.candidate, signatures[0]), (match.baseline, signatures[1])])
     answered: list[Answered] = []
     for side, signature, places in (
         (match.candidate, signatures[0], order),
         (match.baseline, signatures[1], None),
     ):
-        batch, progress = match.ask.batch or 1, show(f"asking the {side.role}")
-        answered.append(answer_cases(device, side, signature, match.rows, theirs.labels, places, batch, progress))
+        asked = theirs.labels, places, match.ask.batch or 1, show(f"asking the {side.role}")
+        if match.scans is not None:
+            answered.append(ask_volumes(device, side, signature, (match.rows, match.scans), *asked))
+        else:
+            answered.append(answer_cases(device, side, signature, match.rows, *asked))
     gates, note = [margin.gate for margin in match.limits.margins], found.notes.append
     sides = (match.candidate, match.baseline)
     scores = [complete(each, theirs, side, match.rows, gates, note) for each, side in zip(answered, sides, strict=True)]
@@ -186,18 +198,23 @@ def _check_accuracy(
         same = ours.thresholds == theirs.thresholds
         note(f"answers are those of the frozen thresholds{'' if same else ', which differ: each side has its own'}")
     told = [by_thresholds(score, side, match.rows) for score, side in zip(scores, sides, strict=True)]
-    found.outputs = tell_agreement(*(replace(each, score=score) for each, score in zip(answered, told, strict=True)))
+    if match.scans is not None:
+        found.outputs = tell_voxels(answered[0], answered[1], match.rows, match.scans)
+    else:
+        pairs = zip(answered, told, strict=True)
+        found.outputs = tell_agreement(*(replace(each, score=score) for each, score in pairs))
     for margin in match.limits.margins:
         custom = custom_of(margin, answered[0].outputs, answered[1].outputs, match.rows)
         pair = told if is_answered(margin.gate) else scores
-        found.verdicts.append(decide_accuracy(margin, device.name, pair[0], pair[1], match.rows, custom))
+        verdict = decide_accuracy(margin, device.name, pair[0], pair[1], match.rows, custom)
+        found.verdicts.append(withhold(verdict, match.trained))
 
 
 def _check_latency(
     device: Device, match: Match, signatures: tuple[Signature, Signature], found: _Found, show: Show
 ) -> None:
     sides = (match.candidate, signatures[0]), (match.baseline, signatures[1])
-    fed = feed_sides(*sides, match.rows, match.ask)
+    fed = feed_sides(*sides, match.rows, match.ask, match.scans)
     if match.rows is None:
         found.outputs = tell_outputs(device, fed)
     compared = time_sides(device, fed, match.ask, show("timing both in turns"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from edgeft.gate import SOURCE, Gate
 from edgeft.metric_names import FLIP_RATE, is_own
 from edgeft.ship.bundle import Bundle
 from edgeft.ship.check.sides import Reading
-from edgeft.task import Task, has_metric
+from edgeft.task import Task, WindowedTask, has_metric
 
 if TYPE_CHECKING:
     from edgeft.recipe.load import LoadedRecipe
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 DEFAULT_MARGIN = 0.01
 RESOLVED = "recipe.resolved.yaml"
 COLUMNS = ("text", "label", "group", "unit")
+SCANS = ("nifti", "dicom")
+"""Sources whose files a folder of labelled volumes may hold."""
 
 
 BASELINE = "baseline"
@@ -61,13 +63,15 @@ class Margin:
 
 @dataclass(frozen=True)
 class Form:
-    """How a labelled file is read. source: None: by its suffix. unit: None: every row is a case of its own."""
+    """How a labelled file or folder is read. source: None: by what it is. unit: None: each row is a case of its own.
+    group: whose values are looked up among a build's groups."""
 
     source: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     text: str = "text"
     label: str = "label"
     unit: str | None = None
+    group: str | None = None
 
 
 def find_margins(
@@ -102,7 +106,11 @@ def find_margins(
     value = DEFAULT_MARGIN if margin is None else margin
     if metric == FLIP_RATE:
         return [Margin(BaselineGate(metric=metric, at_most=value), origin)]
-    return [Margin(BaselineGate(metric=metric or task.headline, no_worse_than=SOURCE, margin=value), origin)]
+    try:
+        return [Margin(BaselineGate(metric=metric or task.headline, no_worse_than=SOURCE, margin=value), origin)]
+    except ValidationError as error:
+        what = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise RecipeError(what, where="--metric", hint="state it with that among the gates of a --recipe") from error
 
 
 def _require_metric(metric: str, reading: Reading) -> None:
@@ -174,15 +182,23 @@ def read_resolved(bundle: Bundle) -> Resolved:
 def form_of_recipe(loaded: LoadedRecipe) -> Form:
     """Columns, and the source with its options, as the recipe's `data:` states them."""
     data = loaded.recipe.data
-    unit = data.unit or data.group
+    unit = data.unit or data.group or counted_patients(data.source, data.options)
     return Form(data.source, data.options, data.text, data.label, None if unit == "row" else unit)
 
 
 def _form(data: Mapping[str, Any]) -> Form:
     named = {key: data[key] for key in COLUMNS if isinstance(data.get(key), str)}
-    unit = named.get("unit", named.get("group"))
+    source, options = data.get("source"), data.get("options")
+    scans = isinstance(source, str) and source in SCANS
+    form = Form(source if scans else None, options if scans and isinstance(options, dict) else {})
+    unit = named.get("unit", named.get("group", counted_patients(form.source, form.options)))
     text, label = named.get("text", "text"), named.get("label", "label")
-    return Form(None, {}, text, label, None if unit == "row" else unit)
+    return replace(form, text=text, label=label, unit=None if unit == "row" else unit)
+
+
+def counted_patients(source: str | None, options: Mapping[str, Any]) -> str | None:
+    """What a build groups and counts by where the recipe names no column: the patients that DICOM files name."""
+    return "patient" if source == "dicom" and not options.get("ungrouped") else None
 
 
 def reading_of_recipe(loaded: LoadedRecipe, labels: Sequence[str] | None, out: Path) -> Reading:
@@ -199,6 +215,11 @@ def reading_of_recipe(loaded: LoadedRecipe, labels: Sequence[str] | None, out: P
     serve = recipe.serve.model_dump()
     plain = "text" in task.columns or recipe.model.onnx is not None
     serve["embed_preprocessing"] = serve["embed_preprocessing"] or ("none" if plain else "pixels")
+    if isinstance(task, WindowedTask):
+        if not all(serve[name] for name in ("depth", "height", "width")):
+            what = f"{task.name} needs depth, height and width of the window the network sees"
+            raise loaded.error(("serve",), what, "serve: {depth: 96, height: 96, width: 96}")
+        serve["medical"] = recipe.preprocess.medical if recipe.preprocess else None
     try:
         task.prepare(_folder(loaded), {}, names, serve, out)
     except ImportError as error:

@@ -11,7 +11,9 @@ from edgeft.artifact import Signature
 from edgeft.device.profile import Device
 from edgeft.device.protocol import OnProgress
 from edgeft.ship.check.asking import feeds_of
+from edgeft.ship.check.scans import Scans
 from edgeft.ship.check.sides import Contender
+from edgeft.ship.check.volumes import tell_windows, windows_of
 from edgeft.targets.compare import Side
 from edgeft.targets.profile.differences import match_tensors, measure_differences, translate_feeds
 from edgeft.targets.profile.inputs import Feeds
@@ -38,16 +40,21 @@ class Fed:
 
 
 def feed_sides(
-    candidate: tuple[Contender, Signature], baseline: tuple[Contender, Signature], rows: pa.Table | None, ask: Ask
-) -> Fed:
-    """The user's arrays, else real cases, else made-up ones. RecipeError where the sides take different inputs and
-    nothing says how each is fed."""
+    candidate: tuple[Contender, Signature], baseline: tuple[Contender, Signature], rows: pa.Table | None, ask: Ask,
+    scans: Scans | None = None,
+) -> Fed:  # fmt: skip
+    """The user's arrays, else real cases or windows of them, else made-up ones. RecipeError where the sides take
+    different inputs and nothing says how each is fed."""
     (ours, our), (theirs, their) = candidate, baseline
     if ask.inputs is None and rows is not None:
-        few = rows.slice(0, max(TIMED_CASES, ask.batch or 1))
-        said = f"{few.num_rows} of the labelled cases, each side by its own preprocessing"
-        sides = _side(theirs, their, feeds_of(theirs, few)), _side(ours, our, feeds_of(ours, few))
-        return Fed(*sides, ask.batch or 1, _alike(our, their), said)
+        most = max(TIMED_CASES, ask.batch or 1)
+        if scans is not None:
+            old, new = (windows_of(side, rows, scans, most) for side in (theirs, ours))
+            said = tell_windows(theirs, len(next(iter(old.values()))))
+        else:
+            old, new = (feeds_of(side, rows.slice(0, most)) for side in (theirs, ours))
+            said = f"{min(most, rows.num_rows)} of the labelled cases, each side by its own preprocessing"
+        return Fed(_side(theirs, their, old), _side(ours, our, new), ask.batch or 1, _alike(our, their), said)
     if ask.inputs is None and not _alike(our, their) and ours.reading and theirs.reading:
         made = _make(theirs, their, ask), _make(ours, our, ask)
         sides = _side(theirs, their, made[0].arrays), _side(ours, our, made[1].arrays)

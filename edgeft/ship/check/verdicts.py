@@ -64,6 +64,13 @@ def decide_accuracy(
     )  # fmt: skip
 
 
+def withhold(verdict: CheckVerdict, why: str) -> CheckVerdict:
+    """A PASS that was shown on the wrong cases is INCONCLUSIVE, and says why; anything else stays what it is."""
+    if not why or verdict.status != "PASS":
+        return verdict
+    return verdict.model_copy(update={"status": "INCONCLUSIVE", "why": f"{verdict.why}; that is no PASS: {why}"})
+
+
 def decide_latency(found: Timing, margin: float, origin: str, device: str) -> CheckVerdict:
     """Candidate's time over the baseline's, held against 1 + margin.
 
