@@ -12,7 +12,7 @@ from edgeft import plugins
 from edgeft.artifact import Artifact, Signature
 from edgeft.canonical import Facts
 from edgeft.device.profile import Device
-from edgeft.device.protocol import ArtefactRefused
+from edgeft.device.protocol import ArtefactRefused, OnProgress
 from edgeft.errors import StepError
 from edgeft.exporter import Unsupported
 from edgeft.pipeline.steps.windowed import volumes_here, volumes_on_device
@@ -25,14 +25,27 @@ SOURCE_DEVICE = "local-cpu"
 
 
 def logits_of(
-    model: Artifact, adapter: Artifact | None, ctx: Context, whose: str = "the model"
+    model: Artifact, adapter: Artifact | None, ctx: Context, whose: str = "the model", cases: int | None = None
 ) -> Callable[[Mapping[str, Any]], Any]:
     """Canonical feeds -> logits (n, classes) float32 of a torch model, with or without adapter, or of an ONNX file.
 
     Where a torch model's are not finite, the function raises StepError with the layer. whose: the model in words.
+    cases: of all calls together, which progress is told of; default: each call for itself.
     """
+    before = 0
+
+    def tell(done: float, total: float) -> None:
+        ctx.progress(done if cases is None else before + done, cases or total, "case")
+
     if model.kind == "onnx":
-        return lambda feeds: _answers_of_onnx(model, feeds, ctx)
+
+        def ask(feeds: Mapping[str, Any]) -> Any:
+            nonlocal before
+            logits = _answers_of_onnx(model, feeds, tell)
+            before += len(logits)
+            return logits
+
+        return ask
     from edgeft.models.broken_layer import refuse_broken_logits
     from edgeft.models.load import load_source
     from edgeft.models.predict import predict_logits
@@ -45,9 +58,9 @@ def logits_of(
         return ctx.task.plain(part, prepared)
 
     def answer(feeds: Mapping[str, Any]) -> Any:
-        logits = predict_logits(
-            module, feeds, batch_size=32, plain=plain, progress=lambda done, total: ctx.progress(done, total, "case")
-        )
+        nonlocal before
+        logits = predict_logits(module, feeds, batch_size=32, plain=plain, progress=tell)
+        before += len(logits)
         refuse_broken_logits(module, feeds, logits, plain, whose, f"step {ctx.step}")
         return logits
 
@@ -89,13 +102,13 @@ def sample_feeds(ctx: Context, split: str, cases: int) -> dict[str, Any]:
     return dict(ctx.task.feeds(thin(rows, cases), prepared_of(ctx)))
 
 
-def _answers_of_onnx(model: Artifact, feeds: Mapping[str, Any], ctx: Context) -> Any:
+def _answers_of_onnx(model: Artifact, feeds: Mapping[str, Any], on_progress: OnProgress) -> Any:
     """Logits of the user's own ONNX file."""
     from edgeft.targets.measure import run_outputs
 
     with _own_file(model) as (device, exporter):
         signature = exporter.signature(model)
-        outputs = run_outputs(device, exporter.runtime, model, signature, feeds, batch=1, on_progress=ctx.progress)
+        outputs = run_outputs(device, exporter.runtime, model, signature, feeds, batch=1, on_progress=on_progress)
     return outputs["logits"]
 
 
@@ -122,7 +135,8 @@ def source_outputs(inputs: Mapping[str, Artifact], rows: Any, ctx: Context) -> d
             return artefact_outputs(
                 device, exporter.runtime, model, exporter.signature(model), rows, ctx, batch=1, every=True
             )
-    logits = logits_of(model, inputs.get("adapter"), ctx, "the source model")
+    cases = None if isinstance(ctx.task, WindowedTask) else rows.num_rows
+    logits = logits_of(model, inputs.get("adapter"), ctx, "the source model", cases)
     if isinstance(ctx.task, WindowedTask):
         found = volumes_here(
             logits, rows, ctx.task, prepared_of(ctx), lambda done, total: ctx.progress(done, total, "volume")
