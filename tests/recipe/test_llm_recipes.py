@@ -43,7 +43,9 @@ def test_a_given_model_is_compressed_as_it_is(
     done = bench.run("build", "edgeft:llm/finetuned", "--set", "measure.protocol=none", timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     record = bench.record("finetuned")
-    assert not record["training"] and record["targets"][0]["chosen"] == "onnx/int8-dynamic"
+    assert not record["training"] and record["targets"][0]["chosen"].startswith("onnx/int")
+    (search,) = [target["search"] for target in record["targets"]]
+    assert 0 < len(search["evaluations"]) <= 12
 
 
 @pytest.mark.ml
