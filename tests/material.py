@@ -6,6 +6,7 @@ import ast
 import csv
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 # Three libraries the core always has, small enough to read in a second, far enough apart to tell from a few words.
 LIBRARIES = ("networkx", "jinja2", "rich")
@@ -138,9 +139,7 @@ SATURATES = "8-bit sums saturate on this processor, an x86 without VNNI"
 
 def write_tiny_llama(folder: Path, texts_csv: Path, *, tied: bool = False) -> None:
     """A randomly initialised 2-layer Llama (hidden 32, 2 key-value heads of 4) with a byte-level BPE trained on the texts."""
-    import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM
 
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer(models.BPE())
@@ -160,18 +159,17 @@ def write_tiny_llama(folder: Path, texts_csv: Path, *, tied: bool = False) -> No
     (folder / "tokenizer_config.json").write_text(
         '{"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "model_max_length": 64}\n'
     )
+    save_tiny_llama(folder, vocab_size=600, bos_token_id=0, eos_token_id=1, pad_token_id=None, tie_word_embeddings=tied)
+
+
+def save_tiny_llama(folder: Path, **stated: Any) -> None:
+    """LlamaForCausalLM with random weights, hidden 32, 2 layers, 64 positions. stated: the rest of its configuration."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=600,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=None,
-        tie_word_embeddings=tied,
-    )
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=64,
+        max_position_embeddings=64, **stated,
+    )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)

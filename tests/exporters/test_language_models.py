@@ -20,6 +20,7 @@ from edgeft.models.load import load_model
 from edgeft.models.predict import predict_logits
 from edgeft.stage import Context
 from tests.exporters import tiny
+from tests.material import save_tiny_llama
 
 pytestmark = pytest.mark.ml
 
@@ -30,22 +31,7 @@ FLOAT32 = 1e-4
 
 def save_llama(folder: Path, *, tied: bool) -> Artifact:
     """LlamaForCausalLM, hidden 32, 2 layers; weights wide enough that logits spread over a few units."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        tie_word_embeddings=tied,
-        initializer_range=0.3,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    save_tiny_llama(folder, vocab_size=VOCABULARY, tie_word_embeddings=tied, initializer_range=0.3)
     return Artifact("torch-model", folder, "0" * 64, {"form": "transformers"})
 
 
