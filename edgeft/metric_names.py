@@ -41,6 +41,9 @@ LOWER_FAMILIES = (*VOLUME_METRICS, *OPEN_METRICS)
 
 SHARE_METRICS = DATA_METRICS | {"pixel_accuracy", LABEL_ACCURACY, TOKEN_ACCURACY, FLIP_RATE}
 
+HEADLINES = ("accuracy", "mean_dice", TOKEN_ACCURACY, LABEL_ACCURACY, "macro_f1")
+"""What tasks are shown by, in sentences and plots: the first of these that there is."""
+
 
 def is_share(metric: str) -> bool:
     """Whether people read it as a percentage."""

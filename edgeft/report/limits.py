@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
+from edgeft.metric_names import HEADLINES, lower_is_better
 from edgeft.record import CandidateRow, TargetRow
 from edgeft.report.figures import metric_of
 from edgeft.report.places import Box
@@ -33,10 +34,10 @@ def cost_metric(target: TargetRow) -> str | None:
 
 
 def quality_metric(target: TargetRow) -> str | None:
-    """What the y axis shows: accuracy, else macro-F1, else the first metric that is not a cost."""
+    """What the y axis shows, where more is better: a headline, else the first metric that is no cost and no loss."""
     known = [str(item.get("metric")) for row in target.candidates for item in row.metrics]
-    others = [name for name in known if not name.endswith(("_ms", "_mb"))]
-    return next((name for name in ("accuracy", "mean_dice", "macro_f1", *others) if name in known), None)
+    others = [name for name in known if not name.endswith(("_ms", "_mb")) and not lower_is_better(name)]
+    return next((name for name in (*HEADLINES, *others) if name in known), None)
 
 
 def unit_of(metric: str) -> str:

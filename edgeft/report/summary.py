@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from edgeft.metric_names import HEADLINES
 from edgeft.record import CandidateRow, RunRecord, TargetRow
 from edgeft.report.figures import chosen_row, key_figures, ratio_text, size_ratio, speed_up
 from edgeft.report.roofline import distance_text
@@ -29,7 +30,7 @@ def target_sentence(target: TargetRow) -> str:
     if ratios:
         parts.append(f"{' and '.join(ratios)} than the float export")
     if target.gate_set:
-        for metric in ("accuracy", "mean_dice", "macro_f1"):
+        for metric in HEADLINES:
             if metric in target.gate_set.artefact and metric in target.gate_set.source:
                 after, before = target.gate_set.artefact[metric], target.gate_set.source[metric]
                 parts.append(f"{metric_name(metric).lower()} {amount(metric, after)} vs {amount(metric, before)}")

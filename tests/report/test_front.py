@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from edgeft.measurement import Measurement
 from edgeft.record import CandidateRow, TargetRow
 from edgeft.report.front import Point, front_of, plot_front
 from edgeft.report.places import overlap
@@ -86,6 +87,38 @@ def test_an_emulated_target_is_drawn_over_size() -> None:
 def test_every_runtime_has_a_marker_and_colour_of_its_own() -> None:
     drawn = [marker(10, 10, series_of(name)) for name in (*KNOWN, "a runtime of the user's")]
     assert len(set(drawn)) == len(KNOWN) + 1
+
+
+def test_a_language_model_is_drawn_by_what_is_better_the_higher() -> None:
+    """Its first metric by name is a loss; only the headline may be the height of a front."""
+    from edgeft.report.limits import quality_metric
+
+    found = tiny(metrics=("nll", "perplexity", "token_accuracy"))
+    assert quality_metric(found) == "token_accuracy"
+    assert quality_metric(tiny(metrics=("nll", "artifact_mb"))) is None
+
+
+LIMIT = {False: {"at_least": 0.5}, True: {"at_most": 0.5}}
+
+
+def test_percentages_are_the_same_in_gates_and_reports() -> None:
+    from edgeft.evaluate.sentences import in_percent
+    from edgeft.gate import Gate
+    from edgeft.report.words import amount
+
+    for metric in ("accuracy", "pixel_accuracy", "label_accuracy", "token_accuracy", "flip_rate", "sensitivity_x"):
+        gate = Gate(metric=metric, **LIMIT[metric == "flip_rate"])
+        assert amount(metric, 0.91) == "91.0%" and in_percent(gate), metric
+    assert amount("mean_dice", 0.91) == "0.910" and not in_percent(Gate(metric="mean_dice", at_least=0.5))
+
+
+def tiny(metrics: tuple[str, ...]) -> TargetRow:
+    """A target with one candidate of these metrics."""
+    row = CandidateRow(
+        name="onnx/float", exporter="onnx", runtime="onnxruntime", variant={}, status="eligible", why="",
+        metrics=[Measurement(name, 0.5, "", 9, "measured", "here").to_json() for name in metrics],
+    )  # fmt: skip
+    return sample.matrix().targets[0].model_copy(update={"candidates": [row]})
 
 
 def test_a_target_without_numbers_has_no_picture() -> None:
