@@ -46,8 +46,9 @@ def test_an_unknown_candidate_is_refused_at_its_place(
 
 def test_a_rung_of_the_search_is_no_candidate_without_one(workbench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = "export: [onnx], candidates: [int8-static-mse], optimise: size"
-    with pytest.raises(RecipeError, match="no candidate is called 'int8-static-mse'"):
+    with pytest.raises(RecipeError, match="no candidate is called 'int8-static-mse'") as caught:
         planned(workbench(replace=[(PLAIN, wanted)]), monkeypatch)
+    assert caught.value.hint == "a search tries it: add `search: {}` to this target"
     plan = planned(workbench(replace=[(PLAIN, f"search: {{}}, {wanted}")]), monkeypatch)
     assert [candidate.name for candidate in plan.candidates] == ["onnx/float"]
 

@@ -82,7 +82,7 @@ def plan_candidates(loaded: LoadedRecipe, devices: Mapping[str, Device], reached
             offered = offered_variants(exporter, target, device)
             known = None if known is None or offered is None else [*known, *(variant.name for variant in offered)]
         if known is not None:
-            _refuse_unknown(loaded, index, list(dict.fromkeys(known)))
+            _refuse_unknown(loaded, index, list(dict.fromkeys(known)), device)
     return found
 
 
@@ -95,12 +95,21 @@ def offered_variants(exporter: Exporter, target: Target, device: Device) -> tupl
     return tuple(possible(device)) if possible is not None else None
 
 
-def _refuse_unknown(loaded: LoadedRecipe, index: int, known: Sequence[str]) -> None:
+def _refuse_unknown(loaded: LoadedRecipe, index: int, known: Sequence[str], device: Device) -> None:
     """RecipeError at the first of a target's `candidates` that no exporter of it has."""
     for place, name in enumerate(loaded.recipe.targets[index].candidates or ()):
         if name not in known:
             hint = did_you_mean(name, known, "on this device there are")
+            if name in _searched_names(loaded.recipe.targets[index], device):
+                hint = "a search tries it: add `search: {}` to this target"
             raise loaded.error(("targets", index, "candidates", place), f"no candidate is called '{name}'", hint)
+
+
+def _searched_names(target: Target, device: Device) -> set[str]:
+    """Names that `candidates` may hold where the target searches."""
+    exporters = (plugins.load("exporters", name)() for name in target.export)
+    possible = (getattr(exporter, "possible_rungs", None) for exporter in exporters)
+    return {variant.name for rungs in possible if rungs is not None for variant in rungs(device)}
 
 
 def searched_ladder(candidate: Candidate, artifact: Artifact) -> tuple[Variant, ...]:
