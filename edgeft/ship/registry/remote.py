@@ -1,4 +1,4 @@
-"""A registry in an object store, by fsspec. memory:// is tested; s3:// and gs:// were read, not run."""
+"""A registry in an object store, by fsspec. memory:// and s3:// are tested; gs:// was read, not run."""
 
 from __future__ import annotations
 
@@ -43,30 +43,23 @@ class RemotePlace:
         """See `Place.names`."""
         self._fs.invalidate_cache()  # another writer's files must be seen
         try:
-            return sorted(PurePosixPath(path).name for path in self._fs.ls(self._path(folder), detail=False))
+            with self._asking(folder, FileNotFoundError):
+                return sorted(PurePosixPath(path).name for path in self._fs.ls(self._path(folder), detail=False))
         except FileNotFoundError:
             return []
-        except OSError as error:
-            raise self._refused(error, folder) from error
 
     def sizes(self, folder: str) -> dict[str, int]:
         """See `Place.sizes`."""
         self._fs.invalidate_cache()
         base = self._path(folder)
-        try:
+        with self._asking(folder):
             found = self._fs.find(base, detail=True)
-        except OSError as error:
-            raise self._refused(error, folder) from error
         return {str(path)[len(base) :].lstrip("/"): int(about["size"]) for path, about in found.items()}
 
     def read(self, name: str, most: int) -> bytes:
         """See `Place.read`."""
-        try:
+        with self._asking(name, FileNotFoundError):
             data = bytes(self._fs.cat_file(self._path(name), start=0, end=most + 1))
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise self._refused(error, name) from error
         if len(data) > most:
             raise RegistryError(f"is larger than {most} bytes", where=f"{self.location}/{name}")
         return data
@@ -79,12 +72,8 @@ class RemotePlace:
                 where=self.location,
                 hint=f"it can be read; write to a folder or to one of {', '.join(sorted(EXCLUSIVE))}",
             )
-        try:
+        with self._asking(name, FileExistsError):
             self._fs.pipe_file(self._path(name), data, mode="create")
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise self._refused(error, name) from error
 
     @contextmanager
     def draft(self) -> Iterator[Path]:
@@ -96,11 +85,9 @@ class RemotePlace:
         """See `Place.publish`. The manifest goes last: a folder without one is no bundle."""
         files = sorted(path for path in draft.rglob("*") if path.is_file())
         files.sort(key=lambda path: path.name == verify.MANIFEST and path.parent == draft)
-        try:
+        with self._asking(folder):
             for path in files:
                 self._fs.put_file(str(path), self._path(f"{folder}/{path.relative_to(draft).as_posix()}"))
-        except OSError as error:
-            raise self._refused(error, folder) from error
 
     @contextmanager
     def fetch(self, folder: str) -> Iterator[Path]:
@@ -113,14 +100,24 @@ class RemotePlace:
         with self.draft() as copy:
             for name in names:
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                try:
+                with self._asking(name):
                     self._fs.get_file(self._path(f"{folder}/{name}"), str(copy / name))
-                except OSError as error:
-                    raise self._refused(error, name) from error
             yield copy
 
-    def _refused(self, error: OSError, name: str) -> RegistryError:
-        said = error.strerror or str(error) or type(error).__name__
-        return RegistryError(
-            f"cannot be read or written: {said}", where=f"{self.location}/{name}", hint="check the address and rights"
-        )
+    @contextmanager
+    def _asking(self, name: str, *answers: type[OSError]) -> Iterator[None]:
+        """A call to the store: what it raises in RegistryError's words, but for what answers the question.
+
+        Its libraries have errors of their own (botocore's, aiohttp's) that are no OSError: no key, no such host.
+        """
+        try:
+            yield
+        except answers:
+            raise
+        except Exception as error:
+            said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise RegistryError(
+                f"cannot be read or written: {said.splitlines()[0][:300]}",
+                where=f"{self.location}/{name}",
+                hint="check the address, the network, your keys (docs/registry.md) and rights",
+            ) from error

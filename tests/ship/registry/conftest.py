@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from edgeft.ship.keys import Signer, new_key
 from edgeft.ship.registry.core import Registry
 from edgeft.ship.signature import sign_folder
 from tests.ship.registry.kit import make_bundle
+from tests.ship.registry.s3 import ACCESS, make_bucket, s3_server
 
 Make = Callable[..., Path]
 
@@ -53,11 +55,35 @@ def signed(tmp_path: Path, signer: Signer) -> Make:
     return make
 
 
-@pytest.fixture(params=["folder", "memory"])
-def registry(request: pytest.FixtureRequest, tmp_path: Path, signer: Signer) -> Registry:
-    """An empty registry that trusts the release key, in a folder and in an object store."""
-    place = str(tmp_path / "models") if request.param == "folder" else f"memory://{tmp_path.name}/models"
-    made = Registry(place)
+@pytest.fixture(scope="session")
+def s3_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running S3 server."""
+    with s3_server(tmp_path_factory.mktemp("s3") / "log") as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(s3_address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """s3:// and an empty bucket, with keys in the environment as a user has them."""
+    for name, value in {**ACCESS, "AWS_ENDPOINT_URL": s3_address}.items():
+        monkeypatch.setenv(name, value)
+    name = f"models-{uuid.uuid4().hex}"
+    make_bucket(name)
+    return f"s3://{name}"
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where an empty registry may lie: a folder, fsspec's memory, an S3 bucket."""
+    if request.param == "s3":
+        return f"{request.getfixturevalue('bucket')}/models"
+    return str(tmp_path / "models") if request.param == "folder" else f"memory://{tmp_path.name}/models"
+
+
+@pytest.fixture
+def registry(location: str, signer: Signer) -> Registry:
+    """An empty registry that trusts the release key, in a folder and in object stores."""
+    made = Registry(location)
     made.trust(signer.public, "Ada", "release key")
     return made
 

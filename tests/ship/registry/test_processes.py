@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeft.ship.keys import Signer
 from edgeft.ship.registry.core import Registry
 from edgeft.ship.registry.names import parse_reference
 from edgeft.ship.registry.view import loose_ends, version_rows
@@ -65,9 +66,15 @@ def race(script: str, root: str, work: list[list[str]]) -> list[str]:
     return outputs
 
 
-def test_adding_at_once_gives_each_its_own_version(local: Registry, signed: Make) -> None:
+@pytest.fixture(params=["folder", "s3"])
+def shared_place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """What several processes reach."""
+    return str(tmp_path / "models") if request.param == "folder" else f"{request.getfixturevalue('bucket')}/models"
+
+
+def test_adding_at_once_gives_each_its_own_version(shared_place: str, signed: Make) -> None:
     """Every writer also adds one bundle that all have."""
-    root, shared = local.place.location, str(signed(99))
+    root, shared = shared_place, str(signed(99))
     work = [[*(str(signed(10 * writer + item)) for item in range(1, EACH + 1)), shared] for writer in range(WRITERS)]
     printed = [output.split() for output in race(ADD, root, work)]
     own = [version for versions in printed for version in versions[:EACH]]
@@ -80,18 +87,20 @@ def test_adding_at_once_gives_each_its_own_version(local: Registry, signed: Make
     assert [row.faults for row in version_rows(Registry(root), state)] == [[]] * (WRITERS * EACH + 1)
 
 
-def test_the_first_additions_at_once_make_one_registry(tmp_path: Path, signed: Make) -> None:
-    root = str(tmp_path / "fresh")
+def test_the_first_additions_at_once_make_one_registry(shared_place: str, signed: Make) -> None:
+    root = shared_place
     printed = race(ADD, root, [[str(signed(seed))] for seed in range(1, WRITERS + 1)])
     assert sorted(map(int, "".join(printed).split())) == list(range(1, WRITERS + 1))
     assert Registry(root).sound().fault == ""
 
 
-def test_promoting_at_once_keeps_one_chain(local: Registry, signed: Make) -> None:
+def test_promoting_at_once_keeps_one_chain(shared_place: str, signed: Make, signer: Signer) -> None:
+    registry = Registry(shared_place)
+    registry.trust(signer.public, "Ada", "release key")
     for seed in range(1, WRITERS * 2 + 1):
-        local.add(signed(seed))
-    race(PROMOTE, local.place.location, [[str(2 * writer + 1), str(2 * writer + 2)] for writer in range(WRITERS)])
-    state = Registry(local.place.location).sound()
+        registry.add(signed(seed))
+    race(PROMOTE, shared_place, [[str(2 * writer + 1), str(2 * writer + 2)] for writer in range(WRITERS)])
+    state = Registry(shared_place).sound()
     moves = [entry for entry in state.entries if entry.event == "promote"]
     assert len(moves) == WRITERS * 2
     assert state.names["tiny"].current("production") == moves[-1].version
