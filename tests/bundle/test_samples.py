@@ -14,6 +14,7 @@ import pytest
 from tests.bundle.conftest import Built, alone, build
 from tests.pipeline.image_nets import CONV, write_digits
 from tests.pipeline.test_images import CLASSES
+from tests.ship.conftest import seal
 
 pytestmark = pytest.mark.ml
 
@@ -121,7 +122,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def built_for(digits: Path, exporter: str) -> Built:
-    pytest.importorskip(RUNTIMES[exporter].partition(",")[0])
+    pytest.importorskip(RUNTIMES.get(exporter, exporter).partition(",")[0])
     return build(digits, digits.with_name("digits-store"), CLASSES.replace("[onnx]", f"[{exporter}]"))
 
 
@@ -136,6 +137,23 @@ def test_other_runtimes_pass_their_golden_test_without_edgeft(digits: Path, expo
     answer = run([*sample, picture])
     own = json.loads(built.bench.run("run", str(built.bundle), picture, "--json").stdout)
     assert answer.stdout.split()[1] == own["label"], answer.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exporter", [*RUNTIMES, "executorch"])
+def test_verify_runs_the_golden_cases_of_each_runtime(digits: Path, exporter: str, tmp_path: Path) -> None:
+    """And says so where an answer is another one."""
+    built = built_for(digits, exporter)
+    found = built.bench.run("verify", str(built.bundle), "--golden")
+    assert "pass  golden: 8 cases" in found.stdout and exporter in found.stdout, found.stdout
+    changed = copied(built, tmp_path)
+    (row,) = built.json("golden/index.json")["outputs"].values()
+    answers = np.load(changed / "golden" / row["file"])
+    answers.flat[-1] += 1.5 * row["tolerance"]["same_processor"]["atol"]
+    np.save(changed / "golden" / row["file"], answers)
+    seal(changed, **{key: value for key, value in built.json("manifest.json").items() if key != "files"})
+    refused = built.bench.run("verify", str(changed), "--golden")
+    assert refused.returncode != 0 and "is off by" in refused.stdout, refused.stdout
 
 
 @pytest.mark.slow
