@@ -43,6 +43,14 @@ class Front:
 
 
 TISSUE, DIGITS = "edgeft:vision/tissue-pruned", "edgeft:vision/digits-pruned"
+DIGITS_TRAINED = (
+    "{finetune: {method: full, epochs: 45, batch_size: 64, learning_rate: 0.003, eval_steps: 120,"
+    " augment: {shift: 0.1, brightness: 0.2}}}"
+)
+LAYERS = (
+    "{{prune: {{method: depth, drop: {}, heal_epochs: 30, heal_learning_rate: 0.001, heal_batch_size: 64,"
+    " heal_distil: true, heal_augment: {{shift: 0.1, brightness: 0.2}}}}}}"
+)
 FRONTS = {
     "segmentation": Front(
         TISSUE,
@@ -57,9 +65,12 @@ FRONTS = {
     "image": Front(
         DIGITS,
         "litert/int8-static",
-        100,
-        ("sklearn", "litert_torch", "ai_edge_quantizer"),
-        (("two layers dropped", DIGITS, ("prune.drop=2",)),),
+        400,
+        ("sklearn", "litert_torch", "ai_edge_quantizer", "torch_pruning"),
+        (
+            ("the layer alone", DIGITS, (f"steps=[{DIGITS_TRAINED}, {LAYERS.format(1)}]",)),
+            ("two of three layers", DIGITS, (f"steps=[{DIGITS_TRAINED}, {LAYERS.format(2)}]",)),
+        ),
     ),
 }
 
