@@ -1,8 +1,8 @@
 """What pruning buys on pictures: int8 of the pruned network against int8 of the very network it was cut from.
 
 The trunk is a shipped recipe's; the unpruned network is the same recipe without its pruning step, so both share one
-training. Runtime and form are fixed beforehand: those in which the unpruned network is fastest. Times are of one
-process and one thread, in blocks A B B A; both runtimes' options are the product's own. Accuracy on the search set is
+training. Runtime and form are fixed beforehand: those in which the unpruned network's int8 is fastest. Times are
+of one process and one thread, in blocks A B B A. Accuracy on the search set is
 given of every point of the front; the gate set is met by the recipe's own point alone, through `edgeft build`, which
 counts the opening, and the two int8 artefacts' answers to it are compared by edgeft's own gate at the recipe's margin.
 """
