@@ -35,18 +35,23 @@ class Built:
         artifact = Artifact(exporter.makes, self.place(step), self.digests[step])
         return Side(exporter.runtime, artifact, exporter.signature(artifact), feeds)
 
-    def rows(self, cases: int | None = None) -> Any:
-        """The first search cases, or all."""
+    @property
+    def task(self) -> Any:
+        """The recipe's task."""
+        from edgeft import plugins
+
+        return plugins.load("tasks", self.record["task"])()
+
+    def rows(self, cases: int | None = None, split: str = "search") -> Any:
+        """The first cases of a split, or all."""
         from edgeft.data.table import read_split
 
-        rows = read_split(self.place("data") / "search.parquet")
+        rows = read_split(self.place("data") / f"{split}.parquet")
         return rows if cases is None else rows.slice(0, cases)
 
     def feeds(self, cases: int | None = None) -> Any:
         """Their feeds in the serve shape."""
-        from edgeft.tasks.text_classification import TextClassification
-
-        return TextClassification().feeds(self.rows(cases), self.place("prepare"))
+        return self.task.feeds(self.rows(cases), self.place("prepare"))
 
     def accuracy(self, candidate: str) -> float:
         """On the search set, as recorded."""

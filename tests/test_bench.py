@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bench import __main__ as bench
 from bench.build import Built
 from bench.crash import count_trials
 from bench.matrix import count_seconds
+from bench.prune_images import FRONTS, write
+from edgeft.recipe.load import load_recipe
 
 
 def test_what_writes_gigabytes_runs_only_where_it_is_named(
@@ -48,3 +52,17 @@ def test_a_bench_that_fails_ends_in_an_error_after_the_others_ran(
 
 def test_the_crash_bench_kills_two_hundred_times_and_does_the_rest_in_proportion() -> None:
     assert count_trials(200) == {"kill": 200, "term": 33, "damage": 67, "disk": 17, "device": 17}
+
+
+@pytest.mark.parametrize("task", list(FRONTS))
+def test_pruned_and_unpruned_share_all_but_the_pruning(task: str, tmp_path: Path) -> None:
+    """One training for both, and equal accuracy at the margin that the recipe states."""
+    front = FRONTS[task]
+    whole, thin = (
+        load_recipe(write(tmp_path / f"{pruned}.yaml", front, front.recipe, pruned=pruned)).recipe
+        for pruned in (False, True)
+    )
+    assert whole.steps == thin.steps[:1] and [step.name for step in thin.steps[1:]].count("prune") >= 1
+    assert (whole.data, whole.model, whole.seed, whole.targets) == (thin.data, thin.model, thin.seed, thin.targets)
+    stated = [gate for gate in load_recipe(front.recipe).recipe.gates if gate.no_worse_than == "source"]
+    assert stated and list(whole.gates) == list(thin.gates) == stated

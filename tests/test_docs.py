@@ -120,14 +120,16 @@ def test_own_model_tutorial_runs_as_written(tmp_path: Path, text_csv: Path, tiny
 
 @pytest.mark.ml
 def test_compression_page_runs_as_written(tmp_path: Path) -> None:
-    """The page's commands, and each of its `steps:` in the quickstart's place."""
+    """The page's commands, its whole recipe, and each of its `steps:` in the quickstart's place."""
+    pytest.importorskip("nilearn")
     page, env = ROOT / "docs/compress.md", {**os.environ, "EDGEFT_STORE": str(tmp_path / "store")}
     lines = [shlex.split(line) for line in commands(page)]
-    blocks = re.findall(r"```yaml\n(steps:.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(lines) >= 3 and len(blocks) >= 3
+    blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(lines) >= 3 and len(blocks) >= 4
     for number, block in enumerate(blocks):
         name = f"own-{number}.yaml"
-        (tmp_path / name).write_text(f"name: own\nextends: edgeft:text/quickstart\n{block}", encoding="utf-8")
+        begin = "name: own\nextends: edgeft:text/quickstart\n" if block.startswith("steps:") else ""
+        (tmp_path / name).write_text(begin + block, encoding="utf-8")
         lines.append(["edgeft", "plan", name])
     for words in lines:
         assert words[0] == "edgeft"

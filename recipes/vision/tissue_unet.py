@@ -1,9 +1,10 @@
-"""A small U-Net (Ronneberger et al. 2015) in plain torch: batch normalisation, nearest-neighbour upsampling."""
+"""U-Nets (Ronneberger et al. 2015) in plain torch: batch normalisation, nearest-neighbour upsampling."""
 
 import torch
 from torch import nn
 
-WIDTHS = (8, 16, 32)
+SMALL, WIDE = (8, 16, 32), (16, 32, 64)
+"""Channels at full, half and quarter resolution."""
 
 
 def block(given: int, made: int) -> nn.Sequential:
@@ -17,9 +18,9 @@ def block(given: int, made: int) -> nn.Sequential:
 class UNet(nn.Module):
     """float32 (n, 1, height, width) to logits (n, num_labels, height, width); sides are multiples of 4."""
 
-    def __init__(self, num_labels: int) -> None:
+    def __init__(self, num_labels: int, widths: tuple[int, int, int] = SMALL) -> None:
         super().__init__()
-        first, second, third = WIDTHS
+        first, second, third = widths
         self.down1, self.down2, self.bottom = block(1, first), block(first, second), block(second, third)
         self.up2, self.up1 = block(third + second, second), block(second + first, first)
         self.pool = nn.MaxPool2d(2)
@@ -38,3 +39,8 @@ class UNet(nn.Module):
 def build(num_labels: int) -> nn.Module:
     """Called by edgeft with the number of labels."""
     return UNet(num_labels)
+
+
+def build_wide(num_labels: int) -> nn.Module:
+    """The same with twice the channels, four times the products."""
+    return UNet(num_labels, WIDE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -14,11 +14,13 @@ from edgeft.canonical import Facts
 from edgeft.errors import StepError
 from edgeft.record import PruneRow, ScoreRow, TrainingRow, WidthRow
 from edgeft.stage import Context, Stage
+from edgeft.stages.finetune.augment import Augment
 
 if TYPE_CHECKING:
     import torch
 
     from edgeft.stages.prune.subject import Subject
+    from edgeft.task import Task
 
 
 @dataclass
@@ -64,6 +66,12 @@ class Prune(Stage):
     heal_distil: bool = Field(
         False, description="While healing, learn from the unpruned model's classes as much as from the labels."
     )
+    heal_augment: Augment | None = Field(
+        None, description="Images: flips, shifts and brightness while healing, as the model was trained."
+    )
+    heal_dice: float = Field(
+        0.0, ge=0, description="Segmentation: weight of the Dice loss beside cross-entropy while healing."
+    )
     heal_batch_size: int = Field(32, ge=1, le=65536, description="Examples per optimiser step of healing.")
     keep_zeros: bool | None = Field(
         None, description="Healing leaves zeroed weights of an earlier step at zero; default: where there is one."
@@ -78,8 +86,10 @@ class Prune(Stage):
             raise ValueError("heal_method: lora would fill the zeros when it is merged; use full")
         if self.keep_zeros and self.fills_zeros:
             raise ValueError("keep_zeros: adapters change every weight when they are merged; use heal_method: full")
-        if self.heal_distil and not self.heals:
-            raise ValueError("heal_distil goes with heal_epochs or heal_steps")
+        asked = {"heal_distil": self.heal_distil, "heal_augment": self.heal_augment, "heal_dice": self.heal_dice}
+        idle = next((key for key, value in asked.items() if value), None)
+        if idle and not self.heals:
+            raise ValueError(f"{idle} goes with heal_epochs or heal_steps")
         return self
 
     @property
@@ -102,6 +112,14 @@ class Prune(Stage):
     def together(self) -> bool:  # type: ignore[override]
         """All processes of a multi-GPU launch heal together."""
         return self.heals
+
+    def refusal(self, task: Task, gpus: Sequence[str]) -> tuple[str, str, str] | None:
+        """Options of healing that need pictures, or masks, where the task has none."""
+        if self.heal_augment and self.heal_augment.active and "image" not in task.columns:
+            return "heal_augment", f"heal_augment is for images: {task.name} has none", "leave heal_augment out"
+        if self.heal_dice and "mean_dice" not in task.metrics:
+            return "heal_dice", f"heal_dice is for segmentation: {task.name} has no masks", "leave heal_dice out"
+        return super().refusal(task, gpus)
 
     @property
     def fills_zeros(self) -> bool:

@@ -75,6 +75,8 @@ def fine_tune(options: Prune) -> FineTune:
         "batch_size": options.heal_batch_size,
         "learning_rate": rate,
         "device": options.device,
+        "augment": options.heal_augment,
+        "dice": options.heal_dice,
         "group_by_length": True,
     }
     if options.heal_method == "lora":
