@@ -27,7 +27,7 @@ class _Mapped(torch.nn.Module):  # type: ignore[misc]
 
     def _map_ids(self, kept: Sequence[int], of: int, unknown: int | None, device: torch.device) -> None:
         self.kept, self.of, self.unknown = tuple(kept), of, unknown
-        self.register_buffer("places", torch.empty(of, dtype=torch.int64, device=device), persistent=False)
+        self.register_buffer("places", torch.empty(of, dtype=torch.int32, device=device), persistent=False)
         self.fill_map()
 
     def fill_map(self) -> None:
@@ -35,8 +35,8 @@ class _Mapped(torch.nn.Module):  # type: ignore[misc]
         if self.places.is_meta:
             return
         others = len(self.kept) if self.unknown is None else self.kept.index(self.unknown)
-        places = torch.full((self.of,), others, dtype=torch.int64)
-        places[torch.tensor(self.kept)] = torch.arange(len(self.kept))
+        places = torch.full((self.of,), others, dtype=torch.int32)
+        places[torch.tensor(self.kept)] = torch.arange(len(self.kept), dtype=torch.int32)
         self.places.copy_(places)
 
 
@@ -81,7 +81,7 @@ class KeptHead(_Mapped, torch.nn.Linear):  # type: ignore[misc]
         torch takes seconds for a batch, forwards and backwards, where gather takes tenths."""
         if torch.compiler.is_exporting():
             return rows.index_select(-1, self.places)
-        return rows.gather(-1, self.places.expand(*rows.shape[:-1], self.of))
+        return rows.gather(-1, self.places.long().expand(*rows.shape[:-1], self.of))
 
 
 def keep_rows(table: torch.nn.Embedding, kept: Sequence[int], of: int, unknown: int | None) -> KeptEmbedding:

@@ -18,6 +18,8 @@ from edgeft.device.profile import Device
 from edgeft.exporter import Variant
 from edgeft.models.load import load_model
 from edgeft.models.predict import predict_logits
+from edgeft.models.save import save_model
+from edgeft.models.surgery import Answers, Vocabulary, operate, read_surgery, spans
 from edgeft.stage import Context
 from tests.exporters import tiny
 from tests.material import save_tiny_llama
@@ -50,11 +52,24 @@ def run(folder: Path, feeds: dict[str, Any]) -> Any:
     return session.run(["logits"], feeds)[0]
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["untied", "tied"])
+def without_words(model: Artifact, kept: range, folder: Path) -> Artifact:
+    """The model with rows for these tokens and one for all others."""
+    module: Any = load_model(model, labels=(), task="text-generation")
+    keep, size = spans(kept), module.config.vocab_size
+    words = Vocabulary(module="model.embed_tokens", of=size, keep=keep)
+    operate(module, [words, Answers(module="lm_head", of=size, keep=keep, shift=0.25)])
+    folder.mkdir()
+    return Artifact("torch-model", folder, "1" * 64, save_model(module, model, folder))
+
+
+@pytest.fixture(scope="module", params=["untied", "tied", "untied-fewer-words", "tied-fewer-words"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Artifact]:
     """(the torch model, its float ONNX)."""
     root = tmp_path_factory.mktemp("llama")
-    model, out = save_llama(root / "model", tied=request.param), root / "onnx"
+    tied, _, fewer = request.param.partition("-")
+    model, out = save_llama(root / "model", tied=tied == "tied"), root / "onnx"
+    if fewer:
+        model = without_words(model, range(2200), root / "fewer")
     out.mkdir()
     facts = OnnxExporter().export(model, tiny.SETTINGS, out, context(root))
     return model, Artifact("onnx", out, "0" * 64, facts)
@@ -94,6 +109,13 @@ def test_compressed_forms_answer_nearly_as_float_does(made: Any, name: str, larg
     # The head is compressed too: it is half of this net.
     assert float(np.abs(plain - small).mean() / plain.std()) < largest
     assert (found / "model.onnx").stat().st_size < 0.35 * (exported.path / "model.onnx").stat().st_size
+    assert (plain.argmax(1) < kept_words(made[0])).all() and (small.argmax(1) < kept_words(made[0])).all()
+
+
+def kept_words(model: Artifact) -> int:
+    """How many tokens, from the first, have rows of their own."""
+    surgery = read_surgery(model.path)
+    return surgery.edits[0].count if surgery.edits else VOCABULARY
 
 
 @pytest.mark.parametrize(
