@@ -150,3 +150,103 @@ def test_it_is_cut_twice_trained_adapted_and_made_shallower(spoken: Any) -> None
     assert len(module.model.layers) == 1 and module.lm_head.kept == straight.lm_head.kept
     assert logits_of(student, world).shape[1] == 600
     assert (module.lm_head.weight is module.model.embed_tokens.weight) is module.config.tie_word_embeddings
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "wanda", "pattern": "2:4"},
+        {"method": "wanda", "ratio": 0.5},
+        {"method": "magnitude", "pattern": "2:4"},
+        {"method": "magnitude", "ratio": 0.5, "spread": "global"},
+    ],
+    ids=lambda options: f"{options['method']}-{options.get('pattern', 'unstructured')}",
+)
+def test_zeros_lie_below_the_head_and_survive_healing(options: dict[str, Any], spoken: Any) -> None:
+    world, model = spoken
+    pruned = world.prune({**options, "heal_steps": 6, "heal_distil": True}, world.prune(WORDS, model))
+    module = module_of(pruned)
+    layers = [child.weight for child in module.model.layers.modules() if isinstance(child, torch.nn.Linear)]
+    zeros = sum(int((weight == 0).sum()) for weight in layers) / sum(weight.numel() for weight in layers)
+    assert zeros == pytest.approx(0.5, abs=0.01)
+    assert bool((module.lm_head.weight != 0).all()) and bool((module.model.embed_tokens.weight != 0).all())
+    if "pattern" in options:
+        assert all(((weight.reshape(-1, 4) != 0).sum(1) == 2).all() for weight in layers)
+    row = pruned.facts["prune"]
+    assert len(row["widths"]) == 14 and row["heals"][0]["steps"] == 6
+
+
+def test_training_under_rounding_leaves_the_head_to_itself(spoken: Any) -> None:
+    """All weights, or low-rank updates below the rounding: the embedding and the head then stay as they are."""
+    pytest.importorskip("torchao")
+    world, model = spoken
+    words = world.prune(WORDS, model)
+    old = module_of(words)
+    for options in ({}, {"rank": 4}):
+        fine = {"method": "qat", "max_steps": 6, "batch_size": 16, "learning_rate": 0.003, **options}
+        rounded = world.run(fine, f"rounded-{len(options)}", base=words)
+        module = module_of(rounded)
+        assert rounded.facts["rounding"]["layers"] == 14, "seven linear layers in each of two blocks, the last one too"
+        changed = {
+            name for name, weight in module.named_parameters() if not torch.equal(weight, old.get_parameter(name))
+        }
+        layers = {
+            f"{name}.weight"
+            for name, child in old.model.layers.named_modules(prefix="model.layers")
+            if type(child) is torch.nn.Linear
+        }
+        assert layers <= changed and (changed == layers) is bool(options)
+        assert module.lm_head.kept == old.lm_head.kept and logits_of(rounded, world).shape[1] == 600
+
+
+def test_key_heads_go_with_their_query_heads(spoken: Any) -> None:
+    """Four query heads share two key heads; a removed pair equals one that says nothing."""
+    pytest.importorskip("torch_pruning")
+    world, model = spoken
+    pruned = world.prune({"method": "structured", "ratio": 0.5, "head_ratio": 0.5}, model)
+    widths = {row["part"]: (row["kind"], row["before"], row["after"]) for row in pruned.facts["prune"]["widths"]}
+    assert widths["model.layers.0.self_attn"] == ("heads", 2, 1) and widths["model.layers.1.self_attn"] == (
+        "heads",
+        2,
+        1,
+    )
+    assert widths["model.layers.0.mlp.up_proj"] == ("neurons", 64, 32)
+    module = module_of(pruned)
+    attention = module.model.layers[0].self_attn
+    assert (attention.q_proj.out_features, attention.k_proj.out_features, attention.o_proj.in_features) == (16, 8, 16)
+    heads = world.prune({"method": "structured", "ratio": 0.5, "parts": ["heads"]}, model)
+    edits = json.loads((heads.path / "surgery.json").read_text())["edits"]
+    silenced = module_of(model)
+    with torch.no_grad():
+        for edit in edits:
+            if edit["module"].endswith("o_proj"):
+                gone = sorted(set(range(32)) - set(range(*edit["keep"][0])))
+                assert edit["side"] == "in" and gone in (list(range(16)), list(range(16, 32)))
+                silenced.get_submodule(edit["module"]).weight[:, gone] = 0
+    feeds = feeds_of(world)
+    theirs = predict_logits(silenced, feeds)[feeds["attention_mask"] != 0]
+    assert np.abs(theirs - logits_of(heads, world)).max() < 1e-4
+
+
+def test_the_weakest_key_head_goes_by_every_importance(spoken: Any) -> None:
+    pytest.importorskip("torch_pruning")
+    from edgeft.models.save import save_model
+
+    world, model = spoken
+    module = module_of(model)
+    with torch.no_grad():
+        for layer, weak in zip(module.model.layers, (0, 1), strict=True):
+            attention = layer.self_attn
+            for part, size in ((attention.k_proj, 8), (attention.v_proj, 8), (attention.q_proj, 16)):
+                part.weight[weak * size : (weak + 1) * size] *= 0.01
+            attention.o_proj.weight[:, weak * 16 : (weak + 1) * 16] *= 0.01
+    folder = world.root / "weak"
+    folder.mkdir(exist_ok=True)
+    weak_heads = Artifact("torch-model", folder, "", save_model(module, model, folder))
+    for importance in ("l1", "l2", "taylor"):
+        options = {"method": "structured", "ratio": 0.5, "parts": ["heads"], "importance": importance, "heal_steps": 3}
+        pruned = world.prune(options, weak_heads)
+        edits = json.loads((pruned.path / "surgery.json").read_text())["edits"]
+        kept = {edit["module"]: edit["keep"] for edit in edits if edit["module"].endswith("k_proj")}
+        assert kept == {"model.layers.0.self_attn.k_proj": [[8, 16]], "model.layers.1.self_attn.k_proj": [[0, 8]]}
+        assert [score["at"] for score in pruned.facts["prune"]["scores"]] == ["before", "pruned", "healed"]
