@@ -250,3 +250,42 @@ def test_the_weakest_key_head_goes_by_every_importance(spoken: Any) -> None:
         kept = {edit["module"]: edit["keep"] for edit in edits if edit["module"].endswith("k_proj")}
         assert kept == {"model.layers.0.self_attn.k_proj": [[8, 16]], "model.layers.1.self_attn.k_proj": [[0, 8]]}
         assert [score["at"] for score in pruned.facts["prune"]["scores"]] == ["before", "pruned", "healed"]
+
+
+def test_an_encoder_without_an_unknown_token_reads_dropped_ones_as_their_mean(spoken: Any, tmp_path: Path) -> None:
+    """RoBERTa's kind of tokenizer: byte-level."""
+    import shutil
+
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    from edgeft.stage import Context
+    from edgeft.stages.prune import stage_for
+    from edgeft.tasks.text_classification import TextClassification
+
+    world, _ = spoken
+    labels, folder, out, prepared = ("a", "b", "c"), tmp_path / "roberta", tmp_path / "out", tmp_path / "prepared"
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=600, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64, num_labels=3, pad_token_id=1, id2label=dict(enumerate(labels)),
+    )  # fmt: skip
+    RobertaForSequenceClassification(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(world.root / "base" / name, folder)
+    out.mkdir()
+    prepared.mkdir()
+    task, splits = TextClassification(), world.context("splits").splits
+    task.prepare(folder, {name: split.path for name, split in splits.items()}, labels, {"length": 24}, prepared)
+    ctx = Context("words", 0, tmp_path, task, labels, splits, prepared)
+    model = Artifact("torch-model", folder, "", {"form": "transformers"})
+    facts = stage_for(WORDS)(**WORDS).run({"model": model}, out, ctx)
+    before, after = (
+        load_model(Artifact("torch-model", place, "", {"form": "transformers"}), labels=labels).roberta.embeddings
+        for place in (folder, out)
+    )
+    table = after.word_embeddings
+    gone = sorted(set(range(600)) - set(table.kept))
+    assert len(gone) > 150 and table.weight.shape[0] == 601 - len(gone)
+    mean = before.word_embeddings.weight[gone].mean(0)
+    assert torch.allclose(table(torch.tensor(gone)), mean.expand(len(gone), -1), atol=1e-6)
+    assert "now read as one token, the mean of those dropped" in facts["prune"]["notes"][0]

@@ -53,30 +53,39 @@ class Others:
         )
 
 
-def find_others(subject: Subject, head: str, kept: Collection[int], ctx: Context) -> Others:
-    """Ask the whole model about train texts. Raises StepError without any."""
+def find_others(subject: Subject, head: str, kept: Collection[int], note: str, ctx: Context) -> Others:
+    """Ask the whole model about train texts. note: for the terminal meanwhile. Raises StepError without any."""
     import numpy as np
 
     from edgeft.stages.prune.subject import read_feeds
 
     feeds, rows = read_feeds(ctx, "train", logits_at_once(ctx.task, ctx.prepared, TEXTS))
-    ctx.progress(0, rows.num_rows, "text", "probability of dropped tokens")
+    ctx.progress(0, rows.num_rows, "text", note)
     logits = subject.scored_logits(feeds)
     gone = np.ones(logits.shape[1], bool)
     gone[sorted(kept)] = False
-    kept_mass, gone_mass = (_log_sum(logits[:, part]) for part in (~gone, gone))
-    total = np.logaddexp(kept_mass, gone_mass)
-    shares = np.zeros(len(gone))
-    for place, row in enumerate(logits):  # one at a time: a float64 copy of all would treble the memory
-        shares[gone] += np.exp(row[gone].astype(np.float64) - total[place])
-    before = float(shares.sum() / len(logits))
-    shares = shares / shares.sum() if shares.sum() > 0 else gone / gone.sum()
-    count = int(gone.sum())
-    alike = (logits[:, gone] @ shares[gone].astype(np.float32)).astype(np.float64) + np.log(count)
+    kept_mass, shares, before = _masses(logits, gone)
+    alike = (logits @ shares.astype(np.float32)).astype(np.float64) + np.log(int(gone.sum()))
     shift = balance(kept_mass, alike, before) if answers_plainly(subject, head) else 0.0
     after = float(_share(kept_mass, alike + shift).mean())
-    ctx.progress(rows.num_rows, rows.num_rows, "text", "probability of dropped tokens")
+    ctx.progress(rows.num_rows, rows.num_rows, "text", note)
     return Others(shares, shift + _earlier(subject, head, shares), int(rows.num_rows), before, after)
+
+
+def _masses(logits: NDArray[np.float32], gone: NDArray[np.bool_]) -> tuple[Floats, Floats, float]:
+    """(log of the kept tokens' summed exponentials at each position; each dropped token's part of the probability that
+    they have together, 0 for kept ones; that probability, mean over positions)."""
+    import numpy as np
+
+    kept_mass, shares = np.empty(len(logits)), np.zeros(len(gone))
+    for place, row in enumerate(logits):  # one at a time: a float64 copy of all would treble the memory
+        wide = row.astype(np.float64)
+        highest = wide.max()
+        powers = np.exp(wide - highest)
+        shares += np.where(gone, powers, 0) / powers.sum()
+        kept_mass[place] = highest + np.log(powers[~gone].sum())
+    before = float(shares.sum() / len(logits))
+    return kept_mass, shares / shares.sum() if shares.sum() > 0 else gone / gone.sum(), before
 
 
 def balance(kept: Floats, others: Floats, wanted: float) -> float:
@@ -127,15 +136,6 @@ def _earlier(subject: Subject, head: str, shares: Floats) -> float:
         return 0.0
     kept = sum(float(shares[id_]) for id_ in layer.kept)
     return layer.shift * (1 - kept)
-
-
-def _log_sum(logits: NDArray[np.float32]) -> Floats:
-    """Log of the summed exponentials of each row, float64."""
-    import numpy as np
-
-    highest = logits.max(axis=1).astype(np.float64)
-    sums = [np.exp(row.astype(np.float64) - top).sum() for row, top in zip(logits, highest, strict=True)]
-    return highest + np.log(sums)
 
 
 def _share(kept: Floats, others: Floats) -> Floats:

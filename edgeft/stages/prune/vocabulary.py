@@ -43,15 +43,14 @@ class PruneVocabulary(Prune):
         if len(kept) == len(rows.kept):
             ctx.warn("every row of the token embedding is in use: nothing was dropped")
             return Cut(basis, notes=["every row is in use"])
-        others = self._operate(subject, rows, kept, unknown, ctx)
         left = len(kept) + (unknown is None)
+        saved = (
+            f"{len(kept):,} of {rows.size:,} tokens kept: {rows.megabytes(rows.rows - left):,.1f} MB of float32 less"
+        )
+        others = self._operate(subject, rows, kept, unknown, saved, ctx)
         notes = [_affected(subject, kept, rows, unknown is None)]
-        if rows.head is not None:
-            saved = rows.megabytes(rows.rows - left)
-            notes.insert(0, f"{len(kept):,} of {rows.size:,} tokens kept: {saved:,.1f} MB of float32 weights less")
-            ctx.progress(1, 1, "", f"{len(kept):,} of {rows.size:,} tokens kept, {saved:,.1f} MB less")
         if others is not None:
-            notes.append(others.told)
+            notes = [saved, *notes, others.told]
         names = [rows.name, *([rows.head] if rows.head and rows.tables == 2 else [])]
         return Cut(basis, [WidthRow(part=name, kind="rows", before=rows.rows, after=left) for name in names], notes)
 
@@ -71,16 +70,16 @@ class PruneVocabulary(Prune):
         return kept & rows.kept
 
     def _operate(
-        self, subject: Subject, rows: TokenRows, kept: set[int], unknown: int | None, ctx: Context
+        self, subject: Subject, rows: TokenRows, kept: set[int], unknown: int | None, note: str, ctx: Context
     ) -> Others | None:
-        """Cut the module; for a language model also say what stands for the dropped tokens."""
+        """Cut the module; for a language model also say what stands for the dropped tokens. note: for the terminal."""
         edits: list[AnyEdit] = [Vocabulary(module=rows.name, of=rows.size, keep=spans(kept), unknown=unknown)]
         if rows.head is None:
             operate(subject.module, edits)
             return None
         from edgeft.stages.prune.others import find_others, write_row
 
-        others = find_others(subject, rows.head, kept, ctx)
+        others = find_others(subject, rows.head, kept, note, ctx)
         edits.append(Answers(module=rows.head, of=rows.size, keep=spans(kept), shift=others.shift))
         names = (rows.name, rows.head)
         old = [subject.module.get_submodule(name) for name in names]
