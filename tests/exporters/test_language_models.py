@@ -15,7 +15,7 @@ from edgeft_exporters.onnx.exporter import OnnxExporter
 
 from edgeft.artifact import Artifact
 from edgeft.device.profile import Device
-from edgeft.exporter import Variant
+from edgeft.exporter import Unsupported, Variant
 from edgeft.models.load import load_model
 from edgeft.models.predict import predict_logits
 from edgeft.models.save import save_model
@@ -127,9 +127,11 @@ def kept_words(model: Artifact) -> int:
         pytest.param("executorch", "executorch", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.parametrize("fewer", [False, True], ids=["whole", "fewer-words"])
 def test_other_formats_answer_every_token_as_torch_does(
-    name: str, package: str, tiny_llama: Path, tmp_path: Path
+    fewer: bool, name: str, package: str, tiny_llama: Path, tmp_path: Path
 ) -> None:
+    """ncnn has no layer for the look-up of dropped tokens, and says so."""
     from edgeft import plugins
     from edgeft.device.profile import load_device
     from edgeft.targets.measure import run_outputs
@@ -143,9 +145,16 @@ def test_other_formats_answer_every_token_as_torch_does(
     task.prepare(tiny_llama, {}, (), {"length": 24}, prepared)
     feeds = task.feeds(pa.table({"text": ["Return the number of nodes in a graph", "two words"]}), prepared)
     model = Artifact("torch-model", tiny_llama, "0" * 64, {"form": "transformers"})
+    if fewer:
+        model = without_words(model, range(400), tmp_path / "fewer")
     exporter, device = plugins.load("exporters", name)(), load_device("local-cpu")
     own = Context("test", 0, tmp_path, task, (), {}, prepared)
-    facts = exporter.export(model, exporter.settings(device, {"batch": 1, "length": 24}), out, own)
+    settings = exporter.settings(device, {"batch": 1, "length": 24})
+    if fewer and name == "ncnn":
+        with pytest.raises(Unsupported, match="ncnn has no layer for it"):
+            exporter.export(model, settings, out, own)
+        return
+    facts = exporter.export(model, settings, out, own)
     made = Artifact(exporter.makes, out, "0" * 64, facts)
     ours = run_outputs(device, exporter.runtime, made, exporter.signature(made), feeds, batch=1)["logits"]
     theirs = predict_logits(load_model(model, labels=(), task="text-generation"), dict(feeds))

@@ -35,7 +35,7 @@ def module_of(model: Artifact) -> Any:
 
 def feeds_of(world: LanguageWorld, split: str = "validation") -> dict[str, Any]:
     ctx = world.context("feeds")
-    return dict(ctx.task.feeds(parquet.read_table(ctx.splits[split].path), ctx.prepared))
+    return dict(ctx.task.feeds(parquet.read_table(ctx.splits[split].path), world.root / "prepared"))
 
 
 def logits_of(model: Artifact, world: LanguageWorld) -> Any:
@@ -289,3 +289,39 @@ def test_an_encoder_without_an_unknown_token_reads_dropped_ones_as_their_mean(sp
     mean = before.word_embeddings.weight[gone].mean(0)
     assert torch.allclose(table(torch.tensor(gone)), mean.expand(len(gone), -1), atol=1e-6)
     assert "now read as one token, the mean of those dropped" in facts["prune"]["notes"][0]
+
+
+def test_what_cannot_lose_rows_is_refused_with_its_reason(spoken: Any) -> None:
+    from edgeft.errors import StepError
+    from edgeft.stages.prune import stage_for
+    from edgeft.stages.prune.token_rows import token_rows
+
+    world, model = spoken
+    ctx = world.context("rows")
+
+    def refused(change: Any) -> str:
+        module = module_of(model)
+        change(module)
+        with pytest.raises(StepError) as caught:
+            token_rows(module, ctx)
+        assert "method: depth" in caught.value.hint
+        return str(caught.value.what)
+
+    class Scaled(torch.nn.Embedding):
+        """Gemma 3's kind: a look-up and a factor."""
+
+    class Doubled(torch.nn.Linear):
+        """A head that does more than a product."""
+
+    def share_bias(module: Any) -> None:
+        module.lm_head = torch.nn.Linear(32, 600)
+        module.model.bias = module.lm_head.bias
+
+    assert "is a Scaled, which does more" in refused(lambda module: module.set_input_embeddings(Scaled(600, 32)))
+    assert "answers tokens by a Doubled" in refused(lambda module: module.set_output_embeddings(Doubled(32, 600)))
+    assert "reads 600 tokens and answers 640" in refused(
+        lambda module: module.set_output_embeddings(torch.nn.Linear(32, 640))
+    )
+    assert "bias of this model's head is also that of 'model'" in refused(share_bias)
+    foreseen = stage_for(WORDS)(**WORDS).foresee(model, ctx)
+    assert (foreseen["rows"], foreseen["head"]) == (600, "lm_head")

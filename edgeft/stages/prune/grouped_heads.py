@@ -72,7 +72,7 @@ def _grouped(name: str, attention: Any) -> GroupedHeads | None:
 
     from edgeft.models.surgeon import head_count
 
-    parts = {part: getattr(attention, part, None) for part in (QUERY, KEY, VALUE, OUTPUT)}
+    parts: dict[str, Any] = {part: getattr(attention, part, None) for part in (QUERY, KEY, VALUE, OUTPUT)}
     size, repeats = getattr(attention, "head_dim", None), getattr(attention, "num_key_value_groups", None)
     plain = all(type(part) is torch.nn.Linear for part in parts.values())
     if not plain or type(size) is not int or type(repeats) is not int or head_count(attention) is not None:

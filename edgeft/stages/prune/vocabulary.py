@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from edgeft.artifact import Artifact
+from edgeft.canonical import Facts
 from edgeft.models.surgery import Answers, AnyEdit, Vocabulary, operate, spans
 from edgeft.record import WidthRow
 from edgeft.stage import Context
@@ -33,6 +35,14 @@ class PruneVocabulary(Prune):
         0, ge=0, description="Also keep the first so many ids: most vocabularies are sorted by frequency."
     )
     keep_tokens: tuple[str, ...] = Field((), description="Also keep these tokens, spelled as in the vocabulary.")
+
+    def foresee(self, model: Artifact, ctx: Context) -> Facts:
+        """The rows there are; a table or a head that cannot lose any is told of before anything trains."""
+        from edgeft.models.load import load_model
+
+        options: dict[str, Any] = {"labels": ctx.labels, "task": ctx.task.name, "quantise": None, "seed": ctx.seed}
+        rows = token_rows(load_model(model, **options, new_head=True), ctx)
+        return {"table": rows.name, "head": rows.head, "rows": rows.rows, "megabytes": rows.megabytes(rows.rows)}
 
     def cut(self, subject: Subject, number: int, ctx: Context) -> Cut:
         """Drop rows; notes say how many validation tokens and rows that touches."""
