@@ -64,6 +64,7 @@ def test_rows_go_from_embedding_and_head_and_every_token_keeps_a_logit(spoken: A
     assert (logits[:, gone] == logits[:, gone[:1]]).all()
     row = pruned.facts["prune"]
     assert row["notes"][0].startswith(f"{len(kept)} of 600 tokens kept: 0.0 MB")
+    assert f"{len(kept)} of 600 tokens kept" in " ".join(event.note for event in world.progress)
     assert row["parameters"][0] - row["parameters"][1] == (599 - len(kept)) * 32 * (1 if tied else 2)
     assert [width["part"] for width in row["widths"]] == ["model.embed_tokens", "lm_head"][: 1 if tied else 2]
     assert np.array_equal(logits, logits_of(world.prune(WORDS, model), world))
