@@ -2,8 +2,8 @@
 
 A mean of rows answers with the mean of logits, which lies below the log of the mean of their exponentials (Jensen): by
 the plain mean the dropped tokens together would become far less likely than they were. So a row counts by how likely
-the model itself finds its token on train texts, which is the slope of that log where texts are, and the constant that is
-still missing is one number added to the logit.
+the model itself finds its token on train texts, which is the slope of that log where texts are, and the constant still
+missing is one number added to the logit.
 """
 
 from __future__ import annotations
