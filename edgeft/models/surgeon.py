@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from edgeft.models.surgery import AnyEdit, Heads, Layers, Misfit, Slice, Vocabulary
-from edgeft.models.vocabulary import KeptEmbedding, keep_rows
+from edgeft.models.surgery import Answers, AnyEdit, Heads, Layers, Misfit, Slice, Vocabulary
+from edgeft.models.vocabulary import KeptEmbedding, KeptHead, keep_answers, keep_rows
 
 HEAD_COUNTS = ("num_attention_heads", "num_heads", "n_heads")
 """How attention modules of transformers call their number of heads."""
@@ -28,6 +28,8 @@ def apply_edit(module: torch.nn.Module, edit: AnyEdit) -> None:
         _set_heads(place, edit)
     elif isinstance(edit, Layers):
         _keep_layers(module, place, edit)
+    elif isinstance(edit, Answers):
+        _keep_answers(module, place, edit)
     else:
         _keep_vocabulary(module, place, edit)
 
@@ -47,7 +49,7 @@ def _find(module: torch.nn.Module, name: str) -> torch.nn.Module:
 
 def _slice(layer: Any, edit: Slice) -> None:
     keep, out = edit.indices, edit.side == "out"
-    if isinstance(layer, torch.nn.Linear):
+    if isinstance(layer, torch.nn.Linear) and not (isinstance(layer, KeptHead) and out):
         _cut_linear(layer, edit, keep)
     elif isinstance(layer, CONVS):
         _cut_conv(layer, edit, keep)
@@ -145,11 +147,23 @@ def _keep_layers(module: torch.nn.Module, layers: torch.nn.Module, edit: Layers)
 def _keep_vocabulary(module: torch.nn.Module, table: torch.nn.Module, edit: Vocabulary) -> None:
     if not isinstance(table, torch.nn.Embedding):
         raise Misfit(f"a {type(table).__name__} is no embedding")
-    _expect(len(table.places) if isinstance(table, KeptEmbedding) else table.num_embeddings, edit)
-    lost = isinstance(table, KeptEmbedding) and set(edit.indices) - set(table.kept)
+    _expect(table.of if isinstance(table, KeptEmbedding) else table.num_embeddings, edit)
+    _expect_kept(table, edit)
+    module.set_submodule(edit.module, keep_rows(table, edit.indices, edit.of, edit.unknown))
+
+
+def _keep_answers(module: torch.nn.Module, head: torch.nn.Module, edit: Answers) -> None:
+    if not isinstance(head, torch.nn.Linear):
+        raise Misfit(f"a {type(head).__name__} is no linear layer")
+    _expect(head.of if isinstance(head, KeptHead) else head.out_features, edit)
+    _expect_kept(head, edit)
+    module.set_submodule(edit.module, keep_answers(head, edit.indices, edit.of, edit.shift))
+
+
+def _expect_kept(layer: torch.nn.Module, edit: Vocabulary | Answers) -> None:
+    lost = isinstance(layer, KeptEmbedding | KeptHead) and set(edit.indices) - set(layer.kept)
     if lost:
         raise Misfit(f"id {min(lost)} was dropped before")
-    module.set_submodule(edit.module, keep_rows(table, edit.indices, edit.of, edit.unknown))
 
 
 def _expect(size: int, edit: AnyEdit) -> None:

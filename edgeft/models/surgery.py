@@ -26,6 +26,8 @@ MAX_EDITS = 20_000
 MAX_SIZE = 1 << 22
 """Largest width, layer or vocabulary count an edit may speak of."""
 MAX_LAYERS = 4096
+MAX_SHIFT = 1000.0
+"""Nats."""
 HINT = "the file is damaged or was made for another model; prune again"
 ATTRIBUTE = "edgeft_surgery"
 
@@ -80,19 +82,34 @@ class Layers(Edit):
 
 
 class Vocabulary(Edit):
-    """Keep some rows of a token embedding, behind a map from the tokenizer's ids; other ids read row `unknown`."""
+    """Keep some rows of a token embedding, behind a map from the tokenizer's ids; other ids read row `unknown`, or
+    without one a row of their own, which they share."""
 
     edit: Literal["vocabulary"] = "vocabulary"
-    unknown: int = Field(ge=0, le=MAX_SIZE)
+    unknown: int | None = Field(None, ge=0, le=MAX_SIZE)
 
     @model_validator(mode="after")
     def _unknown_is_kept(self) -> Vocabulary:
-        if not any(first <= self.unknown < end for first, end in self.keep):
+        if self.unknown is not None and not any(first <= self.unknown < end for first, end in self.keep):
             raise ValueError(f"the unknown token {self.unknown} must be kept")
         return self
 
 
-AnyEdit = Annotated[Slice | Heads | Layers | Vocabulary, Field(discriminator="edit")]
+class Answers(Edit):
+    """Keep some outputs of the layer that answers tokens, behind the same map; one more answers for all others, and
+    `shift` is added to its logit."""
+
+    edit: Literal["answers"] = "answers"
+    shift: float = Field(0.0, ge=-MAX_SHIFT, le=MAX_SHIFT, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _some_are_dropped(self) -> Answers:
+        if self.count == self.of:
+            raise ValueError("it keeps every token, and has an output for others")
+        return self
+
+
+AnyEdit = Annotated[Slice | Heads | Layers | Vocabulary | Answers, Field(discriminator="edit")]
 
 
 class Surgery(BaseModel):
@@ -155,6 +172,8 @@ def operate(module: torch.nn.Module, edits: Sequence[AnyEdit]) -> None:
     if layers is None and any(isinstance(edit, Layers) for edit in edits):
         layers = getattr(getattr(module, "config", None), "num_hidden_layers", None)
     replay(module, edits)
+    if any(isinstance(edit, Answers) for edit in edits) and hasattr(module, "tie_weights"):
+        module.tie_weights()  # loading does it by itself
     setattr(module, ATTRIBUTE, Surgery(layers=layers, edits=(*before.edits, *edits)))
 
 

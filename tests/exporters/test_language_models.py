@@ -15,9 +15,11 @@ from edgeft_exporters.onnx.exporter import OnnxExporter
 
 from edgeft.artifact import Artifact
 from edgeft.device.profile import Device
-from edgeft.exporter import Variant
+from edgeft.exporter import Unsupported, Variant
 from edgeft.models.load import load_model
 from edgeft.models.predict import predict_logits
+from edgeft.models.save import save_model
+from edgeft.models.surgery import Answers, Vocabulary, operate, read_surgery, spans
 from edgeft.stage import Context
 from tests.exporters import tiny
 from tests.material import save_tiny_llama
@@ -50,11 +52,24 @@ def run(folder: Path, feeds: dict[str, Any]) -> Any:
     return session.run(["logits"], feeds)[0]
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["untied", "tied"])
+def without_words(model: Artifact, kept: range, folder: Path) -> Artifact:
+    """The model with rows for these tokens and one for all others."""
+    module: Any = load_model(model, labels=(), task="text-generation")
+    keep, size = spans(kept), module.config.vocab_size
+    words = Vocabulary(module="model.embed_tokens", of=size, keep=keep)
+    operate(module, [words, Answers(module="lm_head", of=size, keep=keep, shift=0.25)])
+    folder.mkdir()
+    return Artifact("torch-model", folder, "1" * 64, save_model(module, model, folder))
+
+
+@pytest.fixture(scope="module", params=["untied", "tied", "untied-fewer-words", "tied-fewer-words"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Artifact]:
     """(the torch model, its float ONNX)."""
     root = tmp_path_factory.mktemp("llama")
-    model, out = save_llama(root / "model", tied=request.param), root / "onnx"
+    tied, _, fewer = request.param.partition("-")
+    model, out = save_llama(root / "model", tied=tied == "tied"), root / "onnx"
+    if fewer:
+        model = without_words(model, range(2200), root / "fewer")
     out.mkdir()
     facts = OnnxExporter().export(model, tiny.SETTINGS, out, context(root))
     return model, Artifact("onnx", out, "0" * 64, facts)
@@ -94,6 +109,13 @@ def test_compressed_forms_answer_nearly_as_float_does(made: Any, name: str, larg
     # The head is compressed too: it is half of this net.
     assert float(np.abs(plain - small).mean() / plain.std()) < largest
     assert (found / "model.onnx").stat().st_size < 0.35 * (exported.path / "model.onnx").stat().st_size
+    assert (plain.argmax(1) < kept_words(made[0])).all() and (small.argmax(1) < kept_words(made[0])).all()
+
+
+def kept_words(model: Artifact) -> int:
+    """How many tokens, from the first, have rows of their own."""
+    surgery = read_surgery(model.path)
+    return surgery.edits[0].count if surgery.edits else VOCABULARY
 
 
 @pytest.mark.parametrize(
@@ -105,9 +127,11 @@ def test_compressed_forms_answer_nearly_as_float_does(made: Any, name: str, larg
         pytest.param("executorch", "executorch", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.parametrize("fewer", [False, True], ids=["whole", "fewer-words"])
 def test_other_formats_answer_every_token_as_torch_does(
-    name: str, package: str, tiny_llama: Path, tmp_path: Path
+    fewer: bool, name: str, package: str, tiny_llama: Path, tmp_path: Path
 ) -> None:
+    """ncnn has no layer for the look-up of dropped tokens, and says so."""
     from edgeft import plugins
     from edgeft.device.profile import load_device
     from edgeft.targets.measure import run_outputs
@@ -121,9 +145,16 @@ def test_other_formats_answer_every_token_as_torch_does(
     task.prepare(tiny_llama, {}, (), {"length": 24}, prepared)
     feeds = task.feeds(pa.table({"text": ["Return the number of nodes in a graph", "two words"]}), prepared)
     model = Artifact("torch-model", tiny_llama, "0" * 64, {"form": "transformers"})
+    if fewer:
+        model = without_words(model, range(400), tmp_path / "fewer")
     exporter, device = plugins.load("exporters", name)(), load_device("local-cpu")
     own = Context("test", 0, tmp_path, task, (), {}, prepared)
-    facts = exporter.export(model, exporter.settings(device, {"batch": 1, "length": 24}), out, own)
+    settings = exporter.settings(device, {"batch": 1, "length": 24})
+    if fewer and name == "ncnn":
+        with pytest.raises(Unsupported, match="ncnn has no layer for it"):
+            exporter.export(model, settings, out, own)
+        return
+    facts = exporter.export(model, settings, out, own)
     made = Artifact(exporter.makes, out, "0" * 64, facts)
     ours = run_outputs(device, exporter.runtime, made, exporter.signature(made), feeds, batch=1)["logits"]
     theirs = predict_logits(load_model(model, labels=(), task="text-generation"), dict(feeds))

@@ -112,6 +112,34 @@ def test_adapters_are_merged_and_layers_dropped(bench: Bench) -> None:
     assert pruned["widths"][0]["after"] == 1 and pruned["macs"][1] < pruned["macs"][0]
 
 
+def test_rare_words_go_and_are_never_printed(bench: Bench) -> None:
+    """Rows of table and head are fewer in the file, gates see what that costs, and a continuation holds kept tokens."""
+    words = "  - prune: {method: vocabulary, min_count: 40, heal_steps: 10, heal_distil: true}\n"
+    made = bench(STEPS + words, [("margin: 0.08", "margin: 0.4"), ("margin: 1,", "margin: 3,")])
+    done = made.run("build", "recipe.yaml")
+    assert done.returncode == 0, done.stderr + done.stdout
+    record = made.record()
+    (row,) = record["pruning"]
+    kept = int(row["notes"][0].split()[0])
+    assert row["widths"][0]["after"] == kept + 1 < 450
+    assert "of the validation tokens" in row["notes"][1] and row["notes"][1] in _page(made)
+    (target,) = record["targets"]
+    assert next(row for row in target["candidates"] if row["name"] == "onnx/float")["parity"]["max_abs"] < 1e-4
+    answer = json.loads(made.run("run", "out/tiny", "Return the", "--json").stdout)
+    files = sorted(made.store.glob("objects/*/*/surgery.json"), key=lambda path: path.stat().st_mtime)
+    edits = json.loads(files[-1].read_text())["edits"]
+    assert [edit["edit"] for edit in edits] == ["vocabulary", "answers"]
+    spans = edits[0]["keep"]
+    assert sum(end - first for first, end in spans) == kept
+    assert all(any(first <= token["id"] < end for first, end in spans) for token in answer["next"])
+
+
+def _page(made: Workbench) -> str:
+    import html
+
+    return html.unescape((made.folder / "out/tiny/report.html").read_text())
+
+
 REFUSED: list[tuple[list[tuple[str, str]], str, str]] = [
     (
         [("metric: token_accuracy, at_least", "metric: accuracy, at_least")],
@@ -127,7 +155,6 @@ REFUSED: list[tuple[list[tuple[str, str]], str, str]] = [
     ([("  text: text\n", "  text: text\n  labels: [a, b]\n")], "text-generation has no labels", "leave it out"),
     ([("  text: text\n", "  text: texxt\n")], "has no column 'texxt'", "did you mean 'text'?"),
     ([("length: 24}", "length: 24, embed_preprocessing: string}")], "takes tokens", "leave it out"),
-    ([("targets:", "  - prune: {method: vocabulary}\ntargets:")], "predicts tokens", "method: depth"),
     (
         [("method: full", "method: full, metric: accuracy")],
         "text-generation has no accuracy",

@@ -14,7 +14,8 @@ from tests.pipeline.conftest import Workbench
 
 
 def test_every_llm_recipe_is_covered_here() -> None:
-    assert {name for name in shipped_recipes() if name.startswith("llm/")} == {"llm/finetuned", "llm/next-word"}
+    ours = {name for name in shipped_recipes() if name.startswith("llm/")}
+    assert ours == {"llm/finetuned", "llm/next-word", "llm/smaller"}
 
 
 def test_a_copy_is_the_same_recipe(project: Path) -> None:
@@ -46,6 +47,38 @@ def test_a_given_model_is_compressed_as_it_is(
     assert not record["training"] and record["targets"][0]["chosen"].startswith("onnx/int")
     (search,) = [target["search"] for target in record["targets"]]
     assert 0 < len(search["evaluations"]) <= 12
+
+
+SMALLER = [
+    "data.options.packages=[networkx, pandas]", "data.options.per_package=120", "finetune.max_steps=2", "words.min_count=8",
+    "width.heal_steps=2", "rounded.max_steps=2", "measure.protocol=none", "gates=[{metric: artifact_mb, at_most: 3}]",
+]  # fmt: skip
+"""A few docstrings and two steps of each training: what is made, not how good it is."""
+
+
+@pytest.mark.ml
+@pytest.mark.parametrize("rank", [4, None])
+def test_smaller_drops_words_and_neurons_and_trains_under_rounding(rank: int | None, tmp_path: Path) -> None:
+    """By low-rank updates, as shipped, or of all weights."""
+    pytest.importorskip("torch_pruning")
+    pytest.importorskip("torchao")
+    bench = Workbench(tmp_path, tmp_path / "store")
+    sets = [*SMALLER, *(["rounded.rank=null"] if rank is None else [])]
+    done = bench.run("build", "edgeft:llm/smaller", *(word for text in sets for word in ("--set", text)), timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = bench.record("smaller")
+    words, width = record["pruning"]
+    assert (words["method"], width["method"]) == ("vocabulary", "structured")
+    assert words["widths"][0]["before"] == 2048 > 2 * words["widths"][0]["after"]
+    assert "tokens kept" in words["notes"][0] and "of the validation tokens" in words["notes"][1]
+    assert {(row["kind"], row["before"], row["after"]) for row in width["widths"]} == {("neurons", 512, 384)}
+    assert width["heals"][0]["teacher"]["weights"]["logits"] == 0.5
+    rounded = record["training"][1]
+    assert rounded["step"] == "rounded"
+    assert (rounded["trainable_parameters"] < 0.1 * rounded["total_parameters"]) is (rank is not None)
+    assert record["targets"][0]["chosen"] == "onnx/int8-dynamic"
+    (made,) = [row for row in record["targets"][0]["candidates"] if row["status"] == "chosen"]
+    assert made["bytes"] < 1.9e6, "the whole vocabulary and width in int8 are 2.5 MB"
 
 
 @pytest.mark.ml

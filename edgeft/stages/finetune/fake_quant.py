@@ -16,7 +16,7 @@ from torchao.quantization.pt2e.observer import MovingAverageMinMaxObserver
 from torchao.quantization.qat import FakeQuantizedLinear, IntxFakeQuantizeConfig
 from torchao.quantization.qat.fake_quantizer import IntxFakeQuantizer
 
-from edgeft.models.layers import unwrap
+from edgeft.models.layers import below_heads, head_modules, predicts_tokens, unwrap
 
 Ranges = Literal["case", "token", "static", "float"]
 SMALLEST_SCALE = 1e-12
@@ -129,13 +129,18 @@ def activation_quantiser(ranges: Ranges) -> torch.nn.Module | None:
 
 def layers_to_round(module: torch.nn.Module) -> tuple[str, ...]:
     """Linear layers and convolutions, without the last linear layer where there are others: exporters keep it in float.
+    A language model's head is left out, too: its weights are often the embedding's, and that trains in float.
 
     Layers of one input per output (depthwise kernels of one value, linear layers of one feature) have nothing to round.
     """
     named = [(name, child) for name, child in module.named_modules() if name]
     linears = [name for name, child in named if type(child) is torch.nn.Linear and child.in_features > 1]
     convs = [name for name, child in named if type(child) in CONVOLUTIONS and child.weight[0].numel() > 1]
-    chosen = {*(linears[:-1] if len(linears) + len(convs) > 1 else linears), *convs}
+    if predicts_tokens(module):
+        body = below_heads(linears, head_modules(module))
+    else:
+        body = tuple(linears[:-1] if len(linears) + len(convs) > 1 else linears)
+    chosen = {*body, *convs}
     return tuple(name for name, _ in named if name in chosen)
 
 

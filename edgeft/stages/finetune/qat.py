@@ -96,10 +96,12 @@ class Qat(FineTune):
             raise StepError("this model has no linear layer and no convolution to round", where=f"step {ctx.step}")
         self._check_groups(module, names, ctx)
         if self.rank is not None:
-            from edgeft.models.layers import head_modules
+            from edgeft.models.layers import head_modules, predicts_tokens
 
             module.requires_grad_(False)
-            for head in head_modules(module):
+            for head in (
+                () if predicts_tokens(module) else head_modules(module)
+            ):  # a language model's is trained already
                 module.get_submodule(head).requires_grad_(True)
         fake_quant.insert(module, names, self.rounding(), None if self.rank is None else (self.rank, self.alpha))
         return module

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edgeft.models.predict import forward_logits
 from edgeft.models.surgery import Heads, Slice, spans
+from edgeft.stages.prune.grouped_heads import GroupedHeads, grouped_heads
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,8 @@ PROJECTIONS = (
 @dataclass(frozen=True)
 class Coupled:
     """Channels that must go together. part: what one unit is; units: how many there are; root: the layer whose output
-    they are; attention: the module whose heads they are; group: Torch-Pruning's group over all of them.
+    they are; attention: the module whose number of heads changes; group: Torch-Pruning's group over all of them, or
+    GroupedHeads.
 
     Unit u consists of channels `channels(u)` of the root: a head's dimensions, one neuron, or the channel at the same
     place of each channel group (grouped convolutions, group normalisation).
@@ -81,10 +83,25 @@ class Coupling:
             coupled = self._describe(group)
             if coupled is not None:
                 found.append(coupled)
+        for heads in grouped_heads(self.module):
+            found.append(Coupled("heads", heads.attention, heads.units, heads.width, 1, "", heads))
         return sorted(found, key=lambda item: order[item.name])
+
+    def untold_heads(self, groups: Sequence[Coupled]) -> list[str]:
+        """In words, where the network has attention and none of its heads may be cut."""
+        ends = {item for trio in PROJECTIONS for item in trio[:2]}
+        has = any(name.rpartition(".")[2] in ends for name in self.names.values())
+        known = any(item.part == "heads" for item in groups)
+        return (
+            ["attention heads stay whole: where one ends could not be told in this network"]
+            if has and not known
+            else []
+        )
 
     def makers(self, coupled: Coupled) -> list[str]:
         """Names of the layers whose outputs a group cuts."""
+        if isinstance(coupled.group, GroupedHeads):
+            return coupled.group.makers
         found = (self.names.get(dep.target.module) for dep, _ in coupled.group if self._is_out(dep))
         return [name for name in found if name]
 
@@ -140,7 +157,7 @@ class Coupling:
         return None
 
     def _is_attention_part(self, group: Any) -> bool:
-        """A projection without its two fellows (grouped-query attention): its channels cannot be cut by heads."""
+        """A projection without its two fellows: its channels are not cut one by one (whole heads: GroupedHeads)."""
         ends = {item for trio in PROJECTIONS for item in trio}
         names = [self.names.get(dep.target.module, "") for dep, _ in group if self._is_out(dep)]
         return any(name.rpartition(".")[2] in ends for name in names)
@@ -166,15 +183,19 @@ class Coupling:
         for coupled, units in removed:
             if not units:
                 continue
+            if isinstance(coupled.group, GroupedHeads):
+                for layer, side, places in coupled.group.gone(units):
+                    gone[layer, side] |= places
+                continue
             channels = sorted(channel for unit in units for channel in coupled.channels(unit))
             root = coupled.group[0].dep
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 group = self.graph.get_pruning_group(root.target.module, root.handler, channels)
-            for dep, places in group:
+            for dep, found in group:
                 name = self.names.get(dep.target.module)
                 if name is not None and _width(dep.target.module, "out") is not None:
-                    gone[name, self._side(dep)] |= {int(place) for place in places}
+                    gone[name, self._side(dep)] |= {int(place) for place in found}
             if coupled.part == "heads":
                 kept = set(range(coupled.units)) - set(units)
                 heads.append(Heads(module=coupled.attention, of=coupled.units, keep=spans(kept)))
@@ -245,12 +266,16 @@ def importance_of(basis: str) -> Callable[[Any], Any]:
     """Torch-Pruning's group importance: a score per channel, its mean over the group 1."""
     import torch_pruning
 
-    found: Callable[[Any], Any]
+    whole: Callable[[Any], Any]
     if basis == "taylor":
-        found = torch_pruning.importance.GroupTaylorImportance()
+        whole = torch_pruning.importance.GroupTaylorImportance()
     else:
-        found = torch_pruning.importance.GroupMagnitudeImportance(p=1 if basis == "l1" else 2)
-    return found
+        whole = torch_pruning.importance.GroupMagnitudeImportance(p=1 if basis == "l1" else 2)
+
+    def measure(group: Any) -> Any:
+        return group.importance(basis) if isinstance(group, GroupedHeads) else whole(group)
+
+    return measure
 
 
 def unit_scores(coupled: Coupled, importance: Callable[[Any], Any]) -> list[float]:

@@ -134,6 +134,7 @@ class Structured(Prune):
             for item, units in removed
         ]
         notes = [] if self.ratio else ["nothing was removed: the unpruned model meets the latency budget"]
+        notes += coupling.untold_heads(groups) if "heads" in self.parts else []
         if number + 1 == self.iterations:
             for said in self._far_from_asked(widths):
                 ctx.warn(said)
