@@ -1,6 +1,8 @@
-"""AWQ (Lin et al. 2023, arXiv 2306.00978): inputs that are large get finer steps, by scaling them down and their weights up.
+"""AWQ (Lin et al. 2023, arXiv 2306.00978): large inputs are scaled down and their weights up, which spares them.
 
-Own code for the search, because NNCF's modified AWQ scales only what follows an activation function.
+Own code, because no kept library does it to an ONNX graph as the paper has it. NNCF 3.4's modified AWQ scales only what
+follows an activation function and is judged by means over whole texts; with zero points its graph of an opset below 21
+is one that ONNX Runtime refuses (they are not packed), and its `all_layers` makes a MatMul of the embedding.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Linear layers in 4 bits fitted to what they read (AWQ, GPTQ), as the MatMulNBits that ONNX Runtime has fast kernels for."""
+"""Linear layers in 4 bits fitted to what they read (AWQ, GPTQ), in the form that ONNX Runtime's fast kernels take."""
 
 from __future__ import annotations
 
@@ -56,8 +56,12 @@ def quantise_calibrated(
     for name, moments in gather_moments(model, widths, feeds, mask, fixed, progress):
         rows = max(rows, moments.rows)
         solve = _gptq if options.algorithm == "gptq" else _awq
-        found, scale = solve([weight(node) for node in layers[name]], moments, options.block)
-        made |= {node.name: part for node, part in zip(layers[name], found, strict=True)}
+        found, scale = solve(np.concatenate([weight(node) for node in layers[name]], axis=1), moments, options.block)
+        start = 0
+        for node in layers[name]:
+            stop = start + int(arrays[node.input[1]].dims[1])
+            made[node.name] = found.columns(start, stop)
+            start = stop
         if scale is not None:
             scales[name] = scale
     for name, scale in scales.items():
@@ -71,18 +75,16 @@ def quantise_calibrated(
     return model, facts if options.algorithm == "gptq" else {**facts, "scaled": len(scales)}
 
 
-def _gptq(weights: list[Any], moments: Moments, block: int) -> tuple[list[Quantised], None]:
+def _gptq(weight: Any, moments: Moments, block: int) -> tuple[Quantised, None]:
     order, factor = make_factor(moments.second)
     importance = moments.second.diagonal()
-    return [
-        by_columns(weight, lambda part: quantise_gptq(part, importance, order, factor, block)) for weight in weights
-    ], None
+    return by_columns(weight, lambda part: quantise_gptq(part, importance, order, factor, block)), None
 
 
-def _awq(weights: list[Any], moments: Moments, block: int) -> tuple[list[Quantised], Any]:
+def _awq(weight: Any, moments: Moments, block: int) -> tuple[Quantised, Any]:
     import numpy as np
 
-    scale, _ = search_scales(np.concatenate(weights, axis=1) if len(weights) > 1 else weights[0], moments, block)
+    scale = search_scales(weight, moments, block)[0]
     factors = np.ones(len(moments.size), np.float32) if scale is None else scale
     importance = moments.second.diagonal() / factors**2
 
@@ -90,4 +92,4 @@ def _awq(weights: list[Any], moments: Moments, block: int) -> tuple[list[Quantis
         scaled = part * factors[:, None]
         return round_to(scaled, fit_grid(scaled, importance, block))
 
-    return [by_columns(weight, solve) for weight in weights], scale
+    return by_columns(weight, solve), scale

@@ -41,11 +41,14 @@ def make_factor(second: Floats) -> tuple[NDArray[np.int64], Floats]:
     try:
         factor = np.linalg.cholesky(np.linalg.inv(damped)).T
     except np.linalg.LinAlgError as error:
-        raise Unsupported("GPTQ: the activations' second moments cannot be inverted; more calibration cases may help") from error
+        reason = "GPTQ: the second moments of the activations cannot be inverted; more calibration cases may help"
+        raise Unsupported(reason) from error
     return order, np.ascontiguousarray(factor, np.float32)
 
 
-def quantise_gptq(weight: Floats, importance: Floats, order: NDArray[np.int64], factor: Floats, block: int) -> Quantised:
+def quantise_gptq(
+    weight: Floats, importance: Floats, order: NDArray[np.int64], factor: Floats, block: int
+) -> Quantised:
     """Codes of a (k, n) float32 matrix; `order` and `factor` come from `make_factor`.
 
     The grid is fixed before: blocks lie along the inputs as they are in the file, and the kernel takes no other order.

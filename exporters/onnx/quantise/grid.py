@@ -50,6 +50,11 @@ class Quantised:
         scales, zeros = (np.repeat(part, block, axis=0)[:k] for part in (self.grid.scales, self.grid.zeros))
         return np.asarray((self.codes - zeros) * scales, np.float32)
 
+    def columns(self, start: int, stop: int) -> Quantised:
+        """Those from `start` on, before `stop`."""
+        grid = Grid(self.grid.block, self.grid.scales[:, start:stop], self.grid.zeros[:, start:stop])
+        return Quantised(self.codes[:, start:stop], grid)
+
 
 def plain_grid(weight: Floats, block: int) -> Grid:
     """Blocks' full ranges, zero included, as rounding has them. weight: (k, n) float32."""
@@ -97,16 +102,18 @@ def round_to(weight: Floats, grid: Grid) -> Quantised:
 
 
 def by_columns(weight: Floats, solve: Callable[[Floats], Quantised]) -> Quantised:
-    """`solve` of (k, up to `COLUMNS`) at a time, put together, so that what it needs does not grow with a vocabulary."""
+    """`solve` of (k, up to `COLUMNS`) at a time: what it holds besides the result does not grow with a vocabulary."""
     import numpy as np
 
     parts = [solve(weight[:, start : start + COLUMNS]) for start in range(0, weight.shape[1], COLUMNS)]
     if len(parts) == 1:
         return parts[0]
-    scales, zeros = (np.concatenate([getattr(part.grid, name) for part in parts], axis=1) for name in ("scales", "zeros"))
-    return Quantised(
-        np.concatenate([part.codes for part in parts], axis=1), Grid(parts[0].grid.block, scales, zeros)
-    )  # fmt: skip
+    grid = Grid(
+        parts[0].grid.block,
+        np.concatenate([part.grid.scales for part in parts], axis=1),
+        np.concatenate([part.grid.zeros for part in parts], axis=1),
+    )
+    return Quantised(np.concatenate([part.codes for part in parts], axis=1), grid)
 
 
 def _blocks(weight: Floats, block: int) -> Floats:

@@ -30,9 +30,9 @@ def stream_tensors(
 ) -> Iterator[tuple[str, Any, int, int]]:
     """(tensor, its float32 values, first case, last case + 1) over all cases, the tensors of some cases in turn.
 
-    feeds: runtime input name -> (n, ...). fixed: the batch the graph insists on. Groups of 8 cases are cut further where
-    their activations exceed `IN_FLIGHT` bytes, and the graph is run again for more tensors where those of one case do.
-    Unsupported where there are no cases.
+    feeds: runtime input name -> (n, ...). fixed: the batch the graph insists on. Groups of 8 cases are cut further
+    where their activations exceed `IN_FLIGHT` bytes, and the graph is run again for more tensors where those of one
+    case do. Unsupported where there are no cases.
     """
     n = len(next(iter(feeds.values()), ()))
     if n == 0:
