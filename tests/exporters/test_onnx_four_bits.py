@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeft.artifact import Artifact
 from edgeft.exporter import Unsupported, Variant
+from tests import outliers
 from tests.exporters import tiny
 from tests.exporters.test_language_models import context, feeds_of
 from tests.material import save_tiny_llama
@@ -304,3 +305,23 @@ def test_layers_stay_float_where_asked(planted: Artifact, tmp_path: Path) -> Non
     feeds = feeds_of(8, 24, seed=3)
     plain = run(planted.path, feeds)
     assert np.abs(run(tmp_path, feeds) - plain).mean() / plain.std() < 0.7
+
+
+def test_a_graph_without_a_mask_or_a_norm_is_taken(tmp_path: Path) -> None:
+    """Its first layer reads the graph's own input, which a Mul then divides."""
+    plain = outliers.save_mlp(tmp_path / "plain")
+    lopsided = np.where(np.arange(32) % 16 == 3, 30, 1).astype(np.float32)
+    feeds, fresh = ({"features": outliers.feature_feeds(200, seed)["features"] * lopsided} for seed in (1, 2))
+
+    def logits(folder: Path) -> Any:
+        session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+        return session.run(["logits"], fresh)[0]
+
+    errors = {}
+    for algorithm in ("rtn", "awq", "gptq"):
+        facts = compress(plain, tmp_path / algorithm, feeds, algorithm=algorithm)
+        errors[algorithm] = float(np.abs(logits(tmp_path / algorithm) - logits(plain.path)).mean())
+        assert facts["quantised"] == 2 and facts.get("calibration", {}).get("cases", 200) == 200
+    graph = onnx.load(str(tmp_path / "awq/model.onnx")).graph
+    assert any(node.op_type == "Mul" and node.input[0] == "features" for node in graph.node)
+    assert errors["awq"] < errors["rtn"] and errors["gptq"] < errors["rtn"], errors
