@@ -26,7 +26,7 @@ def bind_feeds(signature: Signature, feeds: Arrays | None) -> dict[str, Any]:
     Unsupported where there are no cases, or an input has none.
     """
     if not feeds or not len(next(iter(feeds.values()))):
-        raise Unsupported("static quantisation needs calibration cases")
+        raise Unsupported("this form needs calibration cases, and there are none")
     missing = sorted(set(signature.inputs) - set(feeds))
     if missing:
         raise Unsupported(f"the calibration cases have no '{missing[0]}'")

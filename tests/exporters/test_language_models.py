@@ -96,8 +96,12 @@ def test_a_token_does_not_see_what_comes_after_it(made: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "largest"), [("int8-dynamic", 0.13), ("int8-weights", 0.07), ("int4-weights", 0.5), ("int8-static", 0.13)]
-)
+    ("name", "largest"),
+    [
+        ("int8-dynamic", 0.13), ("int8-weights", 0.07), ("int4-weights", 0.5), ("int4-weights-awq", 0.5),
+        ("int4-weights-gptq", 0.5), ("int8-static", 0.13),
+    ],
+)  # fmt: skip
 def test_compressed_forms_answer_nearly_as_float_does(made: Any, name: str, largest: float, tmp_path: Path) -> None:
     """largest: mean logit error over the logits' standard deviation; half of it observed (of 4 bits 0.32)."""
     exporter, exported = OnnxExporter(), made[1]

@@ -15,7 +15,8 @@ from edgeft_exporters.onnx.graph import read_model
 from edgeft_exporters.onnx.layers import linear_nodes
 from edgeft_exporters.onnx.quantise.histogram import BINS, Histogram
 from edgeft_exporters.onnx.quantise.ranges import choose_ranges, entropy_range, mse_range, percentile_range
-from edgeft_exporters.onnx.quantise.statistics import Spread, collect, load_statistics, plan_groups, save_statistics
+from edgeft_exporters.onnx.quantise.statistics import Spread, collect, load_statistics, save_statistics
+from edgeft_exporters.onnx.quantise.stream import plan_groups
 from edgeft_exporters.onnx.tensors import with_outputs
 
 from edgeft.artifact import Artifact
@@ -134,7 +135,7 @@ def test_large_activations_are_fetched_in_parts(monkeypatch: pytest.MonkeyPatch,
     tensors = sorted({node.input[0] for node in linear_nodes(model.graph)})
     feeds = tiny.make_feeds(19)
     whole = collect(model, tensors, feeds)
-    monkeypatch.setattr("edgeft_exporters.onnx.quantise.statistics.IN_FLIGHT", 4000)
+    monkeypatch.setattr("edgeft_exporters.onnx.quantise.stream.IN_FLIGHT", 4000)
     groups, cases = plan_groups({"a": 3000, "b": 2000, "c": 9000, "d": 1000})
     assert (groups, cases) == ([["a"], ["b"], ["c"], ["d"]], 1)
     parts = collect(model, tensors, feeds)

@@ -65,7 +65,7 @@ def test_fixed_ranges_without_calibration_cases_are_refused_at_the_fraction(
     workbench: Bench, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
     bench = workbench(replace=[UNCALIBRATED, (PLAIN, target)])
-    with pytest.raises(RecipeError, match="takes its ranges from calibration cases, and 0 leaves none") as caught:
+    with pytest.raises(RecipeError, match="is made from calibration cases, and 0 leaves none") as caught:
         planned(bench, monkeypatch)
     assert caught.value.where.endswith("data.fractions.calibration") and "recipe.yaml:10:" in caught.value.where
 

@@ -13,6 +13,7 @@ from edgeft_exporters.onnx.quantise.ladder import all_rungs, repairs_of
 from edgeft.device.profile import Device, load_device
 from edgeft.pipeline.steps.candidates import worth_offering
 from edgeft.recipe.schema import Target
+from edgeft.targets.search.asking import family
 from tests.pipeline.conftest import Workbench
 
 pytestmark = pytest.mark.ml
@@ -42,6 +43,21 @@ def test_hqq_is_offered_to_a_search_by_size_alone_unless_there_is_an_accelerator
     assert offered(device, "energy-proxy") == offered(device, "latency") >= {"int4-weights", "int8-dynamic"}
     faster = device.model_copy(update={"providers": ("CUDAExecutionProvider", "CPUExecutionProvider")})
     assert "int4-weights-hqq" in offered(faster, "latency")
+
+
+def test_fitted_4_bits_compete_with_rounding_for_no_cost_on_the_device() -> None:
+    device = load_device("local-cpu")
+    assert {"int4-weights-awq", "int4-weights-gptq"} <= offered(device, "latency")
+    rungs = {variant.name: variant for variant in all_rungs(device, False)}
+    four = rungs["int4-weights"]
+    for name in ("int4-weights-awq", "int4-weights-gptq"):
+        fitted = rungs[name]
+        assert family(fitted) == family(four) != family(rungs["int4-weights-hqq"])
+        assert fitted.needs_calibration and not fitted.needs_statistics
+        assert fitted in repairs_of(four, device), "the same step in the store, whichever way it is asked for"
+        assert {item.name: item.needs_calibration for item in repairs_of(fitted, device)} == {
+            f"{name}-block16": True, f"{name}-8bit": False,
+        }  # fmt: skip
 
 
 def offered(device: Device, optimise: Literal["latency", "size", "energy-proxy"]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Candidates whose ranges come from calibration cases, in a recipe that leaves that split empty."""
+"""Candidates that are made from calibration cases, in a recipe that leaves that split empty."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_calibration(loaded: LoadedRecipe, candidates: Sequence[Candidate]) -> 
     if static is not None:
         raise loaded.error(
             KEY,
-            f"{static} takes its ranges from calibration cases, and 0 leaves none",
+            f"{static} is made from calibration cases, and 0 leaves none",
             "give them a share, 0.02 for instance, or name candidates that do without: "
             "candidates: [float, int8-dynamic]",
         )

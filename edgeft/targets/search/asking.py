@@ -23,6 +23,8 @@ HOPELESS = 0.02
 MIXED = "-mixed-"
 FORM = ("mode", "bits", "algorithm", "operators", "activation_bits")
 """Options that change what is computed and so what it costs; the others only change how well."""
+ALIKE = frozenset({("algorithm", "rtn"), ("algorithm", "awq"), ("algorithm", "gptq")})
+"""Of these, what ends in the same format as the option's default: 4-bit weights are read alike whoever chose them."""
 
 
 @dataclass(frozen=True)
@@ -205,4 +207,4 @@ def family(variant: Variant) -> str:
     options: Mapping[str, Any] = variant.options
     if "mode" not in options:
         return variant.name
-    return " ".join(str(options[key]) for key in FORM if key in options)
+    return " ".join(str(options[key]) for key in FORM if key in options and (key, options[key]) not in ALIKE)

@@ -14,7 +14,7 @@ from ..layers import choose_nodes, find_outputs, layer_nodes, list_layers, refus
 from ..tensors import bind_feeds, fixed_batch
 from .equalise import Pair, choose_scales, find_pairs, rescale, scaled_ranges
 from .neighbours import activation_tensors
-from .options import Compression, read_options
+from .options import CALIBRATED, Compression, read_options
 from .ranges import choose_ranges
 from .statistics import Statistics, collect, load_statistics
 
@@ -124,9 +124,20 @@ def _equalise(
 
 
 def _weights(graph: onnx.ModelProto, chosen: list[str], options: Compression, cases: Cases) -> Formed:
+    if options.algorithm in CALIBRATED:
+        return _calibrated(graph, chosen, options, cases)
     from .weights import quantise_weights
 
     return quantise_weights(graph, chosen, options), {}
+
+
+def _calibrated(graph: onnx.ModelProto, chosen: list[str], options: Compression, cases: Cases) -> Formed:
+    from .calibrated import quantise_calibrated
+
+    feeds, padding = cases.feeds, cases.signature.inputs.get("attention_mask")
+    mask = None if padding is None else feeds[padding.name]
+    made, about = quantise_calibrated(graph, chosen, options, feeds, mask, cases.fixed, cases.progress)
+    return made, {"calibration": {"cases": len(next(iter(feeds.values()))), **about}}
 
 
 def _nncf(graph: onnx.ModelProto, chosen: list[str], options: Compression, cases: Cases) -> Formed:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.exporter import Variant
 
+from .options import CALIBRATED
+
 if TYPE_CHECKING:
     from edgeft.device.profile import Device
 
@@ -66,12 +68,19 @@ def all_rungs(device: Device, convolutional: bool) -> tuple[Variant, ...]:
     else:
         found.append(Variant("int8-weights", {"mode": "weights", "bits": 8}))
         found.append(Variant("int4-weights", {"mode": "weights", "bits": 4}))
+        found.extend(_fitted(algorithm) for algorithm in CALIBRATED)
         hqq = {"mode": "weights", "bits": 4, "algorithm": "hqq"}
         found.append(Variant("int4-weights-hqq", hqq, for_size=not accelerated(device)))
     found.append(Variant("int8-nncf", {"mode": "nncf", **narrow}, needs_calibration=True))
     if QNN in device.providers:
         found.append(qnn_variant())
     return tuple(found)
+
+
+def _fitted(algorithm: str) -> Variant:
+    """4-bit weights by an algorithm that looks at what the layers read; rounding's format, size and kernels."""
+    options = {"mode": "weights", "bits": 4, "algorithm": algorithm}
+    return Variant(f"int4-weights-{algorithm}", options, needs_calibration=True)
 
 
 def qnn_variant() -> Variant:
@@ -85,6 +94,7 @@ def repairs_of(variant: Variant, device: Device) -> tuple[Variant, ...]:
 
     16-bit activations only where an accelerator computes in them: ONNX Runtime's CPU has no such kernels, and took 2.6
     times as long for them as for float on a MiniLM. HQQ took 2.4 times as long: without an accelerator it is for size.
+    AWQ and GPTQ cost minutes to make, and nothing on the device.
     """
     options: dict[str, Any] = dict(variant.options)
     found: list[Variant] = []
@@ -108,10 +118,14 @@ def repairs_of(variant: Variant, device: Device) -> tuple[Variant, ...]:
         add("accurate", bias_correction="accurate")
     if mode == "weights":
         if options.get("bits") == 4 and options.get("algorithm", "rtn") == "rtn":
+            for algorithm in CALIBRATED:
+                add(algorithm, algorithm=algorithm)
+                found[-1] = replace(found[-1], needs_calibration=True)
             add("hqq", algorithm="hqq")
             found[-1] = replace(found[-1], for_size=not accelerated(device))
         if options.get("block", 32) > 16:
             add("block16", block=16)
         if options.get("bits") == 4:
             add("8bit", bits=8, algorithm="rtn")
+            found[-1] = replace(found[-1], needs_calibration=False)
     return tuple(found)

@@ -43,8 +43,10 @@ class Compression(BaseModel):
     )
     bits: Literal[4, 8] = Field(8, description="Weights only.")
     block: Literal[16, 32, 64, 128] = Field(32, description="Weights only: how many share a scale.")
-    algorithm: Literal["rtn", "hqq"] = Field(
-        "rtn", description="Weights only. rtn: rounding. hqq: scales fitted to the weights."
+    algorithm: Literal["rtn", "hqq", "awq", "gptq"] = Field(
+        "rtn",
+        description="Weights only. rtn: rounding. hqq: scales fitted to the weights. Of 4 bits, and from calibration "
+        "cases: awq: large inputs scaled down. gptq: each weight's error made up for by the next ones.",
     )
     smooth: bool = Field(True, description="NNCF only: SmoothQuant, where products of activations show a transformer.")
     bias_correction: Literal["none", "fast", "accurate"] = Field("fast", description="NNCF only.")
@@ -59,6 +61,8 @@ _OF_MODE = {
     "qnn": ("activation_bits",),
 }
 """Options that mean something in a mode, besides those of all."""
+CALIBRATED = ("awq", "gptq")
+"""Algorithms of weights alone that look at what the layers read."""
 
 
 def read_options(options: Mapping[str, Any]) -> Compression:
@@ -72,4 +76,6 @@ def read_options(options: Mapping[str, Any]) -> Compression:
     stray = sorted(read.model_fields_set & own - set(_OF_MODE[read.mode]))
     if stray:
         raise Unsupported(f"option {stray[0]} means nothing with mode {read.mode}")
+    if read.algorithm in CALIBRATED and read.bits != 4:
+        raise Unsupported(f"option algorithm: {read.algorithm} is for bits: 4; 8 bits lose next to nothing by rounding")
     return read

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from edgeft.canonical import canonical_json
 from edgeft.exporter import Unsupported
 
-from ..tensors import cut_batches, open_session, with_outputs
 from .histogram import Histogram
+from .stream import GROUP, check_finite, stream_tensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,10 +22,6 @@ if TYPE_CHECKING:
     Ends = NDArray[np.float32]
 
 FILE, COUNTS = "statistics.json", "statistics.safetensors"
-GROUP = 8
-"""Cases whose extremes are averaged as one (`average` ranges)."""
-IN_FLIGHT = 128 << 20
-"""Bytes of activations fetched from the runtime at once."""
 
 
 @dataclass(frozen=True)
@@ -104,61 +98,16 @@ def collect(
     """Run every case once (feeds: runtime input name -> (n, ...)) and keep numbers, never activations.
 
     channels: tensor -> axis along which the extremes of each channel are wanted. fixed: the batch the graph insists
-    on. Groups of 8 cases are cut further where their activations exceed `IN_FLIGHT` bytes, and the graph is run again
-    for more tensors where those of one case do. Unsupported, naming the layer, where an activation is not finite.
+    on. Unsupported, naming the layer, where an activation is not finite.
     """
     n = len(next(iter(feeds.values()), ()))
-    if n == 0:
-        raise Unsupported("there are no calibration cases")
     gathered = {name: _Gathered((channels or {}).get(name)) for name in tensors}
-    with TemporaryDirectory(prefix="edgeft-statistics-") as folder:
-        session = open_session(with_outputs(model, list(tensors)), Path(folder))
-        groups: list[list[str]] = []
-        size = 1
-        done = 0
-        while done < n:
-            stop = min(done + size, n, (done // GROUP + 1) * GROUP) if fixed is None else min(done + fixed, n)
-            part = {name: array[done:stop] for name, array in feeds.items()}
-            (batch, real), *_ = cut_batches(part, stop - done, fixed)
-            bytes_of: dict[str, int] = {}
-            for group in groups or [[name] for name in tensors]:  # the first case shows how large they are
-                for name, values in zip(group, session.run(group, batch), strict=True):
-                    rows = values[:real] if fixed and values.ndim and values.shape[0] == fixed else values
-                    bytes_of[name] = rows.nbytes
-                    low, high = float(rows.min()), float(rows.max())
-                    _check_finite(model, name, low, high)
-                    gathered[name].add(rows, low, high, done % GROUP < (fixed or 1))
-            if not groups:
-                groups, size = plan_groups(bytes_of)
-            done = stop
-            progress(done, n)
+    for name, rows, start, _ in stream_tensors(model, tensors, feeds, fixed, progress):
+        low, high = float(rows.min()), float(rows.max())
+        check_finite(model, name, low, high)
+        gathered[name].add(rows, low, high, start % GROUP < (fixed or 1))
     ends = {name: item.ends for name, item in gathered.items() if item.ends is not None}
     return Statistics(n, {name: item.spread() for name, item in gathered.items()}, ends)
-
-
-def plan_groups(bytes_of: Mapping[str, int]) -> tuple[list[list[str]], int]:
-    """(groups of tensors to fetch in one run, cases in one run) such that at most `IN_FLIGHT` bytes are fetched, or one
-    tensor of one case."""
-    total = sum(bytes_of.values())
-    if total <= IN_FLIGHT:
-        return [list(bytes_of)], max(1, min(GROUP, IN_FLIGHT // max(1, total)))
-    groups: list[list[str]] = [[]]
-    held = 0
-    for name, size in bytes_of.items():
-        if groups[-1] and held + size > IN_FLIGHT:
-            groups.append([])
-            held = 0
-        groups[-1].append(name)
-        held += size
-    return groups, 1
-
-
-def _check_finite(model: onnx.ModelProto, name: str, low: float, high: float) -> None:
-    if isfinite(low) and isfinite(high):
-        return
-    maker = next((node for node in model.graph.node if name in node.output), None)
-    made = f"of layer '{maker.name}' ({maker.op_type})" if maker is not None else "of the input"
-    raise Unsupported(f"the output {made} is not finite on the calibration cases", op=maker.op_type if maker else "")
 
 
 def save_statistics(statistics: Statistics, out: Path) -> None:
