@@ -27,6 +27,7 @@ from bench import (
     startup,
     unet,
     verify,
+    weights,
 )
 
 NAMES = {
@@ -53,6 +54,7 @@ NAMES = {
     "same-model": same_model.main,
     "medical-stream": medical_stream.main,
     "gpu": gpu.main,
+    "weights": weights.main,
 }
 ON_PURPOSE = {"medical-stream": "writes 10 GB"}
 """Benches that run only where they are named, and why."""
