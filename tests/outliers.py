@@ -108,3 +108,28 @@ def _save(
     onnx.checker.check_model(model)
     onnx.save(model, folder / "model.onnx")
     return Artifact("onnx", folder, "0" * 64, {})
+
+
+def save_residual(folder: Path, seed: int = 0) -> Artifact:
+    """ONNX file of a synthetic residual net, pixel_values (batch, 3, 16, 16) -> logits (batch, 3): `first` gives the
+    stream, the branches `left` and `right` are added to it in turn, pooling, `head`."""
+    draw = np.random.default_rng(seed)
+    weights = {
+        f"{name}.weight": _normal(draw, 16, read, 3, 3) for name, read in (("first", 3), ("left", 16), ("right", 16))
+    }
+    weights["head.weight"], weights["head.bias"] = _normal(draw, CLASSES, 16), np.zeros(CLASSES, np.float32)
+    nodes, stream = (
+        [helper.make_node("Conv", ["pixel_values", "first.weight"], ["s0"], "first", pads=[1, 1, 1, 1])],
+        "s0",
+    )
+    for index, name in enumerate(("left", "right"), start=1):
+        nodes += [
+            helper.make_node("Conv", [stream, f"{name}.weight"], [f"{name}_out"], name, pads=[1, 1, 1, 1]),
+            helper.make_node("Relu", [f"{name}_out"], [f"{name}_relu"], f"relu_{name}"),
+            helper.make_node("Add", [stream, f"{name}_relu"], [f"s{index}"], f"add_{name}"),
+        ]
+        stream = f"s{index}"
+    nodes.append(helper.make_node("GlobalAveragePool", [stream], ["pooled"], "pool"))
+    nodes.append(helper.make_node("Flatten", ["pooled"], ["flat"], "flatten"))
+    nodes.append(helper.make_node("Gemm", ["flat", "head.weight", "head.bias"], ["logits"], "head", transB=1))
+    return _save(folder, nodes, weights, [("pixel_values", TensorProto.FLOAT, ["batch", 3, 16, 16])])

@@ -13,6 +13,7 @@ from edgeft.exporter import Unsupported
 from edgeft.runtimes.ov import import_openvino, port_name
 
 from .graph import has_weights, layer_names, quiet
+from .joins import float_joins
 
 Progress = Callable[[float, float], None]
 
@@ -40,6 +41,7 @@ def quantise(
     nncf = import_nncf()
     n, batch = len(next(iter(feeds.values()))), batch_size(model)
     starts = range(0, n, batch)
+    ignored = sorted({*kept, *float_joins(model, kept)})
     served = _Served(feeds, n, batch, progress)
     transformer = model_type == "transformer" or (model_type == "auto" and has_attention(model))
     advanced = _advanced(nncf, overflow_fix, ranges, bias_correction)
@@ -51,7 +53,7 @@ def quantise(
                 preset=nncf.QuantizationPreset(preset),
                 subset_size=len(starts),
                 model_type=nncf.ModelType.TRANSFORMER if transformer else None,
-                ignored_scope=nncf.IgnoredScope(names=sorted(kept)) if kept else None,
+                ignored_scope=nncf.IgnoredScope(names=ignored) if ignored else None,
                 fast_bias_correction=bias_correction != "accurate",
                 advanced_parameters=advanced,
             )

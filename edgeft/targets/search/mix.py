@@ -12,6 +12,8 @@ from edgeft.targets.search.sets import Mixes, compress_again, shortest_prefix
 
 PLAIN = 0.9
 """A layer that alone takes this share of the divergence away needs no comparison with the rest of the shortlist."""
+MOST = 2 / 3
+"""A layer that takes this share away hides what the others do: they are compared again on top of it."""
 LEAST_COST = 0.1
 """Share of the layers' mean cost below which no cost counts: times of single layers are known no better, and a layer
 that seems to cost nothing must not come before one that takes the damage away."""
@@ -53,7 +55,7 @@ def _find_kept(
         affordable = state.left - 2 * ceil(log2(len(rest) + 1)) - 2
         short = shortlist(rest, noise, max(0, min(state.settings.shortlist, affordable)))
         tried = tried or short
-        gains, culprit = yield from _leave_out_one(mixes, first, short)
+        gains, culprit = yield from _leave_out_one(mixes, first, short, noise)
         if culprit is None:
             order = [*first, *by_gain(rest, gains, noise)]
             return tried, (yield from shortest_prefix(mixes, order, len(first)))
@@ -111,11 +113,12 @@ def shortlist(names: Sequence[str], noise: Mapping[str, Noise], most: int) -> li
 
 
 def _leave_out_one(
-    mixes: Mixes, first: Sequence[str], short: Sequence[str]
+    mixes: Mixes, first: Sequence[str], short: Sequence[str], noise: Mapping[str, Noise]
 ) -> Generator[Ask, Evaluation, tuple[dict[str, float], str | None]]:
-    """(layer -> how much of the divergence goes when it alone joins those in float, a plain culprit).
+    """(layer -> how much of the divergence goes when it alone joins those in float, a culprit).
 
-    It ends early at a culprit. The better half is looked at closer where no layer's gain is clear at a first look.
+    It ends early at a plain culprit; else one that takes most of the divergence away is it, by gain per cost. The
+    better half is looked at closer where no layer's gain is clear at a first look.
     """
     settings = mixes.state.settings
     if not short:
@@ -126,8 +129,8 @@ def _leave_out_one(
         half = sorted(gains, key=lambda name: -gains[name])[: ceil(len(gains) / 2)]
         whole, looks = yield from _looks(mixes, first, half, settings.few)
         gains |= {name: _gain(whole, seen) for name, seen in looks.items()}
-    culprits = [name for name, seen in looks.items() if _plain(whole, seen)]
-    return gains, culprits[0] if culprits else None
+    culprits = [name for name, seen in looks.items() if _takes(MOST, whole, seen)]
+    return gains, by_gain(culprits, gains, noise)[0] if culprits else None
 
 
 def _looks(
@@ -138,13 +141,13 @@ def _looks(
     found: dict[str, Look] = {}
     for name in names:
         found[name] = yield from mixes.look([*first, name], cases, "look" if first else "keep one")
-        if _plain(whole, found[name]):
+        if _takes(PLAIN, whole, found[name]):
             break
     return whole, found
 
 
-def _plain(whole: Look, seen: Look) -> bool:
-    return isfinite(mean(whole)) and _gain(whole, seen) >= PLAIN * mean(whole) > 0
+def _takes(share: float, whole: Look, seen: Look) -> bool:
+    return isfinite(mean(whole)) and _gain(whole, seen) >= share * mean(whole) > 0
 
 
 def _gain(whole: Look, seen: Look) -> float:

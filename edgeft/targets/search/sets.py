@@ -83,26 +83,33 @@ def shortest_prefix(mixes: Mixes, order: Sequence[str], low: int) -> Generator[A
 
 
 def compress_again(mixes: Mixes, found: Sequence[str]) -> Generator[Ask, Evaluation, None]:
-    """Take out of float what still passes without: first together all that change nothing at a look, then one by one.
+    """Take out of float what still passes without: first together all that change nothing at a look, then the others,
+    halving groups that fail (Dorfman 1943).
 
     In the order of the divergence without each; what diverges no less than what failed is not tried.
     """
-    kept, glance = list(found), mixes.state.settings.glance
-    if len(kept) < 2:
+    glance = mixes.state.settings.glance
+    if len(found) < 2:
         return
-    whole = yield from mixes.look(kept, glance)
+    whole = yield from mixes.look(found, glance)
     without: dict[str, Look] = {}
-    for name in kept:
-        without[name] = yield from mixes.look([item for item in kept if item != name], glance)
-    spare = sorted((name for name in kept if mean(without[name]) < mixes.failed), key=lambda name: mean(without[name]))
-    together = [name for name in spare if not clearly_less(whole, without[name])]
-    while len(together) > 1:
-        rest = [name for name in kept if name not in together]
-        if (yield from mixes.passes(rest, "backward")):
-            kept = rest
-            break
-        together = together[: len(together) // 2]
-    for name in spare:
-        rest = [item for item in kept if item != name]
-        if len(rest) < len(kept) and (yield from mixes.passes(rest, "backward")):
-            kept = rest
+    for name in found:
+        without[name] = yield from mixes.look([item for item in found if item != name], glance)
+    spare = sorted((name for name in found if mean(without[name]) < mixes.failed), key=lambda name: mean(without[name]))
+    same = [name for name in spare if not clearly_less(whole, without[name])]
+    kept = yield from _without(mixes, found, same)
+    yield from _without(mixes, kept, [name for name in spare if name not in same])
+
+
+def _without(mixes: Mixes, kept: Sequence[str], group: Sequence[str]) -> Generator[Ask, Evaluation, Sequence[str]]:
+    """What stays in float of `kept`; at least one layer does."""
+    rest = [name for name in kept if name not in group]
+    if not group:
+        return kept
+    if rest and (yield from mixes.passes(rest, "backward")):
+        return rest
+    if len(group) == 1:
+        return kept
+    half = len(group) // 2
+    kept = yield from _without(mixes, kept, group[:half])
+    return (yield from _without(mixes, kept, group[half:]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from ..layers import CONVOLUTION, LINEAR
 from ..rewrite import Uses
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ SAME = frozenset({
 JOIN = frozenset({"Add", "Concat", "AveragePool", "GlobalAveragePool"})
 ELEMENTWISE = frozenset({"Mul", "Sigmoid", "LeakyRelu", "Softmax"})
 """Operators that ONNX Runtime's CPU has 8-bit kernels for."""
+WEIGHTED = frozenset({*LINEAR, *CONVOLUTION})
 BETWEEN = {"conv": SAME | JOIN, "all": SAME | JOIN | ELEMENTWISE}
 
 
@@ -36,6 +38,25 @@ def quantised_neighbours(graph: onnx.GraphProto, nodes: Collection[str], operato
             taken.add(node.name)
             found.append(node.name)
     return found
+
+
+def float_joins(graph: onnx.GraphProto, kept: Collection[str]) -> list[str]:
+    """Names of nodes with two or more activations of which one comes from a layer in `kept`, directly or through
+    operators with one activation, in graph order: for quantisers that would round what such a layer gives."""
+    uses, chosen = Uses(graph), set(kept)
+
+    def made_in_float(name: str) -> bool:
+        while (maker := uses.maker.get(name)) is not None:
+            if maker.name in chosen:
+                return True
+            read = activation_inputs(maker, uses)
+            if len(read) != 1 or maker.op_type in WEIGHTED:
+                return False
+            name = read[0]
+        return False
+
+    joins = [node for node in graph.node if len(activation_inputs(node, uses)) > 1]
+    return [node.name for node in joins if any(made_in_float(name) for name in activation_inputs(node, uses))]
 
 
 def activation_inputs(node: onnx.NodeProto, uses: Uses) -> list[str]:

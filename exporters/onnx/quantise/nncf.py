@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from edgeft.exporter import Unsupported
 
 from ..graph import canonicalise
-from ..layers import resolve_operators
+from ..layers import layer_nodes, resolve_operators
 from ..rewrite import Uses
 from ..tensors import cut_batches
 from .int8 import quiet
+from .neighbours import WEIGHTED, float_joins
 from .options import Compression
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ def quantise_nncf(
     canonicalise(model)
     chosen = set(nodes)
     linear = resolve_operators(model.graph, options.operators) == "linear"
-    ignored = sorted(node.name for node in model.graph.node if _ignored(node, model.graph, chosen, linear))
+    kept = [node.name for node in layer_nodes(model.graph) if node.name not in chosen]
+    ignored = sorted(
+        {node.name for node in model.graph.node if _ignored(node, chosen, linear)} | {*float_joins(model.graph, kept)}
+    )
     correct = options.bias_correction
     fix = nncf.OverflowFix.ENABLE if options.reduce_range else nncf.OverflowFix.DISABLE
     batches = _Batches(feeds, fixed, progress)
@@ -70,11 +74,9 @@ def _import() -> tuple[Any, Any]:
         raise Unsupported("NNCF is not installed: pip install 'edgeft[openvino]'") from error
 
 
-def _ignored(node: onnx.NodeProto, graph: onnx.GraphProto, chosen: set[str], linear: bool) -> bool:
+def _ignored(node: onnx.NodeProto, chosen: set[str], linear: bool) -> bool:
     """Layers that stay float, and with linear layers alone everything that is none."""
-    from ..layers import CONVOLUTION, LINEAR
-
-    return node.name not in chosen and (linear or node.op_type in (*LINEAR, *CONVOLUTION))
+    return node.name not in chosen and (linear or node.op_type in WEIGHTED)
 
 
 def _has_attention(graph: onnx.GraphProto) -> bool:
