@@ -12,8 +12,9 @@ from typing import Any
 from edgeft.exporter import Unsupported
 from edgeft.runtimes.ov import import_openvino, port_name
 
+from ..joins import float_joins
 from .graph import has_weights, layer_names, quiet
-from .joins import float_joins
+from .joins import places
 
 Progress = Callable[[float, float], None]
 
@@ -41,7 +42,7 @@ def quantise(
     nncf = import_nncf()
     n, batch = len(next(iter(feeds.values()))), batch_size(model)
     starts = range(0, n, batch)
-    ignored = sorted({*kept, *float_joins(model, kept)})
+    ignored = sorted({*kept, *float_joins(places(model), kept)})
     served = _Served(feeds, n, batch, progress)
     transformer = model_type == "transformer" or (model_type == "auto" and has_attention(model))
     advanced = _advanced(nncf, overflow_fix, ranges, bias_correction)

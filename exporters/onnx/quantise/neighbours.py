@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from ..layers import CONVOLUTION, LINEAR
+from ...joins import Place
 from ..rewrite import Uses
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ SAME = frozenset({
 JOIN = frozenset({"Add", "Concat", "AveragePool", "GlobalAveragePool"})
 ELEMENTWISE = frozenset({"Mul", "Sigmoid", "LeakyRelu", "Softmax"})
 """Operators that ONNX Runtime's CPU has 8-bit kernels for."""
-WEIGHTED = frozenset({*LINEAR, *CONVOLUTION})
 BETWEEN = {"conv": SAME | JOIN, "all": SAME | JOIN | ELEMENTWISE}
 
 
@@ -40,23 +39,13 @@ def quantised_neighbours(graph: onnx.GraphProto, nodes: Collection[str], operato
     return found
 
 
-def float_joins(graph: onnx.GraphProto, kept: Collection[str]) -> list[str]:
-    """Names of nodes with two or more activations of which one comes from a layer in `kept`, directly or through
-    operators with one activation, in graph order: for quantisers that would round what such a layer gives."""
-    uses, chosen = Uses(graph), set(kept)
-
-    def made_in_float(name: str) -> bool:
-        while (maker := uses.maker.get(name)) is not None:
-            if maker.name in chosen:
-                return True
-            read = activation_inputs(maker, uses)
-            if len(read) != 1 or maker.op_type in WEIGHTED:
-                return False
-            name = read[0]
-        return False
-
-    joins = [node for node in graph.node if len(activation_inputs(node, uses)) > 1]
-    return [node.name for node in joins if any(made_in_float(name) for name in activation_inputs(node, uses))]
+def places(graph: onnx.GraphProto, layers: Collection[str]) -> Iterator[Place]:
+    """A graph's nodes as `float_joins` reads them. layers: names of all that have weights."""
+    uses = Uses(graph)
+    for node in graph.node:
+        makers = (uses.maker.get(name) for name in activation_inputs(node, uses))
+        reads = tuple(maker.name if maker is not None else "" for maker in makers)
+        yield Place(node.name, node.name in layers, node.op_type not in SAME, reads)
 
 
 def activation_inputs(node: onnx.NodeProto, uses: Uses) -> list[str]:

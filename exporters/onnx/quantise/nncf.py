@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.exporter import Unsupported
 
+from ...joins import float_joins
 from ..graph import canonicalise
-from ..layers import layer_nodes, resolve_operators
+from ..layers import CONVOLUTION, LINEAR, layer_nodes, resolve_operators
 from ..rewrite import Uses
 from ..tensors import cut_batches
 from .int8 import quiet
-from .neighbours import WEIGHTED, float_joins
+from .neighbours import places
 from .options import Compression
 
 if TYPE_CHECKING:
@@ -37,10 +38,9 @@ def quantise_nncf(
     canonicalise(model)
     chosen = set(nodes)
     linear = resolve_operators(model.graph, options.operators) == "linear"
-    kept = [node.name for node in layer_nodes(model.graph) if node.name not in chosen]
-    ignored = sorted(
-        {node.name for node in model.graph.node if _ignored(node, chosen, linear)} | {*float_joins(model.graph, kept)}
-    )
+    layers = {node.name for node in layer_nodes(model.graph)}
+    joins = set(float_joins(places(model.graph, layers), layers - chosen))
+    ignored = sorted(joins | {node.name for node in model.graph.node if _ignored(node, chosen, linear)})
     correct = options.bias_correction
     fix = nncf.OverflowFix.ENABLE if options.reduce_range else nncf.OverflowFix.DISABLE
     batches = _Batches(feeds, fixed, progress)
@@ -76,7 +76,7 @@ def _import() -> tuple[Any, Any]:
 
 def _ignored(node: onnx.NodeProto, chosen: set[str], linear: bool) -> bool:
     """Layers that stay float, and with linear layers alone everything that is none."""
-    return node.name not in chosen and (linear or node.op_type in WEIGHTED)
+    return node.name not in chosen and (linear or node.op_type in (*LINEAR, *CONVOLUTION))
 
 
 def _has_attention(graph: onnx.GraphProto) -> bool:
