@@ -16,6 +16,10 @@ BELOW = 1.0
 16-bit runtime still tells them apart where logits go up to 256."""
 
 
+AT_ONCE = 8192
+"""Rows that are widened to float64 at once."""
+
+
 class _Mapped(torch.nn.Module):  # type: ignore[misc]
     """kept: rising ids that have rows of their own, in that order; of: how many ids there are; unknown: the kept id
     whose row all others use, None: there is one more row, the last, that they share."""
@@ -120,10 +124,20 @@ def _cut(layer: Any, name: str, kept: Sequence[int], of: int, *, mean: bool) -> 
     cut = whole.index_select(0, places)
     if mean:
         weights[torch.tensor(rows)] = 0
-        share = (weights / weights.sum().clamp(min=1)).to(tensor.device)
-        others = torch.tensordot(share, whole.double(), 1).to(tensor.dtype)
+        others = mean_row(whole, weights / weights.sum().clamp(min=1))
         cut = torch.cat([cut, others[None]])
     return torch.nn.Parameter(cut, requires_grad=tensor.requires_grad)
+
+
+def mean_row(rows: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Sum of the rows (n, ...) by their shares (n,), in float64, some at a time: a copy of all of a large vocabulary
+    would be twice its size. dtype and device as the rows'; on the meta device, where a model is about to be filled, a
+    row without values."""
+    found = torch.zeros(rows.shape[1:], dtype=torch.float64, device=rows.device)
+    if not rows.is_meta:
+        for some, weights in zip(rows.split(AT_ONCE), shares.to(rows.device).split(AT_ONCE), strict=True):
+            found += torch.tensordot(weights, some.double(), 1)
+    return found.to(rows.dtype)
 
 
 def fill_maps(module: torch.nn.Module) -> None:

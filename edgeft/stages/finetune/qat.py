@@ -99,9 +99,8 @@ class Qat(FineTune):
             from edgeft.models.layers import head_modules, predicts_tokens
 
             module.requires_grad_(False)
-            for head in (
-                () if predicts_tokens(module) else head_modules(module)
-            ):  # a language model's is trained already
+            fresh = () if predicts_tokens(module) else head_modules(module)  # a language model's is trained already
+            for head in fresh:
                 module.get_submodule(head).requires_grad_(True)
         fake_quant.insert(module, names, self.rounding(), None if self.rank is None else (self.rank, self.alpha))
         return module

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgeft.models.vocabulary import KeptHead
+from edgeft.models.vocabulary import KeptHead, mean_row
 from edgeft.task import logits_at_once
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def write_row(layer: torch.nn.Module, old: torch.nn.Module, shares: Floats) -> N
         for name in ("weight", "bias"):
             tensor = getattr(old, name, None)
             if tensor is not None:
-                getattr(layer, name)[-1] = torch.tensordot(spread, tensor.double(), 1).to(tensor.dtype)
+                getattr(layer, name)[-1] = mean_row(tensor, spread)
 
 
 def _earlier(subject: Subject, head: str, shares: Floats) -> float:
